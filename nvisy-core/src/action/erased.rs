@@ -1,0 +1,161 @@
+//! The forms of action behind one shape each, for the engine: implemented once, here.
+
+use std::marker::PhantomData;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use futures::future::BoxFuture;
+use futures::stream::{BoxStream, StreamExt};
+
+use super::{BatchTransform, Columnar, Pipe, Stateful, Transform};
+use crate::batch::Batch;
+use crate::context::Context;
+use crate::error::{Error, Result};
+use crate::outcome::{Outcome, Outcomes};
+use crate::primitive::{Any, Item, Kind, Primitive};
+
+/// A [`Transform`] of any kinds.
+pub trait ErasedTransform: Send + Sync {
+    /// Changes one item.
+    fn call<'a>(&'a self, item: Primitive, context: &'a Context) -> BoxFuture<'a, Result<Outcome<Any>>>;
+}
+
+impl<T: Transform> ErasedTransform for T {
+    fn call<'a>(&'a self, item: Primitive, context: &'a Context) -> BoxFuture<'a, Result<Outcome<Any>>> {
+        Box::pin(async move { Ok(self.transform(item.typed()?, context).await?.into_any()) })
+    }
+}
+
+/// A [`BatchTransform`] or [`Columnar`] action of any kinds.
+pub trait ErasedBatch: Send + Sync {
+    /// Changes a batch.
+    fn call<'a>(&'a self, batch: Batch, context: &'a Context) -> BoxFuture<'a, Result<Outcomes>>;
+
+    /// Returns how many model tokens an item weighs.
+    fn weigh(&self, item: &Primitive) -> u64;
+
+    /// Returns whether items are weighed at all.
+    fn weighs(&self) -> bool;
+}
+
+pub(super) struct Slices<T>(pub(super) T);
+
+impl<T: BatchTransform> ErasedBatch for Slices<T> {
+    fn call<'a>(&'a self, batch: Batch, context: &'a Context) -> BoxFuture<'a, Result<Outcomes>> {
+        Box::pin(async move {
+            let mut items = Vec::with_capacity(batch.len());
+            let mut wrong = Vec::new();
+            for (index, primitive) in batch.iter().enumerate() {
+                match primitive.typed::<T::Input>() {
+                    Ok(item) => items.push(item),
+                    Err(error) => wrong.push((index, error)),
+                }
+            }
+            let given = items.len();
+            let outcomes = self.0.transform(items, context).await?;
+            if outcomes.len() != given {
+                let have = outcomes.len();
+                return Err(Error::internal(format!(
+                    "the action returned {have} outcomes for {given} inputs: return exactly one an input"
+                )));
+            }
+            let mut outcomes: Vec<_> = outcomes.into_iter().map(Outcome::into_any).collect();
+            for (index, error) in wrong {
+                outcomes.insert(index, Outcome::Fail(error));
+            }
+            Outcomes::collect(&batch, &context.step(), outcomes)
+        })
+    }
+
+    fn weigh(&self, item: &Primitive) -> u64 {
+        item.clone().typed().map_or(0, |item| self.0.weigh(&item))
+    }
+
+    fn weighs(&self) -> bool {
+        true
+    }
+}
+
+pub(super) struct Columns<T>(pub(super) T);
+
+impl<T: Columnar> ErasedBatch for Columns<T> {
+    fn call<'a>(&'a self, batch: Batch, context: &'a Context) -> BoxFuture<'a, Result<Outcomes>> {
+        Box::pin(self.0.apply(batch, context))
+    }
+
+    fn weigh(&self, _: &Primitive) -> u64 {
+        0
+    }
+
+    fn weighs(&self) -> bool {
+        false
+    }
+}
+
+pub(super) struct Function<F, I, O> {
+    function: F,
+    kinds: PhantomData<fn(I) -> O>,
+}
+
+impl<F, I, O> Function<F, I, O> {
+    pub(super) fn new(function: F) -> Self {
+        Self { function, kinds: PhantomData }
+    }
+}
+
+impl<F, I: Kind, O: Kind> Function<F, I, O>
+where
+    F: Fn(Item<I>) -> Result<Outcome<O>> + Send + Sync,
+{
+    fn one(&self, item: Primitive) -> Outcome<O> {
+        let called = catch_unwind(AssertUnwindSafe(|| (self.function)(item.typed()?)));
+        match called {
+            Ok(Ok(outcome)) => outcome,
+            Ok(Err(error)) => Outcome::Fail(error),
+            Err(panic) => Outcome::Fail(Error::from_panic(&*panic)),
+        }
+    }
+}
+
+impl<F, I: Kind, O: Kind> ErasedBatch for Function<F, I, O>
+where
+    F: Fn(Item<I>) -> Result<Outcome<O>> + Send + Sync,
+{
+    fn call<'a>(&'a self, batch: Batch, context: &'a Context) -> BoxFuture<'a, Result<Outcomes>> {
+        Box::pin(async move {
+            let outcomes = batch.iter().map(|item| self.one(item)).collect();
+            Outcomes::collect(&batch, &context.step(), outcomes)
+        })
+    }
+
+    fn weigh(&self, _: &Primitive) -> u64 {
+        0
+    }
+
+    fn weighs(&self) -> bool {
+        false
+    }
+}
+
+/// A [`Stateful`] action.
+pub trait ErasedStateful: Send {
+    /// Changes a batch.
+    fn call<'a>(&'a mut self, batch: Batch, context: &'a Context) -> BoxFuture<'a, Result<Outcomes>>;
+}
+
+impl<T: Stateful> ErasedStateful for T {
+    fn call<'a>(&'a mut self, batch: Batch, context: &'a Context) -> BoxFuture<'a, Result<Outcomes>> {
+        Box::pin(self.apply(batch, context))
+    }
+}
+
+/// A [`Pipe`].
+pub trait ErasedPipe: Send + Sync {
+    /// Changes a finite stream of batches.
+    fn call<'a>(&'a self, input: BoxStream<'a, Batch>, context: &'a Context) -> BoxStream<'a, Result<Batch>>;
+}
+
+impl<T: Pipe> ErasedPipe for T {
+    fn call<'a>(&'a self, input: BoxStream<'a, Batch>, context: &'a Context) -> BoxStream<'a, Result<Batch>> {
+        self.pipe(input, context).boxed()
+    }
+}

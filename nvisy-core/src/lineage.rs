@@ -1,0 +1,356 @@
+//! The chain of records from the source to an item, at columnar cost.
+//!
+//! The records of one batch share a [`Step`]; a pass-through node adds one link a *batch*. An
+//! item's [`Lineage`] is a shared link and its index in the batch that the link was made for.
+
+use std::fmt;
+use std::sync::Arc;
+
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use serde_json::Value;
+
+use crate::error::{Error, Result};
+use crate::id::{PrimitiveId, SourceIdentity};
+use crate::metadata::{Timestamp, json_value};
+use crate::position::{Position, Positions};
+
+/// What a node did, once for all items of a batch.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Step {
+    /// The node's name.
+    pub node: Arc<str>,
+    /// What it does: the name of its type.
+    pub operation: Arc<str>,
+    /// When.
+    pub time: Timestamp,
+    /// With what parameters, where they matter; null where not.
+    pub parameters: Arc<Value>,
+}
+
+impl Step {
+    /// Describes what `node` does at `time`.
+    #[must_use]
+    pub fn new(node: impl Into<Arc<str>>, operation: impl Into<Arc<str>>, time: Timestamp) -> Self {
+        Self { node: node.into(), operation: operation.into(), time, parameters: Arc::new(Value::Null) }
+    }
+
+    /// Adds the parameters.
+    #[must_use]
+    pub fn with_parameters(mut self, parameters: Arc<Value>) -> Self {
+        self.parameters = parameters;
+        self
+    }
+}
+
+/// One record of a lineage, written out.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Record {
+    /// The node's name.
+    pub node: Arc<str>,
+    /// What it did.
+    pub operation: Arc<str>,
+    /// When.
+    pub time: Timestamp,
+    /// With what parameters; null where they do not matter.
+    #[serde(default, skip_serializing_if = "is_null", with = "json_value_arc")]
+    pub parameters: Arc<Value>,
+    /// What it started from: nothing for a source, the item itself for an edit.
+    pub inputs: Inputs,
+}
+
+fn is_null(value: &Value) -> bool {
+    value.is_null()
+}
+
+mod json_value_arc {
+    use std::sync::Arc;
+
+    use serde::{Deserializer, Serializer};
+    use serde_json::Value;
+
+    use super::json_value;
+
+    pub(super) fn serialize<S: Serializer>(value: &Arc<Value>, s: S) -> Result<S::Ok, S::Error> {
+        json_value::serialize(value, s)
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(d: D) -> Result<Arc<Value>, D::Error> {
+        json_value::deserialize(d).map(Arc::new)
+    }
+}
+
+/// What a [`Record`] started from.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Inputs {
+    /// The outside world: the record is a source's.
+    Source {
+        /// The source's identity.
+        source: Arc<str>,
+        /// The item's position in it.
+        position: Position,
+        /// The item's id, where a key of the user's choice made it.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        id: Option<PrimitiveId>,
+    },
+    /// The same item: the record is an edit.
+    Same,
+    /// Other items: the record is a derivation.
+    From(Vec<Input>),
+}
+
+/// One of the items that a derived item was made from.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Input {
+    /// Its id.
+    pub id: PrimitiveId,
+    /// Its own records. Empty for the first input: there they stand before the derivation.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub records: Vec<Record>,
+}
+
+/// Where a lineage begins: the source item.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Root {
+    /// The source item's id.
+    pub id: PrimitiveId,
+    /// The source node's name.
+    pub node: Arc<str>,
+    /// The source's identity.
+    pub source: SourceIdentity,
+    /// The item's position in it.
+    pub position: Position,
+}
+
+/// The lineage of one item. Cheap to clone: a shared link and an index.
+#[derive(Clone)]
+pub struct Lineage {
+    pub(crate) link: Arc<Link>,
+    pub(crate) index: u32,
+}
+
+/// One step of the lineage of a whole batch.
+#[derive(Debug)]
+pub(crate) enum Link {
+    /// The items were read from a source.
+    Origin { step: Arc<Step>, source: SourceIdentity, positions: Positions, keys: Option<Arc<[PrimitiveId]>> },
+    /// The items were edited in place: the index passes through.
+    Edit { step: Arc<Step>, parent: Arc<Link> },
+    /// The items were made from other items: from which, by index.
+    Derive { step: Arc<Step>, parents: Parents },
+}
+
+/// The inputs of each item of a derived batch.
+#[derive(Debug)]
+pub(crate) enum Parents {
+    /// One input an item.
+    One(Box<[(PrimitiveId, Lineage)]>),
+    /// The same inputs for every item.
+    All(Box<[(PrimitiveId, Lineage)]>),
+}
+
+impl Link {
+    fn step(&self) -> &Arc<Step> {
+        match self {
+            Self::Origin { step, .. } | Self::Edit { step, .. } | Self::Derive { step, .. } => step,
+        }
+    }
+
+    fn inputs(&self, index: u32) -> &[(PrimitiveId, Lineage)] {
+        match self {
+            Self::Origin { .. } | Self::Edit { .. } => &[],
+            Self::Derive { parents: Parents::One(one), .. } => {
+                one.get(index as usize).map_or(&[], std::slice::from_ref)
+            }
+            Self::Derive { parents: Parents::All(all), .. } => all,
+        }
+    }
+}
+
+impl Lineage {
+    /// The lineage of an item that is read from a source.
+    #[must_use]
+    pub fn origin(step: Arc<Step>, source: SourceIdentity, position: Position) -> Self {
+        Self::origins(step, source, Positions::each([position]))
+    }
+
+    pub(crate) fn origins(step: Arc<Step>, source: SourceIdentity, positions: Positions) -> Self {
+        Self { link: Arc::new(Link::Origin { step, source, positions, keys: None }), index: 0 }
+    }
+
+    /// The lineage of this item after an edit.
+    #[must_use]
+    pub fn edited(&self, step: Arc<Step>) -> Self {
+        Self { link: Arc::new(Link::Edit { step, parent: self.link.clone() }), index: self.index }
+    }
+
+    /// The lineage of an item that is made from `inputs`.
+    #[must_use]
+    pub fn derived(step: Arc<Step>, inputs: impl IntoIterator<Item = (PrimitiveId, Self)>) -> Self {
+        let parents = Parents::All(inputs.into_iter().collect());
+        Self { link: Arc::new(Link::Derive { step, parents }), index: 0 }
+    }
+
+    /// Returns the id of the source item, as long as the lineage holds nothing but edits.
+    pub(crate) fn natural_id(&self) -> Option<PrimitiveId> {
+        let mut link = &self.link;
+        loop {
+            match &**link {
+                Link::Origin { keys: Some(keys), .. } => return keys.get(self.index as usize).copied(),
+                Link::Origin { source, positions, .. } => return Some(positions.id(source, self.index)),
+                Link::Edit { parent, .. } => link = parent,
+                Link::Derive { .. } => return None,
+            }
+        }
+    }
+
+    /// Returns the source item that this one comes from: of several, the first input's.
+    #[must_use]
+    pub fn root(&self) -> Option<Root> {
+        let (mut link, mut index) = (&self.link, self.index);
+        loop {
+            match &**link {
+                Link::Origin { step, source, positions, keys } => {
+                    let id = match keys {
+                        Some(keys) => *keys.get(index as usize)?,
+                        None => positions.id(source, index),
+                    };
+                    let position = positions.get(index)?;
+                    return Some(Root { id, node: step.node.clone(), source: source.clone(), position });
+                }
+                Link::Edit { parent, .. } => link = parent,
+                Link::Derive { .. } => {
+                    let (_, lineage) = link.inputs(index).first()?;
+                    (link, index) = (&lineage.link, lineage.index);
+                }
+            }
+        }
+    }
+
+    /// Returns every source item that this one comes from.
+    #[must_use]
+    pub fn roots(&self) -> Vec<Root> {
+        let mut roots = Vec::new();
+        let mut open = vec![(&self.link, self.index)];
+        while let Some((link, index)) = open.pop() {
+            match &**link {
+                Link::Origin { .. } => roots.extend(Self { link: link.clone(), index }.root()),
+                Link::Edit { parent, .. } => open.push((parent, index)),
+                Link::Derive { .. } => {
+                    open.extend(link.inputs(index).iter().rev().map(|(_, l)| (&l.link, l.index)));
+                }
+            }
+        }
+        roots
+    }
+
+    /// Returns the records from the source to here. Where an item has several inputs, the
+    /// first input's records stand before the derivation and the others' within it.
+    #[must_use]
+    pub fn records(&self) -> Vec<Record> {
+        let mut records = Vec::new();
+        let (mut link, mut index) = (&self.link, self.index);
+        loop {
+            let step = link.step();
+            let (inputs, next) = match &**link {
+                Link::Origin { source, positions, keys, .. } => {
+                    let source = Arc::from(source.name());
+                    let position = positions.get(index).unwrap_or(Position::Offset(u64::from(index)));
+                    let id = keys.as_ref().and_then(|keys| keys.get(index as usize).copied());
+                    (Inputs::Source { source, position, id }, None)
+                }
+                Link::Edit { parent, .. } => (Inputs::Same, Some((parent, index))),
+                Link::Derive { .. } => {
+                    let inputs = link.inputs(index);
+                    let written = inputs.iter().enumerate().map(|(i, (id, lineage))| Input {
+                        id: *id,
+                        records: if i == 0 { Vec::new() } else { lineage.records() },
+                    });
+                    (Inputs::From(written.collect()), inputs.first().map(|(_, l)| (&l.link, l.index)))
+                }
+            };
+            records.push(Record {
+                node: step.node.clone(),
+                operation: step.operation.clone(),
+                time: step.time,
+                parameters: step.parameters.clone(),
+                inputs,
+            });
+            match next {
+                Some(next) => (link, index) = next,
+                None => break,
+            }
+        }
+        records.reverse();
+        records
+    }
+
+    /// Builds a lineage from its records.
+    ///
+    /// # Errors
+    ///
+    /// `validation` if the records do not begin with a source, or are more than 4,096.
+    pub fn from_records(records: Vec<Record>) -> Result<Self> {
+        if records.len() > MAX_RECORDS {
+            return Err(Error::invalid("lineage", format!("more than {MAX_RECORDS} records")));
+        }
+        let mut lineage: Option<Self> = None;
+        for record in records {
+            let Record { node, operation, time, parameters, inputs } = record;
+            let step = Arc::new(Step { node, operation, time, parameters });
+            lineage = Some(match (inputs, lineage) {
+                (Inputs::Source { source, position, id }, None) => Self {
+                    link: Arc::new(Link::Origin {
+                        step,
+                        source: SourceIdentity::new(&*source),
+                        positions: Positions::each([position]),
+                        keys: id.map(|id| Arc::from([id])),
+                    }),
+                    index: 0,
+                },
+                (Inputs::Same, Some(before)) => before.edited(step),
+                (Inputs::From(inputs), before) => {
+                    let mut before = before;
+                    let mut parents = Vec::with_capacity(inputs.len());
+                    for input in inputs {
+                        let lineage = match before.take() {
+                            Some(lineage) => lineage,
+                            None => Self::from_records(input.records)?,
+                        };
+                        parents.push((input.id, lineage));
+                    }
+                    Self::derived(step, parents)
+                }
+                _ => return Err(Error::invalid("lineage", "the records do not begin with a source")),
+            });
+        }
+        lineage.ok_or_else(|| Error::invalid("lineage", "there is no record"))
+    }
+}
+
+/// More records than any graph has nodes on a path.
+const MAX_RECORDS: usize = 4_096;
+
+impl Serialize for Lineage {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        self.records().serialize(serializer)
+    }
+}
+
+impl<'de> Deserialize<'de> for Lineage {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        Self::from_records(Vec::deserialize(deserializer)?).map_err(serde::de::Error::custom)
+    }
+}
+
+impl PartialEq for Lineage {
+    fn eq(&self, other: &Self) -> bool {
+        (Arc::ptr_eq(&self.link, &other.link) && self.index == other.index) || self.records() == other.records()
+    }
+}
+
+impl fmt::Debug for Lineage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_list().entries(self.records()).finish()
+    }
+}

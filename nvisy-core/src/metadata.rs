@@ -1,0 +1,104 @@
+//! The envelope: who made an item, when, in which run, and what users say about it.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use chrono::{DateTime, Utc};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use crate::id::RunId;
+
+/// A moment in time, in UTC.
+pub type Timestamp = DateTime<Utc>;
+
+/// The envelope of a [`Primitive`](crate::Primitive). One serves a whole batch.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Metadata {
+    /// When the item was made.
+    pub created_at: Timestamp,
+    /// The source or action that made it.
+    pub node: Arc<str>,
+    /// The graph it was made in.
+    pub graph: Arc<str>,
+    /// The run it was made in.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub run: Option<RunId>,
+    /// What users say about it, as text.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub tags: BTreeMap<String, String>,
+    /// What users say about it, as JSON.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty", with = "json_map")]
+    pub custom: BTreeMap<String, Value>,
+}
+
+impl Metadata {
+    /// Makes an envelope for what `node` of `graph` makes at `created_at`.
+    #[must_use]
+    pub fn new(graph: impl Into<Arc<str>>, node: impl Into<Arc<str>>, created_at: Timestamp) -> Self {
+        Self {
+            created_at,
+            node: node.into(),
+            graph: graph.into(),
+            run: None,
+            tags: BTreeMap::new(),
+            custom: BTreeMap::new(),
+        }
+    }
+
+    /// Names the run.
+    #[must_use]
+    pub fn in_run(mut self, run: RunId) -> Self {
+        self.run = Some(run);
+        self
+    }
+}
+
+impl Default for Metadata {
+    /// An envelope of nobody at the beginning of time: for items made outside a run.
+    fn default() -> Self {
+        Self::new("", "", DateTime::UNIX_EPOCH)
+    }
+}
+
+/// JSON values are written as text in formats that do not describe themselves.
+pub(crate) mod json_map {
+    use std::collections::BTreeMap;
+
+    use serde::{Deserialize, Deserializer, Serialize, Serializer};
+    use serde_json::Value;
+
+    pub(crate) fn serialize<S: Serializer>(map: &BTreeMap<String, Value>, s: S) -> Result<S::Ok, S::Error> {
+        if s.is_human_readable() {
+            map.serialize(s)
+        } else {
+            serde_json::to_string(map).map_err(serde::ser::Error::custom)?.serialize(s)
+        }
+    }
+
+    pub(crate) fn deserialize<'de, D: Deserializer<'de>>(d: D) -> Result<BTreeMap<String, Value>, D::Error> {
+        if d.is_human_readable() {
+            BTreeMap::deserialize(d)
+        } else {
+            serde_json::from_str(&String::deserialize(d)?).map_err(serde::de::Error::custom)
+        }
+    }
+}
+
+/// One JSON value, written as text in formats that do not describe themselves.
+pub(crate) mod json_value {
+    use serde::{Deserialize, Deserializer, Serialize, Serializer};
+    use serde_json::Value;
+
+    pub(crate) fn serialize<S: Serializer>(value: &Value, s: S) -> Result<S::Ok, S::Error> {
+        if s.is_human_readable() { value.serialize(s) } else { value.to_string().serialize(s) }
+    }
+
+    pub(crate) fn deserialize<'de, D: Deserializer<'de>>(d: D) -> Result<Value, D::Error> {
+        if d.is_human_readable() {
+            Value::deserialize(d)
+        } else {
+            serde_json::from_str(&String::deserialize(d)?).map_err(serde::de::Error::custom)
+        }
+    }
+}

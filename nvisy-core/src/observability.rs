@@ -1,0 +1,107 @@
+//! The words that logs, spans and metrics use, and who counts what calls use.
+
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+/// Names of spans.
+pub mod span {
+    /// A run: a trace of its own.
+    pub const RUN: &str = "run";
+    /// A node, within a run.
+    pub const NODE: &str = "node";
+    /// A call to another system, within a node.
+    pub const CALL: &str = "call";
+}
+
+/// Names of fields that spans and logs carry.
+pub mod field {
+    /// The run's id.
+    pub const RUN: &str = "nvisy.run";
+    /// The graph's name.
+    pub const GRAPH: &str = "nvisy.graph";
+    /// The node's name.
+    pub const NODE: &str = "nvisy.node";
+    /// The connection's name.
+    pub const CONNECTION: &str = "nvisy.connection";
+    /// What was done.
+    pub const OPERATION: &str = "nvisy.operation";
+    /// The number of the attempt.
+    pub const ATTEMPT: &str = "nvisy.attempt";
+    /// The error's tag.
+    pub const ERROR: &str = "nvisy.error";
+}
+
+/// Names of metrics.
+pub mod metric {
+    /// How long a run took, in seconds. Labels: graph, status.
+    pub const RUN_DURATION: &str = "nvisy_run_duration_seconds";
+    /// Items by what became of them. Labels: graph, node, outcome.
+    pub const NODE_ITEMS: &str = "nvisy_node_items_total";
+    /// Batches. Labels: graph, node.
+    pub const NODE_BATCHES: &str = "nvisy_node_batches_total";
+    /// Calls to other systems. Labels: connection, operation, outcome.
+    pub const CONNECTOR_CALLS: &str = "nvisy_connector_calls_total";
+    /// How long calls took, in seconds. Labels: connection, operation.
+    pub const CONNECTOR_CALL_DURATION: &str = "nvisy_connector_call_duration_seconds";
+    /// Retries. Labels: graph, node.
+    pub const RETRIES: &str = "nvisy_retries_total";
+    /// How long calls waited for a rate limit, in seconds. Labels: connection.
+    pub const RATE_LIMIT_WAIT: &str = "nvisy_rate_limit_wait_seconds";
+    /// How long calls waited for a permit, in seconds. Labels: node.
+    pub const PERMIT_WAIT: &str = "nvisy_permit_wait_seconds";
+    /// Model tokens. Labels: model, direction.
+    pub const MODEL_TOKENS: &str = "nvisy_model_tokens_total";
+    /// Dead letters. Labels: graph, node, tag.
+    pub const DEAD_LETTERS: &str = "nvisy_dead_letters_total";
+}
+
+/// What a call to a model used.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct ModelUsage {
+    /// The model.
+    pub model: String,
+    /// Requests made.
+    pub requests: u64,
+    /// Tokens sent.
+    pub input_tokens: u64,
+    /// Tokens received.
+    pub output_tokens: u64,
+    /// What it cost, in US dollars, where a price is known.
+    pub usd: Option<f64>,
+}
+
+/// What another system says is left of its limits.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct RateHint {
+    /// Requests left.
+    pub requests: Option<u64>,
+    /// Tokens left.
+    pub tokens: Option<u64>,
+    /// When the limits are whole again.
+    pub reset: Option<Duration>,
+}
+
+/// Counts what calls use. The engine's goes into the report, the metrics and the limits.
+pub trait Meter: Send + Sync {
+    /// A model was used.
+    fn model_usage(&self, usage: &ModelUsage) {
+        let _ = usage;
+    }
+
+    /// The other system said what is left of its limits.
+    fn rate_hint(&self, hint: RateHint) {
+        let _ = hint;
+    }
+
+    /// A call ended: what it did, how long it took, and whether well.
+    fn call(&self, operation: &str, duration: Duration, ok: bool) {
+        let _ = (operation, duration, ok);
+    }
+}
+
+/// Counts nothing.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct NoMeter;
+
+impl Meter for NoMeter {}

@@ -1,0 +1,183 @@
+//! Where items go.
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::batch::{Batch, BatchLimits};
+use crate::config::{Config, Problem};
+use crate::connection::Client;
+use crate::context::{Context, OpenContext};
+use crate::error::{Error, Result};
+use crate::primitive::{Kind, Kinds};
+
+/// What a sink promises about writing the same item twice.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Guarantee {
+    /// It is there twice.
+    Append,
+    /// It takes the cursor into its own transaction.
+    Transactional,
+    /// It is there once: writing replaces by id.
+    Upsert,
+}
+
+/// What became of one item.
+#[derive(Clone, Debug)]
+pub enum WriteStatus {
+    /// It is written.
+    Applied,
+    /// It was there already.
+    AlreadyApplied,
+    /// The system will never take it.
+    Rejected(Error),
+    /// The system did not take it; it may later.
+    Retryable(Error),
+    /// Nobody knows whether it is written.
+    Ambiguous(Error),
+}
+
+/// What became of each item of a batch.
+#[derive(Clone, Debug)]
+pub struct WriteReport {
+    len: usize,
+    /// Those that did not simply apply, by index in ascending order.
+    others: Vec<(u32, WriteStatus)>,
+}
+
+impl WriteReport {
+    /// All `len` items are written.
+    #[must_use]
+    pub fn applied(len: usize) -> Self {
+        Self { len, others: Vec::new() }
+    }
+
+    /// Says what became of each item.
+    #[must_use]
+    pub fn new(statuses: impl IntoIterator<Item = WriteStatus>) -> Self {
+        let mut report = Self::applied(0);
+        for status in statuses {
+            if !matches!(status, WriteStatus::Applied) {
+                report.others.push((report.len as u32, status));
+            }
+            report.len += 1;
+        }
+        report
+    }
+
+    /// Says what became of the item at `index`, where it did not simply apply.
+    #[must_use]
+    pub fn with(mut self, index: u32, status: WriteStatus) -> Self {
+        let at = self.others.partition_point(|(i, _)| *i < index);
+        self.others.insert(at, (index, status));
+        self
+    }
+
+    /// Returns how many items it speaks of.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.len
+    }
+
+    /// Returns whether it speaks of none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    /// Returns whether every item is written.
+    #[must_use]
+    pub fn is_applied(&self) -> bool {
+        self.others.iter().all(|(_, status)| matches!(status, WriteStatus::AlreadyApplied))
+    }
+
+    /// Returns what did not simply apply, by index in ascending order.
+    #[must_use]
+    pub fn others(&self) -> &[(u32, WriteStatus)] {
+        &self.others
+    }
+
+    /// Returns what became of the item at `index`.
+    #[must_use]
+    pub fn status(&self, index: u32) -> &WriteStatus {
+        match self.others.binary_search_by_key(&index, |(i, _)| *i) {
+            Ok(at) => &self.others[at].1,
+            Err(_) => &WriteStatus::Applied,
+        }
+    }
+}
+
+/// Describes a sink node, and opens it.
+pub trait SinkConfig: Config {
+    /// The name that graphs use, such as `vector/sqlite`.
+    const NAME: &'static str;
+    /// What it takes.
+    type Input: Kind;
+    /// The client that it writes through.
+    type Client: Client;
+    /// What it opens.
+    type Sink: Sink;
+
+    /// Returns the kinds that it takes, where the config decides.
+    fn input_kinds(&self) -> Kinds {
+        Self::Input::KINDS
+    }
+
+    /// Returns what it promises about writing the same item twice.
+    fn guarantee(&self) -> Guarantee;
+
+    /// Returns how large batches are best. Default 1,024 items or 1 MiB.
+    fn optimum(&self) -> BatchLimits {
+        BatchLimits::default()
+    }
+
+    /// Returns how many writes may run at once. Default one.
+    fn concurrency(&self) -> usize {
+        1
+    }
+
+    /// Returns whether a write is durable only after [`Sink::flush`]. Default no.
+    fn buffers(&self) -> bool {
+        false
+    }
+
+    /// Returns whether it can delete what derives from a source item.
+    fn deletes_by_root(&self) -> bool {
+        false
+    }
+
+    /// Returns what is wrong with the config that its types do not say. Pure.
+    fn validate(&self) -> Vec<Problem> {
+        Vec::new()
+    }
+
+    /// Opens the sink.
+    fn open(&self, context: &OpenContext<Self::Client>) -> impl Future<Output = Result<Self::Sink>> + Send;
+}
+
+/// An open sink.
+///
+/// # Contract
+///
+/// 1. [`write`](Self::write) reports on every item, in order. An error means that nothing of
+///    the batch was written, unless it is of kind `ambiguous`.
+/// 2. After [`flush`](Self::flush) everything that was written is durable.
+/// 3. [`close`](Self::close) flushes and lets go; a second one does nothing.
+/// 4. A sink that is dropped without being closed, or whose calls are dropped half way, leaves
+///    nothing half-written under its final name.
+/// 5. If it promises [`Guarantee::Upsert`], writing an item again changes nothing.
+pub trait Sink: Send + Sync + 'static {
+    /// Writes a batch.
+    fn write(&self, batch: &Batch, context: &Context) -> impl Future<Output = Result<WriteReport>> + Send;
+
+    /// Makes durable what was written. Default nothing to do.
+    fn flush(&self, context: &Context) -> impl Future<Output = Result<()>> + Send {
+        let _ = context;
+        async { Ok(()) }
+    }
+
+    /// Flushes and lets go. Default [`flush`](Self::flush).
+    fn close(&self, context: &Context) -> impl Future<Output = Result<()>> + Send {
+        self.flush(context)
+    }
+}
