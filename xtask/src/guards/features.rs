@@ -39,8 +39,9 @@ pub(super) fn check() -> Verdict {
             check.args(["--", "-D", "warnings"]);
             checked += 1;
             if run(&mut check).is_err() {
-                let with = feature.map_or("without features".to_owned(), |f| format!("with feature `{f}`"));
-                wrong.push(format!("{name} does not compile {with} alone"));
+                let with =
+                    feature.map_or("without features".to_owned(), |f| format!("with feature `{f}` alone"));
+                wrong.push(format!("{name} does not compile cleanly {with}"));
             }
         }
     }
