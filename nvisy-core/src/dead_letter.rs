@@ -60,15 +60,3 @@ impl DeadLetter {
         serde_json::from_value(json.clone()).map_err(|e| not().with_source(e))
     }
 }
-
-// Placeholder until `Primitive` has its own serde (remove together with its arrival).
-impl Serialize for Primitive {
-    fn serialize<S: serde::Serializer>(&self, _: S) -> std::result::Result<S::Ok, S::Error> {
-        Err(serde::ser::Error::custom("not yet"))
-    }
-}
-impl<'de> Deserialize<'de> for Primitive {
-    fn deserialize<D: serde::Deserializer<'de>>(_: D) -> std::result::Result<Self, D::Error> {
-        Err(serde::de::Error::custom("not yet"))
-    }
-}

@@ -14,6 +14,7 @@
 pub mod primitive;
 
 pub mod batch;
+pub mod hash;
 pub mod id;
 pub mod lineage;
 pub mod metadata;
@@ -42,6 +43,7 @@ pub use self::connection::{Client, ConnectContext, Connection, NoClient};
 pub use self::context::{Context, OpenContext, ReadContext};
 pub use self::dead_letter::DeadLetter;
 pub use self::error::{Error, ErrorKind, Result, RetryClass};
+pub use self::hash::ContentHash;
 pub use self::id::{PrimitiveId, RunId, SourceIdentity};
 pub use self::lineage::Lineage;
 pub use self::metadata::Metadata;

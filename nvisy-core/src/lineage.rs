@@ -6,12 +6,14 @@
 use std::fmt;
 use std::sync::Arc;
 
+use serde::ser::{SerializeStruct, SerializeStructVariant};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::Value;
 
 use crate::error::{Error, Result};
 use crate::id::{PrimitiveId, SourceIdentity};
-use crate::metadata::{Timestamp, json_value};
+use crate::metadata::{Timestamp, json_value, json_value_arc};
+use crate::primitive::depth::nested;
 use crate::position::{Position, Positions};
 
 /// What a node did, once for all items of a batch.
@@ -43,7 +45,7 @@ impl Step {
 }
 
 /// One record of a lineage, written out.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Deserialize)]
 pub struct Record {
     /// The node's name.
     pub node: Arc<str>,
@@ -52,35 +54,33 @@ pub struct Record {
     /// When.
     pub time: Timestamp,
     /// With what parameters; null where they do not matter.
-    #[serde(default, skip_serializing_if = "is_null", with = "json_value_arc")]
+    #[serde(default, with = "json_value_arc")]
     pub parameters: Arc<Value>,
     /// What it started from: nothing for a source, the item itself for an edit.
     pub inputs: Inputs,
 }
 
-fn is_null(value: &Value) -> bool {
-    value.is_null()
-}
+/// What is not set is left out of JSON; formats that do not name their fields need them all.
+impl Serialize for Record {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        #[derive(Serialize)]
+        struct JsonValue<'a>(#[serde(serialize_with = "json_value::serialize")] &'a Value);
 
-mod json_value_arc {
-    use std::sync::Arc;
-
-    use serde::{Deserializer, Serializer};
-    use serde_json::Value;
-
-    use super::json_value;
-
-    pub(super) fn serialize<S: Serializer>(value: &Arc<Value>, s: S) -> Result<S::Ok, S::Error> {
-        json_value::serialize(value, s)
-    }
-
-    pub(super) fn deserialize<'de, D: Deserializer<'de>>(d: D) -> Result<Arc<Value>, D::Error> {
-        json_value::deserialize(d).map(Arc::new)
+        let all = !serializer.is_human_readable();
+        let mut fields = serializer.serialize_struct("Record", 5)?;
+        fields.serialize_field("node", &self.node)?;
+        fields.serialize_field("operation", &self.operation)?;
+        fields.serialize_field("time", &self.time)?;
+        if all || !self.parameters.is_null() {
+            fields.serialize_field("parameters", &JsonValue(&self.parameters))?;
+        }
+        fields.serialize_field("inputs", &self.inputs)?;
+        fields.end()
     }
 }
 
 /// What a [`Record`] started from.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Inputs {
     /// The outside world: the record is a source's.
@@ -90,7 +90,7 @@ pub enum Inputs {
         /// The item's position in it.
         position: Position,
         /// The item's id, where a key of the user's choice made it.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
+        #[serde(default)]
         id: Option<PrimitiveId>,
     },
     /// The same item: the record is an edit.
@@ -100,13 +100,44 @@ pub enum Inputs {
 }
 
 /// One of the items that a derived item was made from.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Deserialize)]
 pub struct Input {
     /// Its id.
     pub id: PrimitiveId,
     /// Its own records. Empty for the first input: there they stand before the derivation.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[serde(default, deserialize_with = "nested")]
     pub records: Vec<Record>,
+}
+
+impl Serialize for Inputs {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self {
+            Self::Source { source, position, id } => {
+                let all = !serializer.is_human_readable();
+                let mut fields = serializer.serialize_struct_variant("Inputs", 0, "source", 3)?;
+                fields.serialize_field("source", source)?;
+                fields.serialize_field("position", position)?;
+                if all || id.is_some() {
+                    fields.serialize_field("id", id)?;
+                }
+                fields.end()
+            }
+            Self::Same => serializer.serialize_unit_variant("Inputs", 1, "same"),
+            Self::From(inputs) => serializer.serialize_newtype_variant("Inputs", 2, "from", inputs),
+        }
+    }
+}
+
+impl Serialize for Input {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let all = !serializer.is_human_readable();
+        let mut fields = serializer.serialize_struct("Input", 2)?;
+        fields.serialize_field("id", &self.id)?;
+        if all || !self.records.is_empty() {
+            fields.serialize_field("records", &self.records)?;
+        }
+        fields.end()
+    }
 }
 
 /// Where a lineage begins: the source item.

@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
-use serde::{Deserialize, Serialize};
+use serde::ser::SerializeStruct;
+use serde::{Deserialize, Serialize, Serializer};
 use serde_json::Value;
 
 use crate::id::RunId;
@@ -13,7 +14,7 @@ use crate::id::RunId;
 pub type Timestamp = DateTime<Utc>;
 
 /// The envelope of a [`Primitive`](crate::Primitive). One serves a whole batch.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Deserialize)]
 pub struct Metadata {
     /// When the item was made.
     pub created_at: Timestamp,
@@ -22,13 +23,13 @@ pub struct Metadata {
     /// The graph it was made in.
     pub graph: Arc<str>,
     /// The run it was made in.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default)]
     pub run: Option<RunId>,
     /// What users say about it, as text.
-    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[serde(default)]
     pub tags: BTreeMap<String, String>,
     /// What users say about it, as JSON.
-    #[serde(default, skip_serializing_if = "BTreeMap::is_empty", with = "json_map")]
+    #[serde(default, with = "json_map")]
     pub custom: BTreeMap<String, Value>,
 }
 
@@ -51,6 +52,30 @@ impl Metadata {
     pub fn in_run(mut self, run: RunId) -> Self {
         self.run = Some(run);
         self
+    }
+}
+
+/// What is not set is left out of JSON; formats that do not name their fields need them all.
+impl Serialize for Metadata {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        #[derive(Serialize)]
+        struct JsonMap<'a>(#[serde(serialize_with = "json_map::serialize")] &'a BTreeMap<String, Value>);
+
+        let all = !serializer.is_human_readable();
+        let mut fields = serializer.serialize_struct("Metadata", 6)?;
+        fields.serialize_field("created_at", &self.created_at)?;
+        fields.serialize_field("node", &self.node)?;
+        fields.serialize_field("graph", &self.graph)?;
+        if all || self.run.is_some() {
+            fields.serialize_field("run", &self.run)?;
+        }
+        if all || !self.tags.is_empty() {
+            fields.serialize_field("tags", &self.tags)?;
+        }
+        if all || !self.custom.is_empty() {
+            fields.serialize_field("custom", &JsonMap(&self.custom))?;
+        }
+        fields.end()
     }
 }
 
@@ -100,5 +125,23 @@ pub(crate) mod json_value {
         } else {
             serde_json::from_str(&String::deserialize(d)?).map_err(serde::de::Error::custom)
         }
+    }
+}
+
+/// The same, shared.
+pub(crate) mod json_value_arc {
+    use std::sync::Arc;
+
+    use serde::{Deserializer, Serializer};
+    use serde_json::Value;
+
+    use super::json_value;
+
+    pub(crate) fn serialize<S: Serializer>(value: &Arc<Value>, s: S) -> Result<S::Ok, S::Error> {
+        json_value::serialize(value, s)
+    }
+
+    pub(crate) fn deserialize<'de, D: Deserializer<'de>>(d: D) -> Result<Arc<Value>, D::Error> {
+        json_value::deserialize(d).map(Arc::new)
     }
 }

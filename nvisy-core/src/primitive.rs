@@ -1,6 +1,7 @@
 //! What flows: an immutable payload with identity, envelope and lineage.
 
 pub mod audio;
+pub mod chat;
 pub mod completion;
 pub mod custom;
 pub mod document;
@@ -17,8 +18,14 @@ pub mod structured_output;
 pub mod tool_call_trace;
 
 mod base64_bytes;
+mod cell;
+pub(crate) mod depth;
+mod duration_text;
 mod payload;
+mod text_or_bytes;
 mod validated;
+mod vector;
+mod wire;
 
 use std::marker::PhantomData;
 use std::ops::Deref;
@@ -28,6 +35,7 @@ pub use self::kind::{Any, Kind, KindId, Kinds};
 pub use self::payload::Payload;
 use crate::batch::Batch;
 use crate::error::{Error, ErrorKind, Result};
+use crate::hash::ContentHash;
 use crate::id::{PrimitiveId, SourceIdentity};
 use crate::lineage::{Lineage, Root, Step};
 use crate::metadata::Metadata;
@@ -83,6 +91,12 @@ impl Primitive {
     #[must_use]
     pub fn kind(&self) -> KindId {
         self.payload.kind()
+    }
+
+    /// Returns the hash of what the payload says, whoever carries it: see [`ContentHash`].
+    #[must_use]
+    pub fn content_hash(&self) -> ContentHash {
+        self.payload.content_hash()
     }
 
     /// Returns the envelope.

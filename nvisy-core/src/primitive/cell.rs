@@ -417,7 +417,7 @@ pub fn cell_at(array: &dyn Array, index: usize) -> Cell<'_> {
         T::LargeListView(_) => at.list_view::<i64>(),
         T::FixedSizeList(_, _) => {
             let list = array.as_fixed_size_list();
-            let (start, len) = (list.value_offset(index) as usize, list.value_length() as usize);
+            let (start, len) = (list.value_offset_at(index), list.value_length() as usize);
             Cell::List(ListCell::new(list.values(), start..start + len))
         }
         T::Struct(_) => Cell::Struct(StructCell { array: array.as_struct(), index }),

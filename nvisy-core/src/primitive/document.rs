@@ -9,6 +9,7 @@ use serde_json::Value;
 use super::Item;
 use super::validated::validated;
 use crate::error::{Error, Result};
+use crate::hash::{Content, ContentHasher};
 
 /// The fields of a [`Document`].
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -76,6 +77,22 @@ impl Document {
         let texts = [&self.title, &self.language, &self.mime_type, &self.source_uri];
         let attributes: usize = self.attributes.iter().map(|(k, v)| k.len() + super::raw::json_size(v)).sum();
         size_of::<Self>() + self.text.len() + texts.into_iter().flatten().map(String::len).sum::<usize>() + attributes
+    }
+}
+
+impl Content for Document {
+    fn feed(&self, hasher: &mut ContentHasher) {
+        hasher.field("text", &self.text);
+        hasher.field("title", &self.title);
+        hasher.field("language", &self.language);
+        hasher.field("mime_type", &self.mime_type);
+        hasher.field("source_uri", &self.source_uri);
+        if let Some(Range { start, end }) = &self.byte_range {
+            hasher.field("byte_range", &vec![*start, *end]);
+        }
+        hasher.field("chunk", &self.chunk);
+        hasher.field("attributes", &self.attributes);
+        hasher.end();
     }
 }
 

@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 use super::document::Document;
 use super::validated::validated;
 use crate::error::{Error, Result};
+use crate::hash::{Content, ContentHasher};
 
 /// How two vectors are compared.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
@@ -23,7 +24,9 @@ pub enum Metric {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct EmbeddingFields {
-    /// The vector: `[dimensions]` finite numbers.
+    /// The vector: `[dimensions]` finite numbers. In JSON it is base64 of them, little-endian;
+    /// an array of numbers is read as well.
+    #[serde(with = "super::vector")]
     pub vector: Vec<f32>,
     /// The model that made it.
     pub model: String,
@@ -66,5 +69,25 @@ impl Embedding {
     pub(crate) fn size(&self) -> usize {
         let document = self.document.as_ref().map_or(0, |d| d.size());
         size_of::<Self>() + size_of_val(self.vector.as_slice()) + self.model.len() + document
+    }
+
+    pub(crate) fn feed(&self, hasher: &mut ContentHasher) {
+        hasher.field("vector", self.vector.as_slice());
+        hasher.field("model", &self.model);
+        if let Some(document) = &self.document {
+            hasher.field("document", &**document);
+        }
+        hasher.field("content_hash", &self.content_hash);
+        hasher.field("metric", &self.metric);
+    }
+}
+
+impl Content for Metric {
+    fn feed(&self, hasher: &mut ContentHasher) {
+        hasher.text(match self {
+            Self::Cosine => "cosine",
+            Self::Dot => "dot",
+            Self::L2 => "l2",
+        });
     }
 }

@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use super::validated::validated;
 use crate::error::{Error, Result};
+use crate::hash::ContentHasher;
 use crate::metadata::Timestamp;
 
 /// The fields of an [`Object`].
@@ -63,5 +64,14 @@ impl Object {
 
     pub(crate) fn size(&self) -> usize {
         size_of::<Self>() + self.key.len() + self.bytes.as_ref().map_or(0, Bytes::len)
+    }
+
+    pub(crate) fn feed(&self, hasher: &mut ContentHasher) {
+        hasher.field("key", &self.key);
+        hasher.field("bytes", &self.bytes);
+        hasher.field("size", &self.size);
+        hasher.field("mime_type", &self.mime_type);
+        hasher.field("etag", &self.etag);
+        hasher.field("last_modified", &self.last_modified);
     }
 }

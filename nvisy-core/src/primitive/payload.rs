@@ -17,6 +17,7 @@ use super::raw::Raw;
 use super::row::Row;
 use super::structured_output::StructuredOutput;
 use super::tool_call_trace::ToolCallTrace;
+use crate::hash::{Content, ContentHash, ContentHasher};
 
 /// What a primitive is about. A clone is one reference count; the enum is two words.
 #[derive(Clone, Debug, PartialEq)]
@@ -93,6 +94,29 @@ impl Payload {
             Self::Raw(p) => p.size(),
             Self::Custom(p) => p.size(),
         }
+    }
+
+    /// Returns the hash of what it says: see [`ContentHash`].
+    #[must_use]
+    pub fn content_hash(&self) -> ContentHash {
+        let mut hasher = ContentHasher::new(self.kind().name());
+        match self {
+            Self::Row(p) => p.feed(&mut hasher),
+            Self::Document(p) => Content::feed(&**p, &mut hasher),
+            Self::Object(p) => p.feed(&mut hasher),
+            Self::Message(p) => p.feed(&mut hasher),
+            Self::Graph(p) => p.feed(&mut hasher),
+            Self::Embedding(p) => p.feed(&mut hasher),
+            Self::Completion(p) => p.feed(&mut hasher),
+            Self::StructuredOutput(p) => p.feed(&mut hasher),
+            Self::ToolCallTrace(p) => p.feed(&mut hasher),
+            Self::Image(p) => p.feed(&mut hasher),
+            Self::Audio(p) => p.feed(&mut hasher),
+            Self::FineTuneSample(p) => p.feed(&mut hasher),
+            Self::Raw(p) => p.feed(&mut hasher),
+            Self::Custom(p) => p.feed(&mut hasher),
+        }
+        hasher.finish()
     }
 }
 

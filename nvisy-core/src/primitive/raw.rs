@@ -4,6 +4,8 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use crate::hash::ContentHasher;
+
 /// JSON or bytes of any shape, with nothing known about them.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -39,6 +41,13 @@ impl Raw {
                 Self::Json(value) => json_size(value),
                 Self::Bytes(bytes) => bytes.len(),
             }
+    }
+
+    pub(crate) fn feed(&self, hasher: &mut ContentHasher) {
+        match self {
+            Self::Json(value) => hasher.json(value),
+            Self::Bytes(bytes) => hasher.bytes(bytes),
+        }
     }
 }
 
