@@ -41,8 +41,12 @@ impl Failure {
 }
 
 /// Returns the root of the workspace.
+///
+/// Cargo says where the package is when it runs it: two checkouts that share a target directory share the
+/// program too, and what was true when it was compiled holds for one of them only.
 pub(crate) fn root() -> PathBuf {
-    let package = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let package = env::var_os("CARGO_MANIFEST_DIR").unwrap_or_else(|| env!("CARGO_MANIFEST_DIR").into());
+    let package = Path::new(&package);
     package.parent().unwrap_or(package).to_path_buf()
 }
 
