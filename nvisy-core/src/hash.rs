@@ -77,14 +77,21 @@ impl FromStr for ContentHash {
             Some(Self(bytes))
         };
         parse().ok_or_else(|| {
-            Error::new(ErrorKind::Validation, format!("`{text}` is not a content hash: expected 64 hex digits"))
+            Error::new(
+                ErrorKind::Validation,
+                format!("`{text}` is not a content hash: expected 64 hex digits"),
+            )
         })
     }
 }
 
 impl Serialize for ContentHash {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        if serializer.is_human_readable() { serializer.collect_str(self) } else { self.0.serialize(serializer) }
+        if serializer.is_human_readable() {
+            serializer.collect_str(self)
+        } else {
+            self.0.serialize(serializer)
+        }
     }
 }
 

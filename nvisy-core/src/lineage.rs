@@ -13,8 +13,8 @@ use serde_json::Value;
 use crate::error::{Error, Result};
 use crate::id::{PrimitiveId, SourceIdentity};
 use crate::metadata::{Timestamp, json_value, json_value_arc};
-use crate::primitive::depth::nested;
 use crate::position::{Position, Positions};
+use crate::primitive::depth::nested;
 
 /// What a node did, once for all items of a batch.
 #[derive(Clone, Debug, PartialEq)]
@@ -166,7 +166,7 @@ pub(crate) enum Link {
     /// The items were read from a source.
     Origin { step: Arc<Step>, source: SourceIdentity, positions: Positions, keys: Option<Arc<[PrimitiveId]>> },
     /// The items were edited in place: the index passes through.
-    Edit { step: Arc<Step>, parent: Arc<Link> },
+    Edit { step: Arc<Step>, parent: Arc<Self> },
     /// The items were made from other items: from which, by index.
     Derive { step: Arc<Step>, parents: Parents },
 }
@@ -376,7 +376,8 @@ impl<'de> Deserialize<'de> for Lineage {
 
 impl PartialEq for Lineage {
     fn eq(&self, other: &Self) -> bool {
-        (Arc::ptr_eq(&self.link, &other.link) && self.index == other.index) || self.records() == other.records()
+        (Arc::ptr_eq(&self.link, &other.link) && self.index == other.index)
+            || self.records() == other.records()
     }
 }
 

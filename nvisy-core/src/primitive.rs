@@ -54,7 +54,12 @@ pub struct Primitive {
 impl Primitive {
     /// Puts a primitive together.
     #[must_use]
-    pub fn new(id: PrimitiveId, payload: impl Into<Payload>, metadata: Arc<Metadata>, lineage: Lineage) -> Self {
+    pub fn new(
+        id: PrimitiveId,
+        payload: impl Into<Payload>,
+        metadata: Arc<Metadata>,
+        lineage: Lineage,
+    ) -> Self {
         Self { id: Some(id), payload: payload.into(), metadata, lineage }
     }
 

@@ -141,7 +141,15 @@ impl Audio {
         let bytes = bytes.into();
         let header::Header { format, sample_rate, channels, duration } = read(&bytes)?;
         let size = bytes.len() as u64;
-        let fields = AudioFields { bytes: Some(bytes), size, format, sample_rate, channels, duration, ..Default::default() };
+        let fields = AudioFields {
+            bytes: Some(bytes),
+            size,
+            format,
+            sample_rate,
+            channels,
+            duration,
+            ..Default::default()
+        };
         fields.try_into()
     }
 

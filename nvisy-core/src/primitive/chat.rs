@@ -88,7 +88,8 @@ impl ChatMessage {
     }
 
     pub(super) fn size(&self) -> usize {
-        let call = |c: &ToolRequest| size_of::<ToolRequest>() + c.id.len() + c.name.len() + json_size(&c.arguments);
+        let call =
+            |c: &ToolRequest| size_of::<ToolRequest>() + c.id.len() + c.name.len() + json_size(&c.arguments);
         let calls: usize = self.tool_calls.iter().map(call).sum();
         size_of::<Self>() + self.content.len() + calls + self.tool_call_id.as_ref().map_or(0, String::len)
     }

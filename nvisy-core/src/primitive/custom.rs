@@ -224,7 +224,8 @@ impl Custom {
 }
 
 fn read<T: CustomPayload>(json: &Value) -> Result<T> {
-    let value = T::deserialize(json).map_err(|error| Error::invalid("custom.value", format!("`{}`: {error}", T::TYPE)))?;
+    let value = T::deserialize(json)
+        .map_err(|error| Error::invalid("custom.value", format!("`{}`: {error}", T::TYPE)))?;
     value.check()?;
     Ok(value)
 }
@@ -236,7 +237,8 @@ impl PartialEq for Custom {
         {
             return true;
         }
-        self.type_name() == other.type_name() && matches!((self.to_json(), other.to_json()), (Ok(a), Ok(b)) if a == b)
+        self.type_name() == other.type_name()
+            && matches!((self.to_json(), other.to_json()), (Ok(a), Ok(b)) if a == b)
     }
 }
 
@@ -351,7 +353,7 @@ mod tests {
         const TYPE: &'static str = "test.even";
 
         fn check(&self) -> Result<()> {
-            if self.0 % 2 == 0 { Ok(()) } else { Err(Error::invalid("even", "is odd")) }
+            if self.0.is_multiple_of(2) { Ok(()) } else { Err(Error::invalid("even", "is odd")) }
         }
     }
 

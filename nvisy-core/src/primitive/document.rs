@@ -52,7 +52,10 @@ impl DocumentFields {
             && range.start > range.end
         {
             let Range { start, end } = range;
-            return Err(Error::invalid("document.byte_range", format!("starts at {start} behind its end {end}")));
+            return Err(Error::invalid(
+                "document.byte_range",
+                format!("starts at {start} behind its end {end}"),
+            ));
         }
         Ok(())
     }
@@ -76,7 +79,10 @@ impl Document {
     pub(crate) fn size(&self) -> usize {
         let texts = [&self.title, &self.language, &self.mime_type, &self.source_uri];
         let attributes: usize = self.attributes.iter().map(|(k, v)| k.len() + super::raw::json_size(v)).sum();
-        size_of::<Self>() + self.text.len() + texts.into_iter().flatten().map(String::len).sum::<usize>() + attributes
+        size_of::<Self>()
+            + self.text.len()
+            + texts.into_iter().flatten().map(String::len).sum::<usize>()
+            + attributes
     }
 }
 

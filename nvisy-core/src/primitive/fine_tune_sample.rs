@@ -81,9 +81,10 @@ impl FineTuneSampleFields {
         }
         match &self.sample {
             Sample::Messages(turns) => check_turns(turns),
-            Sample::Pair { completion, .. } if completion.is_empty() => {
-                Err(Error::invalid("fine_tune_sample.sample.pair.completion", "is empty: there is nothing to learn"))
-            }
+            Sample::Pair { completion, .. } if completion.is_empty() => Err(Error::invalid(
+                "fine_tune_sample.sample.pair.completion",
+                "is empty: there is nothing to learn",
+            )),
             Sample::Pair { .. } => Ok(()),
         }
     }
@@ -106,7 +107,10 @@ fn check_turns(turns: &[Turn]) -> Result<()> {
         if !follows {
             let role = message.role.name();
             let place = before.map_or("at the start".into(), |m| format!("after the {}", m.role.name()));
-            return Err(Error::invalid(format!("{FIELD}[{at}].role"), format!("`{role}` may not stand {place}")));
+            return Err(Error::invalid(
+                format!("{FIELD}[{at}].role"),
+                format!("`{role}` may not stand {place}"),
+            ));
         }
         before = Some(message);
     }
@@ -197,7 +201,10 @@ mod tests {
         let path = "fine_tune_sample.sample.messages";
         assert_eq!(field(vec![M::assistant("a")]), format!("{path}[0].role"));
         assert_eq!(field(vec![M::user("u"), M::user("u")]), format!("{path}[1].role"));
-        assert_eq!(field(vec![M::user("u"), M::assistant("a"), M::new(Role::Tool, "t")]), format!("{path}[2].role"));
+        assert_eq!(
+            field(vec![M::user("u"), M::assistant("a"), M::new(Role::Tool, "t")]),
+            format!("{path}[2].role")
+        );
         assert_eq!(field(vec![M::user("u")]), path);
     }
 

@@ -60,13 +60,19 @@ impl GraphFields {
             }
             if !ids.insert(node.id.as_str()) {
                 let id = &node.id;
-                return Err(Error::invalid(format!("graph.nodes[{at}].id"), format!("`{id}` is taken by another node")));
+                return Err(Error::invalid(
+                    format!("graph.nodes[{at}].id"),
+                    format!("`{id}` is taken by another node"),
+                ));
             }
         }
         for (at, edge) in self.edges.iter().enumerate() {
             for (end, id) in [("from", &edge.from), ("to", &edge.to)] {
                 if !ids.contains(id.as_str()) {
-                    return Err(Error::invalid(format!("graph.edges[{at}].{end}"), format!("there is no node `{id}`")));
+                    return Err(Error::invalid(
+                        format!("graph.edges[{at}].{end}"),
+                        format!("there is no node `{id}`"),
+                    ));
                 }
             }
         }
@@ -96,8 +102,10 @@ impl Graph {
     }
 
     pub(crate) fn size(&self) -> usize {
-        let properties = |map: &BTreeMap<String, Value>| map.iter().map(|(k, v)| k.len() + json_size(v)).sum::<usize>();
-        let labels = |labels: &[String]| labels.iter().map(|label| size_of::<String>() + label.len()).sum::<usize>();
+        let properties =
+            |map: &BTreeMap<String, Value>| map.iter().map(|(k, v)| k.len() + json_size(v)).sum::<usize>();
+        let labels =
+            |labels: &[String]| labels.iter().map(|label| size_of::<String>() + label.len()).sum::<usize>();
         let node = |n: &Node| size_of::<Node>() + n.id.len() + labels(&n.labels) + properties(&n.properties);
         let edge = |e: &Edge| {
             size_of::<Edge>() + e.from.len() + e.to.len() + e.label.len() + properties(&e.properties)

@@ -108,8 +108,9 @@ impl ImageFields {
 }
 
 fn read(bytes: &[u8]) -> Result<header::Header> {
-    header::read(bytes)
-        .ok_or_else(|| Error::invalid("image.bytes", "begin with no header of a PNG, JPEG, GIF, WebP or BMP file"))
+    header::read(bytes).ok_or_else(|| {
+        Error::invalid("image.bytes", "begin with no header of a PNG, JPEG, GIF, WebP or BMP file")
+    })
 }
 
 validated! {

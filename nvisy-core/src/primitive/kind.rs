@@ -96,9 +96,10 @@ impl FromStr for KindId {
     type Err = Error;
 
     fn from_str(name: &str) -> Result<Self, Error> {
-        Self::ALL.into_iter().find(|kind| kind.name() == name).ok_or_else(|| {
-            Error::new(ErrorKind::Validation, format!("there is no kind of payload `{name}`"))
-        })
+        Self::ALL
+            .into_iter()
+            .find(|kind| kind.name() == name)
+            .ok_or_else(|| Error::new(ErrorKind::Validation, format!("there is no kind of payload `{name}`")))
     }
 }
 

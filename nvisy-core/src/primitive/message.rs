@@ -78,7 +78,8 @@ impl Message {
     }
 
     pub(crate) fn size(&self) -> usize {
-        let headers: usize = self.headers.iter().map(|h| size_of::<Header>() + h.name.len() + h.value.len()).sum();
+        let headers: usize =
+            self.headers.iter().map(|h| size_of::<Header>() + h.name.len() + h.value.len()).sum();
         let key = self.key.as_ref().map_or(0, Bytes::len);
         size_of::<Self>() + key + self.body.len() + headers + self.topic.as_ref().map_or(0, String::len)
     }

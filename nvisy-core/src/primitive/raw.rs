@@ -69,7 +69,9 @@ pub(crate) fn json_size(value: &Value) -> usize {
         + match value {
             Value::String(text) => text.len(),
             Value::Array(values) => values.iter().map(json_size).sum(),
-            Value::Object(fields) => fields.iter().map(|(k, v)| k.len() + size_of::<String>() + json_size(v)).sum(),
+            Value::Object(fields) => {
+                fields.iter().map(|(k, v)| k.len() + size_of::<String>() + json_size(v)).sum()
+            }
             _ => 0,
         }
 }

@@ -74,7 +74,8 @@ impl Row {
     /// `validation` if a value is not of its column's type, or there is no such column.
     pub fn from_json(object: &Map<String, Value>, schema: Option<SchemaRef>) -> Result<Self> {
         let schema = schema.unwrap_or_else(|| Arc::new(Schema::new(read::infer(object))));
-        let values = read::read_fields(schema.fields(), object).map_err(|error| Error::invalid("row", error))?;
+        let values =
+            read::read_fields(schema.fields(), object).map_err(|error| Error::invalid("row", error))?;
         Self::from_scalars(schema, values)
     }
 
@@ -250,7 +251,8 @@ impl<'de> Deserialize<'de> for Row {
             let Readable { columns, values } = Readable::deserialize(deserializer)?;
             let schema = columns.into_schema().map_err(D::Error::custom)?;
             let values = schema.fields().iter().zip(&values).map(|(f, v)| {
-                read::read(f.data_type(), v).map_err(|error| Error::invalid(format!("row.{}", f.name()), error))
+                read::read(f.data_type(), v)
+                    .map_err(|error| Error::invalid(format!("row.{}", f.name()), error))
             });
             let values = values.collect::<Result<_>>().map_err(D::Error::custom)?;
             return Self::from_scalars(schema.clone(), values).map_err(D::Error::custom);

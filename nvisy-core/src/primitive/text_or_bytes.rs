@@ -12,9 +12,7 @@ pub(super) struct TextOrBytes(pub(super) Bytes);
 #[serde(untagged)]
 enum Form {
     Text(String),
-    Bytes {
-        base64: String,
-    },
+    Bytes { base64: String },
 }
 
 impl Serialize for TextOrBytes {

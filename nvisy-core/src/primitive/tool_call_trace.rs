@@ -55,7 +55,10 @@ impl ToolCallTraceFields {
                 return Err(Error::invalid(format!("tool_call_trace.calls[{at}].name"), "is empty"));
             }
             if call.ended_at < call.started_at {
-                return Err(Error::invalid(format!("tool_call_trace.calls[{at}].ended_at"), "is before its start"));
+                return Err(Error::invalid(
+                    format!("tool_call_trace.calls[{at}].ended_at"),
+                    "is before its start",
+                ));
             }
             if last.is_some_and(|last| call.started_at < last) {
                 let field = format!("tool_call_trace.calls[{at}].started_at");

@@ -39,7 +39,9 @@ impl Primitive {
     /// `validation` if a user's own type does not serialize.
     pub fn to_bytes(&self) -> Result<Vec<u8>> {
         let mut bytes = postcard::to_extend(self, vec![VERSION]).map_err(|error| {
-            Error::new(ErrorKind::Validation, "the primitive does not become bytes").with_source(error).at_item(self.id())
+            Error::new(ErrorKind::Validation, "the primitive does not become bytes")
+                .with_source(error)
+                .at_item(self.id())
         })?;
         let checksum = Sha256::digest(&bytes);
         bytes.extend_from_slice(&checksum[..CHECKSUM]);
@@ -53,7 +55,9 @@ impl Primitive {
     /// `validation` if the bytes are of another version, cut or corrupt, or the payload is
     /// malformed.
     pub fn from_bytes(bytes: &[u8]) -> Result<Self> {
-        let corrupt = |message: &str| Error::new(ErrorKind::Validation, format!("the bytes are no primitive: {message}"));
+        let corrupt = |message: &str| {
+            Error::new(ErrorKind::Validation, format!("the bytes are no primitive: {message}"))
+        };
         let Some((content, checksum)) = bytes.split_last_chunk::<CHECKSUM>() else {
             return Err(corrupt("they are cut"));
         };
@@ -64,7 +68,9 @@ impl Primitive {
             return Err(corrupt("the checksum is another"));
         }
         if *version != VERSION {
-            return Err(corrupt(&format!("version {version} is not {VERSION}, the one that this release reads")));
+            return Err(corrupt(&format!(
+                "version {version} is not {VERSION}, the one that this release reads"
+            )));
         }
         match postcard::take_from_bytes(body) {
             Ok((primitive, [])) => Ok(primitive),
@@ -101,7 +107,8 @@ impl Serialize for Primitive {
         if serializer.is_human_readable() {
             let payload = Bare(&self.payload);
             let (id, kind) = (self.id(), self.kind());
-            return Written { id, kind, payload, metadata: &self.metadata, lineage: &self.lineage }.serialize(serializer);
+            return Written { id, kind, payload, metadata: &self.metadata, lineage: &self.lineage }
+                .serialize(serializer);
         }
         (self.id(), &self.payload, &self.metadata, &self.lineage).serialize(serializer)
     }

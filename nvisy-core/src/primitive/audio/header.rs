@@ -39,12 +39,7 @@ fn lasts(samples: u64, rate: u32) -> Option<Duration> {
 /// Walks from chunk to chunk: the format stands before the samples.
 fn wav(bytes: &[u8]) -> Option<Header> {
     let (mut at, mut format) = (12, None);
-    loop {
-        let (id, len) = match (bytes.get(at..at + 4), le32(bytes, at + 4)) {
-            (Some(id), Some(len)) => (id, len),
-            // Cut before the samples: what is known of them is known.
-            _ => break,
-        };
+    while let (Some(id), Some(len)) = (bytes.get(at..at + 4), le32(bytes, at + 4)) {
         match id {
             b"fmt " => format = Some((le16(bytes, at + 10)?, le32(bytes, at + 12)?, le32(bytes, at + 16)?)),
             b"data" => {
@@ -57,6 +52,7 @@ fn wav(bytes: &[u8]) -> Option<Header> {
         // Chunks are padded to an even length.
         at = at.checked_add(8)?.checked_add(usize::try_from(len).ok()?)?.checked_add((len & 1) as usize)?;
     }
+    // Cut before the samples: what is known of them is known.
     let (channels, sample_rate, _) = format?;
     Some(Header { format: AudioFormat::Wav, sample_rate, channels, duration: None })
 }
@@ -164,7 +160,9 @@ mod tests {
 
     #[test]
     fn what_is_no_header_is_none() {
-        for hex in ["", "ff", "ffffffff", "494433040000 7f7f7f7f", "664c6143 01", "52494646 00000000 57415645"] {
+        for hex in
+            ["", "ff", "ffffffff", "494433040000 7f7f7f7f", "664c6143 01", "52494646 00000000 57415645"]
+        {
             check(hex, None);
         }
     }

@@ -12,11 +12,12 @@ use arrow::buffer::{NullBuffer, OffsetBuffer, ScalarBuffer};
 use arrow::datatypes::{
     ArrowDictionaryKeyType, ArrowNativeType, DataType, Date32Type, Date64Type, Decimal32Type, Decimal64Type,
     Decimal128Type, Decimal256Type, DurationMicrosecondType, DurationMillisecondType, DurationNanosecondType,
-    DurationSecondType, FieldRef, Fields, Float16Type, Float32Type, Float64Type, Int8Type, Int16Type, Int32Type,
-    Int64Type, IntervalDayTime, IntervalDayTimeType, IntervalMonthDayNano, IntervalMonthDayNanoType, IntervalUnit,
-    IntervalYearMonthType, RunEndIndexType, Time32MillisecondType, Time32SecondType, Time64MicrosecondType,
-    Time64NanosecondType, TimeUnit, TimestampMicrosecondType, TimestampMillisecondType, TimestampNanosecondType,
-    TimestampSecondType, UInt8Type, UInt16Type, UInt32Type, UInt64Type, UnionFields, UnionMode, i256,
+    DurationSecondType, FieldRef, Fields, Float16Type, Float32Type, Float64Type, Int8Type, Int16Type,
+    Int32Type, Int64Type, IntervalDayTime, IntervalDayTimeType, IntervalMonthDayNano,
+    IntervalMonthDayNanoType, IntervalUnit, IntervalYearMonthType, RunEndIndexType, Time32MillisecondType,
+    Time32SecondType, Time64MicrosecondType, Time64NanosecondType, TimeUnit, TimestampMicrosecondType,
+    TimestampMillisecondType, TimestampNanosecondType, TimestampSecondType, UInt8Type, UInt16Type,
+    UInt32Type, UInt64Type, UnionFields, UnionMode, i256,
 };
 use arrow::error::ArrowError;
 
@@ -52,12 +53,12 @@ pub(super) fn build(data_type: &DataType, values: Vec<Scalar<'_>>) -> Built {
         T::Float16 => primitives::<Float16Type>(data_type, &values, |v| float(v).map(F16::from_f64)),
         T::Float32 => primitives::<Float32Type>(data_type, &values, |v| float(v).map(|v| v as f32)),
         T::Float64 => primitives::<Float64Type>(data_type, &values, float),
-        T::Decimal32(_, scale) => {
-            primitives::<Decimal32Type>(data_type, &values, |v| decimal(v, *scale)?.to_i128()?.try_into().ok())
-        }
-        T::Decimal64(_, scale) => {
-            primitives::<Decimal64Type>(data_type, &values, |v| decimal(v, *scale)?.to_i128()?.try_into().ok())
-        }
+        T::Decimal32(_, scale) => primitives::<Decimal32Type>(data_type, &values, |v| {
+            decimal(v, *scale)?.to_i128()?.try_into().ok()
+        }),
+        T::Decimal64(_, scale) => primitives::<Decimal64Type>(data_type, &values, |v| {
+            decimal(v, *scale)?.to_i128()?.try_into().ok()
+        }),
         T::Decimal128(_, scale) => {
             primitives::<Decimal128Type>(data_type, &values, |v| decimal(v, *scale)?.to_i128())
         }
@@ -110,7 +111,10 @@ fn done<A: Array + 'static>(built: Result<A, ArrowError>) -> Built {
 }
 
 /// Takes each value that is there: what `take` has nothing for is of another type.
-fn each<'v, 's, T>(values: &'v [Scalar<'s>], take: impl Fn(&'v Scalar<'s>) -> Option<T>) -> Result<Vec<Option<T>>, String> {
+fn each<'v, 's, T>(
+    values: &'v [Scalar<'s>],
+    take: impl Fn(&'v Scalar<'s>) -> Option<T>,
+) -> Result<Vec<Option<T>>, String> {
     let taken = values.iter().map(|value| match value {
         Scalar::Null => Ok(None),
         value => take(value).map(Some).ok_or_else(|| mismatch(value)),
@@ -184,7 +188,9 @@ fn intervals(data_type: &DataType, unit: IntervalUnit, values: &[Scalar<'_>]) ->
     };
     match unit {
         IntervalUnit::YearMonth => primitives::<IntervalYearMonthType>(data_type, values, |value| {
-            parts(value).filter(|(_, days, nanoseconds)| (*days, *nanoseconds) == (0, 0)).map(|(months, ..)| months)
+            parts(value)
+                .filter(|(_, days, nanoseconds)| (*days, *nanoseconds) == (0, 0))
+                .map(|(months, ..)| months)
         }),
         IntervalUnit::DayTime => primitives::<IntervalDayTimeType>(data_type, values, |value| {
             let (months, days, nanoseconds) = parts(value)?;
@@ -199,8 +205,10 @@ fn intervals(data_type: &DataType, unit: IntervalUnit, values: &[Scalar<'_>]) ->
     }
 }
 
+type Lists<'a> = (Vec<Scalar<'a>>, Vec<usize>, Option<NullBuffer>);
+
 /// The lists' items one after the other, how many each has, and which are null.
-fn flatten(values: Vec<Scalar<'_>>) -> Result<(Vec<Scalar<'_>>, Vec<usize>, Option<NullBuffer>), String> {
+fn flatten(values: Vec<Scalar<'_>>) -> Result<Lists<'_>, String> {
     let (mut items, mut lengths, mut valid) = (Vec::new(), Vec::new(), Vec::new());
     for value in values {
         valid.push(!matches!(value, Scalar::Null));
@@ -277,7 +285,8 @@ fn structs(fields: &Fields, values: Vec<Scalar<'_>>) -> Result<StructArray, Stri
     }
     let columns = fields.iter().zip(columns).map(|(field, values)| build(field.data_type(), values));
     let columns = columns.collect::<Result<Vec<_>, _>>()?;
-    StructArray::try_new_with_length(fields.clone(), columns, nulls(valid), len).map_err(|error| error.to_string())
+    StructArray::try_new_with_length(fields.clone(), columns, nulls(valid), len)
+        .map_err(|error| error.to_string())
 }
 
 fn map(entries: &FieldRef, sorted: bool, values: Vec<Scalar<'_>>) -> Built {
@@ -313,7 +322,8 @@ fn union(fields: &UnionFields, mode: UnionMode, values: Vec<Scalar<'_>>) -> Buil
         }
         ids.push(id);
     }
-    let children = fields.iter().zip(children).map(|((_, field), (_, values))| build(field.data_type(), values));
+    let children =
+        fields.iter().zip(children).map(|((_, field), (_, values))| build(field.data_type(), values));
     let children = children.collect::<Result<Vec<_>, _>>()?;
     let offsets = (mode == UnionMode::Dense).then(|| ScalarBuffer::from(offsets));
     done(UnionArray::try_new(fields.clone(), ids.into(), offsets, children))

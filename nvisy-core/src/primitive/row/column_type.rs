@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use arrow::datatypes::{
-    DECIMAL32_MAX_PRECISION, DECIMAL64_MAX_PRECISION, DECIMAL128_MAX_PRECISION, DECIMAL256_MAX_PRECISION, DataType,
-    Field, FieldRef, Fields, IntervalUnit, Schema, SchemaRef, TimeUnit, UnionFields, UnionMode,
+    DECIMAL32_MAX_PRECISION, DECIMAL64_MAX_PRECISION, DECIMAL128_MAX_PRECISION, DECIMAL256_MAX_PRECISION,
+    DataType, Field, FieldRef, Fields, IntervalUnit, Schema, SchemaRef, TimeUnit, UnionFields, UnionMode,
 };
 use serde::{Deserialize, Serialize};
 
@@ -342,7 +342,9 @@ fn fixed_size(size: i32) -> Result<i32, String> {
 
 fn map(entries: FieldRef, sorted: bool) -> Result<DataType, String> {
     match entries.data_type() {
-        DataType::Struct(pair) if pair.len() == 2 && !entries.is_nullable() => Ok(DataType::Map(entries, sorted)),
+        DataType::Struct(pair) if pair.len() == 2 && !entries.is_nullable() => {
+            Ok(DataType::Map(entries, sorted))
+        }
         _ => Err("the entries of a map are keys and values".into()),
     }
 }

@@ -24,7 +24,9 @@ pub(super) fn read<'a>(data_type: &DataType, value: &'a Value) -> Result<Scalar<
     }
     let scalar = match data_type {
         T::Boolean => value.as_bool().map(Scalar::Bool),
-        T::Int8 | T::Int16 | T::Int32 | T::Int64 | T::UInt8 | T::UInt16 | T::UInt32 | T::UInt64 => integer(value),
+        T::Int8 | T::Int16 | T::Int32 | T::Int64 | T::UInt8 | T::UInt16 | T::UInt32 | T::UInt64 => {
+            integer(value)
+        }
         T::Float16 | T::Float32 | T::Float64 => float(value),
         T::Decimal32(_, _) | T::Decimal64(_, _) | T::Decimal128(_, _) | T::Decimal256(_, _) => match value {
             Value::String(text) => Some(Scalar::Decimal(text.clone())),
@@ -35,15 +37,24 @@ pub(super) fn read<'a>(data_type: &DataType, value: &'a Value) -> Result<Scalar<
             Value::String(text) => Scalar::Text(text.into()),
             other => Scalar::Text(Cow::Owned(other.to_string())),
         }),
-        T::Binary | T::LargeBinary | T::BinaryView | T::FixedSizeBinary(_) => {
-            value.as_str().and_then(|text| STANDARD.decode(text).ok()).map(|bytes| Scalar::Bytes(bytes.into()))
+        T::Binary | T::LargeBinary | T::BinaryView | T::FixedSizeBinary(_) => value
+            .as_str()
+            .and_then(|text| STANDARD.decode(text).ok())
+            .map(|bytes| Scalar::Bytes(bytes.into())),
+        T::Date32 | T::Date64 | T::Time32(_) | T::Time64(_) | T::Timestamp(_, _) | T::Duration(_) => {
+            match value {
+                Value::String(text) => time(data_type, text),
+                other => integer(other),
+            }
         }
-        T::Date32 | T::Date64 | T::Time32(_) | T::Time64(_) | T::Timestamp(_, _) | T::Duration(_) => match value {
-            Value::String(text) => time(data_type, text),
-            other => integer(other),
-        },
-        T::Interval(_) => value.as_array().and_then(|parts| parts.iter().map(integer).collect()).map(Scalar::List),
-        T::List(item) | T::LargeList(item) | T::ListView(item) | T::LargeListView(item) | T::FixedSizeList(item, _) => {
+        T::Interval(_) => {
+            value.as_array().and_then(|parts| parts.iter().map(integer).collect()).map(Scalar::List)
+        }
+        T::List(item)
+        | T::LargeList(item)
+        | T::ListView(item)
+        | T::LargeListView(item)
+        | T::FixedSizeList(item, _) => {
             let Value::Array(values) = value else { return Err(mismatch()) };
             Some(Scalar::List(values.iter().map(|v| read(item.data_type(), v)).collect::<Result<_, _>>()?))
         }
@@ -78,12 +89,17 @@ pub(super) fn read<'a>(data_type: &DataType, value: &'a Value) -> Result<Scalar<
 
 /// Reads the fields of an object in the order of a schema. A field that is not there is null;
 /// one that the schema does not know is an error.
-pub(super) fn read_fields<'a>(fields: &Fields, object: &'a Map<String, Value>) -> Result<Vec<Scalar<'a>>, String> {
+pub(super) fn read_fields<'a>(
+    fields: &Fields,
+    object: &'a Map<String, Value>,
+) -> Result<Vec<Scalar<'a>>, String> {
     if let Some(name) = object.keys().find(|name| fields.find(name).is_none()) {
         return Err(format!("there is no column `{name}`"));
     }
     let values = fields.iter().map(|field| match object.get(field.name()) {
-        Some(value) => read(field.data_type(), value).map_err(|error| format!("column `{}`: {error}", field.name())),
+        Some(value) => {
+            read(field.data_type(), value).map_err(|error| format!("column `{}`: {error}", field.name()))
+        }
         None => Ok(Scalar::Null),
     });
     values.collect()
@@ -174,9 +190,7 @@ fn unify(a: DataType, b: DataType) -> DataType {
         (a, b) if a == b => a,
         (T::Null, other) | (other, T::Null) => other,
         (T::Int64 | T::UInt64 | T::Float64, T::Int64 | T::UInt64 | T::Float64) => T::Float64,
-        (T::List(a), T::List(b)) => {
-            T::new_list(unify(a.data_type().clone(), b.data_type().clone()), true)
-        }
+        (T::List(a), T::List(b)) => T::new_list(unify(a.data_type().clone(), b.data_type().clone()), true),
         (T::Struct(a), T::Struct(b)) => {
             let own = a.iter().map(|field| match b.find(field.name()) {
                 Some((_, other)) => {
