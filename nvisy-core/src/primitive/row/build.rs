@@ -30,6 +30,9 @@ type Built = Result<ArrayRef, String>;
 /// No null of a fixed-size list costs more items than this, of all lists around it together.
 const MAX_PADDING: usize = 1 << 22;
 
+/// No nulls of fixed-size bytes cost more than this together.
+const MAX_NULL_BYTES: usize = 1 << 26;
+
 /// Builds an array of a type from its values.
 pub(super) fn build(data_type: &DataType, values: Vec<Scalar<'_>>) -> Built {
     use DataType as T;
@@ -70,6 +73,10 @@ pub(super) fn build(data_type: &DataType, values: Vec<Scalar<'_>>) -> Built {
         T::LargeBinary => Ok(Arc::new(LargeBinaryArray::from(each(&values, bytes)?))),
         T::BinaryView => Ok(Arc::new(BinaryViewArray::from(each(&values, bytes)?))),
         T::FixedSizeBinary(size) => {
+            let nulls = values.iter().filter(|value| matches!(value, Scalar::Null)).count();
+            if nulls.saturating_mul(usize::try_from(*size).unwrap_or(usize::MAX)) > MAX_NULL_BYTES {
+                return Err("the nulls of fixed size are too many".into());
+            }
             let sized = |v| bytes(v).filter(|bytes| usize::try_from(*size) == Ok(bytes.len()));
             let values = each(&values, sized)?.into_iter();
             done(FixedSizeBinaryArray::try_from_sparse_iter_with_size(values, *size))
