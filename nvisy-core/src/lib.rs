@@ -37,6 +37,9 @@ pub mod dead_letter;
 pub mod error;
 pub mod observability;
 
+#[cfg(feature = "testing")]
+pub mod testing;
+
 pub use self::action::{Action, ActionConfig, BatchTransform, Calls, Columnar, Pipe, Stateful, Transform};
 pub use self::batch::{Batch, BatchLimits};
 pub use self::connection::{Client, ConnectContext, Connection, NoClient};
