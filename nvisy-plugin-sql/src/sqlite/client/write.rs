@@ -1,0 +1,564 @@
+//! Writing: one transaction a batch, in which a bad item stays alone.
+
+use std::collections::HashMap;
+
+use arrow::datatypes::{DataType, Schema};
+use nvisy_core::primitive::row::Row;
+use nvisy_core::{Error, ErrorKind, Result};
+use sqlx::sqlite::SqliteArguments;
+use sqlx::{AssertSqlSafe, Connection, Executor, SqliteConnection};
+
+use super::schema::describe;
+use super::{SqliteClient, Table, quoted};
+use crate::error::{is_about_the_item, translate, translate_commit};
+use crate::sqlite::sink::Drift;
+use crate::sqlite::value::Bound;
+
+/// How many parameters a statement of SQLite takes.
+const MAX_PARAMETERS: usize = 32_766;
+/// How many rows one statement inserts: more gain nothing.
+const MAX_ROWS: usize = 64;
+
+/// How a row is put into a table.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Write {
+    Insert,
+    Upsert,
+    Replace,
+}
+
+/// Where and how to write.
+#[derive(Clone, Debug)]
+pub(crate) struct Target {
+    pub(crate) table: String,
+    pub(crate) write: Write,
+    /// The columns that decide which row an item replaces; empty where none does.
+    pub(crate) key: Vec<String>,
+    pub(crate) create: bool,
+    pub(crate) drift: Drift,
+    /// The names of the columns that come from the item rather than from its row.
+    pub(crate) extra: Vec<&'static str>,
+}
+
+/// The values of [`Target::extra`], in order.
+pub(crate) type Extra = Vec<Option<String>>;
+
+/// An item to write.
+#[derive(Debug)]
+pub(crate) struct Writer<'a> {
+    pub(crate) row: &'a Row,
+    pub(crate) extra: Extra,
+}
+
+/// What became of the items of a batch that was written together.
+enum Together {
+    Done(Vec<Result<()>>),
+    /// Something rolled the transaction back: each item has to be tried alone.
+    Torn,
+}
+
+/// An item's values, in the order of a shape's columns.
+struct Values<'a> {
+    shape: usize,
+    values: Vec<Bound<'a>>,
+}
+
+/// The columns that some items fill, and the statement for them.
+struct Shape {
+    columns: Vec<String>,
+    statements: HashMap<usize, String>,
+}
+
+impl Shape {
+    fn rows(&self) -> usize {
+        (MAX_PARAMETERS / self.columns.len().max(1)).clamp(1, MAX_ROWS)
+    }
+
+    fn statement(&mut self, target: &Target, rows: usize) -> &str {
+        let columns = &self.columns;
+        self.statements.entry(rows).or_insert_with(|| insert(target, columns, rows))
+    }
+}
+
+/// Writes an insertion of so many rows.
+fn insert(target: &Target, columns: &[String], rows: usize) -> String {
+    let verb = if target.write == Write::Replace { "INSERT OR REPLACE" } else { "INSERT" };
+    let names: Vec<String> = columns.iter().map(|name| quoted(name)).collect();
+    let values = format!("({})", vec!["?"; columns.len()].join(", "));
+    let table = quoted(&target.table);
+    let mut sql = if columns.is_empty() {
+        format!("{verb} INTO {table} DEFAULT VALUES")
+    } else {
+        format!("{verb} INTO {table} ({}) VALUES {}", names.join(", "), vec![values; rows].join(", "))
+    };
+    if target.write == Write::Upsert {
+        let key: Vec<String> = target.key.iter().map(|name| quoted(name)).collect();
+        let is_key = |name: &String| target.key.iter().any(|key| key.eq_ignore_ascii_case(name));
+        let changes: Vec<String> = columns
+            .iter()
+            .filter(|name| !is_key(name))
+            .map(|name| format!("{name} = excluded.{name}", name = quoted(name)))
+            .collect();
+        sql.push_str(&format!(" ON CONFLICT ({}) DO ", key.join(", ")));
+        if changes.is_empty() {
+            sql.push_str("NOTHING");
+        } else {
+            sql.push_str(&format!("UPDATE SET {}", changes.join(", ")));
+        }
+    }
+    sql
+}
+
+impl SqliteClient {
+    /// Writes items in one transaction; says of each whether it was taken. An error means that
+    /// nothing was written.
+    pub(crate) async fn write(
+        &self,
+        target: &Target,
+        known: &mut Option<Table>,
+        items: &[Writer<'_>],
+    ) -> Result<Vec<Result<()>>> {
+        let mut connection = self.writer().await?;
+        let written = match self.write_together(&mut connection, target, known, items).await {
+            Ok(Together::Done(results)) => return Ok(results),
+            Ok(Together::Torn) => self.write_alone(&mut connection, target, known, items).await,
+            Err(error) => Err(error),
+        };
+        if written.is_err() {
+            // The table may have been changed by others.
+            *known = None;
+        }
+        written
+    }
+
+    async fn write_together(
+        &self,
+        connection: &mut SqliteConnection,
+        target: &Target,
+        known: &mut Option<Table>,
+        items: &[Writer<'_>],
+    ) -> Result<Together> {
+        let place = format!("{}: table \"{}\"", self.place(), target.table);
+        let failed = |error| translate(&place, error);
+        let mut transaction = connection.begin_with("BEGIN IMMEDIATE").await.map_err(failed)?;
+        let (mut shapes, prepared) = self.prepare(&mut transaction, target, known, items).await?;
+        transaction.execute("SAVEPOINT nvisy_batch").await.map_err(failed)?;
+
+        let mut results: Vec<Result<()>> = Vec::with_capacity(items.len());
+        let mut start = 0;
+        while start < prepared.len() {
+            let Ok(first) = &prepared[start] else {
+                results.push(prepared[start].as_ref().map(drop).map_err(Clone::clone));
+                start += 1;
+                continue;
+            };
+            let shape = &mut shapes[first.shape];
+            let same = prepared[start..].iter().take(shape.rows());
+            let chunk: Vec<&Values<'_>> = same
+                .map_while(|item| item.as_ref().ok().filter(|values| values.shape == first.shape))
+                .collect();
+            let sql = shape.statement(target, chunk.len());
+            match execute(&mut transaction, sql, &chunk).await {
+                Ok(()) => results.extend(chunk.iter().map(|_| Ok(()))),
+                Err(error) if is_about_the_item(&error) => {
+                    // A failed statement is undone as a whole, so each row is tried alone.
+                    for values in &chunk {
+                        if !is_open(&mut transaction).await {
+                            return Ok(Together::Torn);
+                        }
+                        let sql = shape.statement(target, 1);
+                        match execute(&mut transaction, sql, &[values]).await {
+                            Ok(()) => results.push(Ok(())),
+                            Err(error) if is_about_the_item(&error) => results.push(Err(failed(error))),
+                            Err(error) => return Err(failed(error)),
+                        }
+                    }
+                    if !is_open(&mut transaction).await {
+                        return Ok(Together::Torn);
+                    }
+                }
+                Err(error) => return Err(failed(error)),
+            }
+            start += chunk.len();
+        }
+        match transaction.commit().await {
+            Ok(()) => Ok(Together::Done(results)),
+            // A deferred constraint speaks up only now.
+            Err(error) if is_about_the_item(&error) => Ok(Together::Torn),
+            Err(error) => Err(translate_commit(&place, error)),
+        }
+    }
+
+    /// Writes each item in a transaction of its own.
+    async fn write_alone(
+        &self,
+        connection: &mut SqliteConnection,
+        target: &Target,
+        known: &mut Option<Table>,
+        items: &[Writer<'_>],
+    ) -> Result<Vec<Result<()>>> {
+        let place = format!("{}: table \"{}\"", self.place(), target.table);
+        let mut results: Vec<Result<()>> = Vec::with_capacity(items.len());
+        for index in 0..items.len() {
+            let item = &items[index..=index];
+            let written = self.write_one(connection, target, known, item, &place).await;
+            match written {
+                Ok(result) => results.push(result),
+                Err(error) if results.iter().all(Result::is_err) => return Err(error),
+                Err(error) => {
+                    results.resize_with(items.len(), || Err(error.clone()));
+                    break;
+                }
+            }
+        }
+        Ok(results)
+    }
+
+    async fn write_one(
+        &self,
+        connection: &mut SqliteConnection,
+        target: &Target,
+        known: &mut Option<Table>,
+        item: &[Writer<'_>],
+        place: &str,
+    ) -> Result<Result<()>> {
+        let failed = |error| translate(place, error);
+        let mut transaction = connection.begin_with("BEGIN IMMEDIATE").await.map_err(failed)?;
+        let (mut shapes, prepared) = self.prepare(&mut transaction, target, known, item).await?;
+        let values = match prepared.into_iter().next() {
+            Some(Ok(values)) => values,
+            Some(Err(error)) => return Ok(Err(error)),
+            None => return Ok(Ok(())),
+        };
+        let sql = shapes[values.shape].statement(target, 1);
+        let written = match execute(&mut transaction, sql, &[&values]).await {
+            Ok(()) => transaction.commit().await,
+            Err(error) => Err(error),
+        };
+        match written {
+            Ok(()) => Ok(Ok(())),
+            Err(error) if is_about_the_item(&error) => Ok(Err(failed(error))),
+            Err(error) => Err(translate_commit(place, error)),
+        }
+    }
+
+    /// Brings the table and the items together: creates or widens the table where asked to, and
+    /// finds each item's values.
+    async fn prepare<'a>(
+        &self,
+        connection: &mut SqliteConnection,
+        target: &Target,
+        known: &mut Option<Table>,
+        items: &'a [Writer<'_>],
+    ) -> Result<(Vec<Shape>, Vec<Result<Values<'a>>>)> {
+        let mut table = match known.take() {
+            Some(table) => table,
+            None => self.table(connection, target, items).await?,
+        };
+        let mut shapes: Vec<Shape> = Vec::new();
+        let mut plans: Vec<(&Schema, Plan)> = Vec::new();
+        let mut prepared = Vec::with_capacity(items.len());
+        for item in items {
+            let schema: &Schema = item.row.schema();
+            let found = plans.iter().rposition(|(other, _)| std::ptr::eq(*other, schema) || *other == schema);
+            let at = match found {
+                Some(at) => at,
+                None => {
+                    let plan = self.plan(connection, target, &mut table, schema).await?;
+                    let columns = plan.columns.iter().map(|(_, name)| name.clone());
+                    let columns = columns.chain(target.extra.iter().map(|name| (*name).to_owned()));
+                    shapes.push(Shape { columns: columns.collect(), statements: HashMap::new() });
+                    plans.push((schema, plan));
+                    plans.len() - 1
+                }
+            };
+            let values = plans[at].1.values(target, item);
+            prepared.push(values.map(|values| Values { shape: at, values }));
+        }
+        *known = Some(table);
+        Ok((shapes, prepared))
+    }
+
+    /// Describes the table, and creates it where it is missing and that is asked for.
+    async fn table(
+        &self,
+        connection: &mut SqliteConnection,
+        target: &Target,
+        items: &[Writer<'_>],
+    ) -> Result<Table> {
+        let place = format!("{}: table \"{}\"", self.place(), target.table);
+        let failed = |error| translate(&place, error);
+        let table = match describe(connection, &target.table).await.map_err(failed)? {
+            Some(table) => table,
+            None if !target.create => {
+                return Err(Error::new(
+                    ErrorKind::NotFound,
+                    format!("{place} does not exist: check the name, or set `create`"),
+                ));
+            }
+            None => {
+                let sql = create(target, items);
+                connection.execute(AssertSqlSafe(sql)).await.map_err(failed)?;
+                let table = describe(connection, &target.table).await.map_err(failed)?;
+                table.ok_or_else(|| Error::internal(format!("{place} is not there after it was created")))?
+            }
+        };
+        self.check_key(target, &table)?;
+        Ok(table)
+    }
+
+    /// Checks that the key of an upsert or replacement is one of the table's.
+    pub(crate) fn check_key(&self, target: &Target, table: &Table) -> Result<()> {
+        if target.write == Write::Insert || table.is_key(&target.key) {
+            return Ok(());
+        }
+        let (place, key) = (self.place(), target.key.join(", "));
+        let message = format!(
+            "{place}: table \"{}\" has no primary key or unique index over ({key}): name its key columns with `key`, \
+             or use the mode `insert`",
+            target.table
+        );
+        Err(Error::configuration(message))
+    }
+
+    /// Plans how rows of a schema enter the table.
+    async fn plan(
+        &self,
+        connection: &mut SqliteConnection,
+        target: &Target,
+        table: &mut Table,
+        schema: &Schema,
+    ) -> Result<Plan> {
+        let place = format!("{}: table \"{}\"", self.place(), target.table);
+        let mut plan = Plan { columns: Vec::new(), refused: Vec::new() };
+        for (index, field) in schema.fields().iter().enumerate() {
+            let name = field.name();
+            if target.extra.iter().any(|extra| extra.eq_ignore_ascii_case(name)) {
+                continue;
+            }
+            match table.column(name) {
+                Some(column)
+                    if holds(&column.declared, field.data_type()) || target.drift == Drift::Widen =>
+                {
+                    plan.columns.push((index, column.name.clone()));
+                }
+                Some(column) => {
+                    let declared = &column.declared;
+                    let message =
+                        format!("the column is declared {declared}, the rows hold {}", field.data_type());
+                    plan.refuse(target, &place, index, name, message)?;
+                }
+                None if *field.data_type() == DataType::Null => {}
+                None if target.drift == Drift::Widen => {
+                    let sql = format!(
+                        "ALTER TABLE {} ADD COLUMN {} {}",
+                        quoted(&target.table),
+                        quoted(name),
+                        declaration(field.data_type())
+                    );
+                    connection.execute(AssertSqlSafe(sql)).await.map_err(|e| translate(&place, e))?;
+                    let widened =
+                        describe(connection, &target.table).await.map_err(|e| translate(&place, e))?;
+                    *table = widened.ok_or_else(|| {
+                        Error::internal(format!("{place} is not there after it was widened"))
+                    })?;
+                    plan.columns.push((index, name.clone()));
+                }
+                None => {
+                    plan.refuse(target, &place, index, name, "the table has no such column".to_owned())?
+                }
+            }
+        }
+        for name in &target.extra {
+            if table.column(name).is_some() {
+                continue;
+            }
+            if target.drift != Drift::Widen {
+                let message = format!("{place} has no column \"{name}\": add it, or set `drift` to `widen`");
+                return Err(Error::configuration(message));
+            }
+            let sql = format!("ALTER TABLE {} ADD COLUMN {} TEXT", quoted(&target.table), quoted(name));
+            connection.execute(AssertSqlSafe(sql)).await.map_err(|e| translate(&place, e))?;
+        }
+        Ok(plan)
+    }
+}
+
+/// How rows of one schema enter the table.
+struct Plan {
+    /// The row's columns that are written, with their names in the table.
+    columns: Vec<(usize, String)>,
+    /// The row's columns that the table cannot hold, and why: an item with a value there is refused.
+    refused: Vec<(usize, String)>,
+}
+
+impl Plan {
+    fn refuse(
+        &mut self,
+        target: &Target,
+        place: &str,
+        index: usize,
+        name: &str,
+        message: String,
+    ) -> Result<()> {
+        if target.drift == Drift::DeadLetter {
+            self.refused.push((index, message));
+            return Ok(());
+        }
+        let help = "set `drift` to `widen` or `dead_letter`, or map the rows to the table's columns";
+        Err(Error::configuration(format!("{place}: column \"{name}\": {message}: {help}")))
+    }
+
+    fn values<'a>(&self, target: &Target, item: &'a Writer<'_>) -> Result<Vec<Bound<'a>>> {
+        let fields = item.row.schema().fields();
+        let cell = |index: usize| {
+            nvisy_core::primitive::row::cell_at(item.row.batch().column(index), item.row.index())
+        };
+        for (index, message) in &self.refused {
+            if !cell(*index).is_null() {
+                return Err(Error::invalid(format!("row.{}", fields[*index].name()), message));
+            }
+        }
+        let mut values = Vec::with_capacity(self.columns.len() + item.extra.len());
+        for (index, name) in &self.columns {
+            values.push(Bound::of(cell(*index), &format!("row.{name}"))?);
+        }
+        for value in &item.extra {
+            values.push(value.as_deref().map_or(Bound::Null, Bound::Text));
+        }
+        if target.write != Write::Insert {
+            let mut names =
+                self.columns.iter().map(|(_, name)| name.as_str()).chain(target.extra.iter().copied());
+            for key in &target.key {
+                let at = names.clone().position(|name| name.eq_ignore_ascii_case(key));
+                if at.is_none_or(|at| values[at] == Bound::Null) {
+                    let message = "is null or missing: an upsert needs a value in each of its key columns";
+                    return Err(Error::invalid(format!("row.{key}"), message));
+                }
+            }
+            names.by_ref().for_each(drop);
+        }
+        Ok(values)
+    }
+}
+
+async fn execute(
+    connection: &mut SqliteConnection,
+    sql: &str,
+    rows: &[&Values<'_>],
+) -> Result<(), sqlx::Error> {
+    let mut arguments = SqliteArguments::default();
+    for row in rows {
+        row.values.iter().try_for_each(|value| value.clone().bind(&mut arguments))?;
+    }
+    sqlx::query_with(AssertSqlSafe(sql), arguments).execute(connection).await.map(drop)
+}
+
+/// Returns whether the transaction is still open: a trigger may roll it back as a whole.
+async fn is_open(connection: &mut SqliteConnection) -> bool {
+    connection.execute("RELEASE nvisy_batch").await.is_ok()
+        && connection.execute("SAVEPOINT nvisy_batch").await.is_ok()
+}
+
+/// Writes the creation of a table that holds the items' columns.
+fn create(target: &Target, items: &[Writer<'_>]) -> String {
+    let mut columns: Vec<(&str, &'static str)> = target.extra.iter().map(|name| (*name, "TEXT")).collect();
+    for item in items {
+        for field in item.row.schema().fields() {
+            let known = columns.iter_mut().find(|(name, _)| name.eq_ignore_ascii_case(field.name()));
+            match known {
+                // What was null until now shows its type.
+                Some((_, declared)) if declared.is_empty() => *declared = declaration(field.data_type()),
+                Some(_) => {}
+                None => columns.push((field.name(), declaration(field.data_type()))),
+            }
+        }
+    }
+    let keyed = target.write != Write::Insert;
+    let is_key = |name: &str| keyed && target.key.iter().any(|key| key.eq_ignore_ascii_case(name));
+    let mut parts: Vec<String> = columns
+        .iter()
+        .map(|(name, declared)| {
+            let not_null = if is_key(name) { " NOT NULL" } else { "" };
+            format!("{} {declared}{not_null}", quoted(name)).trim_end().to_owned()
+        })
+        .collect();
+    if keyed {
+        let key: Vec<String> = target.key.iter().map(|name| quoted(name)).collect();
+        parts.push(format!("PRIMARY KEY ({})", key.join(", ")));
+    }
+    format!("CREATE TABLE {} ({})", quoted(&target.table), parts.join(", "))
+}
+
+/// How a column of a type is declared, so that it reads back as the same type.
+fn declaration(data_type: &DataType) -> &'static str {
+    use DataType as T;
+    match data_type {
+        T::Null => "",
+        T::Boolean => "BOOLEAN",
+        T::Int8 | T::Int16 | T::Int32 | T::Int64 | T::UInt8 | T::UInt16 | T::UInt32 | T::UInt64 => "INTEGER",
+        T::Float16 | T::Float32 | T::Float64 => "REAL",
+        T::Binary | T::LargeBinary | T::BinaryView | T::FixedSizeBinary(_) => "BLOB",
+        T::Date32 | T::Date64 => "DATE",
+        T::Timestamp(_, _) => "TIMESTAMP",
+        T::Dictionary(_, values) => declaration(values),
+        T::RunEndEncoded(_, values) => declaration(values.data_type()),
+        _ => "TEXT",
+    }
+}
+
+/// Returns whether a column takes values of a type as they are: SQLite would make a number of
+/// a text, or a text of a number, where the declaration wants one.
+fn holds(declared: &str, data_type: &DataType) -> bool {
+    let upper = declared.to_ascii_uppercase();
+    let has = |part: &str| upper.contains(part);
+    let is_integer = has("INT");
+    let is_text = !is_integer && (has("CHAR") || has("CLOB") || has("TEXT"));
+    let is_real = !is_text && !has("BLOB") && (has("REAL") || has("FLOA") || has("DOUB"));
+    match declaration(data_type) {
+        "INTEGER" | "REAL" | "BOOLEAN" => !is_text,
+        "TEXT" | "DATE" | "TIMESTAMP" => !is_integer && !is_real,
+        _ => true,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn target(write: Write, key: &[&str]) -> Target {
+        Target {
+            table: "o\"dd".into(),
+            write,
+            key: key.iter().map(ToString::to_string).collect(),
+            create: false,
+            drift: Drift::Fail,
+            extra: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn statements_quote_every_name() {
+        let columns = ["id".to_owned(), "a\"; DROP TABLE x; --".to_owned()];
+        assert_eq!(
+            insert(&target(Write::Upsert, &["id"]), &columns, 2),
+            "INSERT INTO \"o\"\"dd\" (\"id\", \"a\"\"; DROP TABLE x; --\") VALUES (?, ?), (?, ?) ON CONFLICT (\"id\") \
+             DO UPDATE SET \"a\"\"; DROP TABLE x; --\" = excluded.\"a\"\"; DROP TABLE x; --\""
+        );
+        assert_eq!(
+            insert(&target(Write::Upsert, &["ID"]), &columns[..1], 1),
+            "INSERT INTO \"o\"\"dd\" (\"id\") VALUES (?) ON CONFLICT (\"ID\") DO NOTHING"
+        );
+        assert_eq!(insert(&target(Write::Insert, &[]), &[], 1), "INSERT INTO \"o\"\"dd\" DEFAULT VALUES");
+    }
+
+    #[test]
+    fn a_text_does_not_fit_a_column_that_would_make_a_number_of_it() {
+        assert!(
+            holds("TEXT", &DataType::Utf8) && holds("", &DataType::Utf8) && holds("DATE", &DataType::Date32)
+        );
+        assert!(!holds("INTEGER", &DataType::Utf8) && !holds("double", &DataType::Utf8));
+        assert!(!holds("VARCHAR(9)", &DataType::Int64) && holds("VARCHAR(9)", &DataType::Binary));
+        assert!(holds("INTEGER", &DataType::Float64) && holds("NUMERIC", &DataType::Utf8));
+    }
+}
