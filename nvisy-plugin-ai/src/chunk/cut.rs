@@ -44,7 +44,7 @@ const LONG_SENTENCE: u32 = 2_000;
 impl<'a> Atoms<'a> {
     /// Measures in characters. What is larger than `limit` falls into its grapheme clusters.
     pub(super) fn characters(text: &'a str, seams: &[Seam], limit: u32) -> Self {
-        Self::measured(text, seams, limit, |range| text[range].chars().count() as u32)
+        Self::measured(text, seams, limit, |range| text[range].chars().count() as u32, |text| text.chars().count())
     }
 
     /// Measures in tokens of the text as a whole. What is larger than `limit` falls into its
@@ -52,7 +52,8 @@ impl<'a> Atoms<'a> {
     pub(super) fn tokens(text: &'a str, seams: &[Seam], encoding: Encoding, limit: u32) -> Self {
         let ends: Vec<u32> = encoding.ends(text).map(|end| end as u32).collect();
         let up_to = |at: usize| ends.partition_point(|end| *end as usize <= at) as u32;
-        Self::measured(text, seams, limit, |range| up_to(range.end) - up_to(range.start))
+        let size = |range: Range<usize>| up_to(range.end) - up_to(range.start);
+        Self::measured(text, seams, limit, size, |text| encoding.count(text))
     }
 
     /// Measures in sentences.
@@ -84,15 +85,22 @@ impl<'a> Atoms<'a> {
         Self { text, atoms }
     }
 
-    fn measured(text: &'a str, seams: &[Seam], limit: u32, size: impl Fn(Range<usize>) -> u32) -> Self {
+    fn measured(
+        text: &'a str,
+        seams: &[Seam],
+        limit: u32,
+        size: impl Fn(Range<usize>) -> u32,
+        exact: impl Fn(&str) -> usize,
+    ) -> Self {
         let mut atoms = Self { text, atoms: Vec::with_capacity(seams.len()) };
         let mut start = 0;
         for &Seam { at, strength } in seams {
-            let whole = size(start..at);
-            if whole <= limit {
+            // Nothing is larger than its bytes are many, so most need no second look.
+            let limit = limit as usize;
+            if at - start <= limit || exact(&text[start..at]) <= limit {
                 let blank = start + text[start..at].trim_end().len()..at;
                 let space = if blank.is_empty() { 0 } else { size(blank).min(u16::MAX.into()) };
-                atoms.push(at, whole, space as u16, strength);
+                atoms.push(at, size(start..at), space as u16, strength);
             } else {
                 let mut from = start;
                 for grapheme in text[start..at].graphemes(true) {

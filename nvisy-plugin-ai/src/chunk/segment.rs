@@ -65,6 +65,7 @@ pub(super) fn seams(text: &str) -> Vec<Seam> {
                 if at - run > LONG_RUN || !text.as_bytes()[run..at].is_ascii() {
                     inner(text, run, at, &mut sentence, &mut seams);
                 }
+                run = at;
             }
             after_space = true;
             continue;
