@@ -152,7 +152,8 @@ impl Token {
 
     /// Says that this part is written and waits only to become durable: its credit returns.
     pub fn land(&mut self) {
-        if std::mem::replace(&mut self.moving, false) && self.slot.moving.fetch_sub(1, Ordering::AcqRel) == 1 {
+        if std::mem::replace(&mut self.moving, false) && self.slot.moving.fetch_sub(1, Ordering::AcqRel) == 1
+        {
             self.slot.watch.landed(self.slot.number);
         }
     }
@@ -192,7 +193,7 @@ impl fmt::Debug for Token {
 #[derive(Debug, Default)]
 pub struct Tokens {
     tokens: Vec<Token>,
-    /// For each item the index of its token; empty where one token serves all.
+    /// For each item the index of its token; empty where every token serves every item.
     of: Vec<u16>,
 }
 
@@ -215,7 +216,7 @@ impl Tokens {
         self.tokens.is_empty()
     }
 
-    /// Returns how many slots are behind the batch.
+    /// Returns how many slots are behind the batch. One may be counted more than once.
     #[must_use]
     pub fn len(&self) -> usize {
         self.tokens.len()
@@ -227,36 +228,39 @@ impl Tokens {
         Self { tokens: self.tokens.iter().map(Token::split).collect(), of: self.of.clone() }
     }
 
+    /// Splits a set off that serves every item of another batch: all that came out of these
+    /// items belongs to all of them.
+    #[must_use]
+    pub fn split_all(&self) -> Self {
+        let mut all = self.split();
+        all.of = Vec::new();
+        all
+    }
+
     /// Splits off the tokens for a part of the batch: for the items at `indices`, in their
     /// order. Items may repeat (an expansion) or be left out.
     #[must_use]
-    pub fn split_for(&self, indices: impl Iterator<Item = u32> + Clone) -> Self {
-        match self.tokens.as_slice() {
-            [] => Self::none(),
-            [token] => {
-                if indices.clone().next().is_none() {
-                    Self::none()
-                } else {
-                    Self::one(token.split())
-                }
-            }
-            tokens => {
-                let mut place = vec![u16::MAX; tokens.len()];
-                let mut part = Self::none();
-                for index in indices {
-                    let from = self.of.get(index as usize).map_or(0, |of| usize::from(*of));
-                    if place[from] == u16::MAX {
-                        place[from] = part.tokens.len() as u16;
-                        part.tokens.push(tokens[from].split());
-                    }
-                    part.of.push(place[from]);
-                }
-                if part.tokens.len() == 1 {
-                    part.of = Vec::new();
-                }
-                part
-            }
+    pub fn split_for(&self, mut indices: impl Iterator<Item = u32>) -> Self {
+        if self.tokens.is_empty() {
+            return Self::none();
         }
+        if self.of.is_empty() {
+            return if indices.next().is_none() { Self::none() } else { self.split() };
+        }
+        let mut place = vec![u16::MAX; self.tokens.len()];
+        let mut part = Self::none();
+        for index in indices {
+            let from = self.of.get(index as usize).map_or(0, |of| usize::from(*of));
+            if place[from] == u16::MAX {
+                place[from] = part.tokens.len() as u16;
+                part.tokens.push(self.tokens[from].split());
+            }
+            part.of.push(place[from]);
+        }
+        if part.tokens.len() == 1 {
+            part.of = Vec::new();
+        }
+        part
     }
 
     /// Appends the tokens of a batch of `other_len` items behind those of a batch of `len`.
@@ -265,49 +269,61 @@ impl Tokens {
     /// # Errors
     ///
     /// Gives the other set back, untouched.
-    pub fn append(&mut self, len: usize, other: Self, other_len: usize) -> Result<(), Self> {
+    pub fn append(&mut self, len: usize, mut other: Self, other_len: usize) -> Result<(), Self> {
         if self.tokens.len() + other.tokens.len() >= usize::from(u16::MAX) {
             return Err(other);
         }
+        // Items that come without a token ride along with the first one.
         if other.tokens.is_empty() {
             if !self.of.is_empty() {
                 self.of.resize(len + other_len, 0);
             }
             return Ok(());
         }
-        if self.tokens.is_empty() && len == 0 {
+        if self.tokens.is_empty() {
+            if !other.of.is_empty() {
+                other.of.splice(0..0, std::iter::repeat_n(0, len));
+            }
             *self = other;
             return Ok(());
         }
-        let same = matches!((self.tokens.as_slice(), other.tokens.as_slice()), ([a], [b]) if a.same_slot(b));
-        if !same && self.of.is_empty() {
+        // Where each of several tokens serves every item of one side, no item of the other
+        // side may settle without them: then all serve all.
+        let all = self.serves_all() || other.serves_all();
+        if self.of.is_empty() {
             self.of.resize(len, 0);
         }
-        let mut place = Vec::with_capacity(other.tokens.len());
-        for token in other.tokens {
-            let at = match self.tokens.iter().rposition(|mine| mine.same_slot(&token)) {
-                Some(at) => {
-                    // The slot is the same, so the merge cannot fail.
-                    if let Err(token) = self.tokens[at].merge(token) {
-                        self.tokens.push(token);
-                    }
-                    at
-                }
-                None => {
-                    self.tokens.push(token);
-                    self.tokens.len() - 1
-                }
-            };
-            place.push(at as u16);
-        }
-        if !same {
-            if other.of.is_empty() {
-                self.of.extend(std::iter::repeat_n(place[0], other_len));
-            } else {
-                self.of.extend(other.of.iter().map(|of| place[usize::from(*of)]));
-            }
+        let place: Vec<u16> = other.tokens.into_iter().map(|token| self.place(token)).collect();
+        if all || self.tokens.len() == 1 {
+            self.of = Vec::new();
+        } else if other.of.is_empty() {
+            self.of.extend(std::iter::repeat_n(place[0], other_len));
+        } else {
+            self.of.extend(other.of.iter().map(|of| place[usize::from(*of)]));
         }
         Ok(())
+    }
+
+    fn serves_all(&self) -> bool {
+        self.tokens.len() > 1 && self.of.is_empty()
+    }
+
+    /// Takes a token in and returns where it is. Merges it with one of the same slot, if that
+    /// is near: batches of one slot travel close to each other, and two tokens of one slot in
+    /// one set do no harm.
+    fn place(&mut self, token: Token) -> u16 {
+        const NEAR: usize = 16;
+        let from = self.tokens.len().saturating_sub(NEAR);
+        if let Some(near) = self.tokens[from..].iter().rposition(|mine| mine.same_slot(&token)) {
+            match self.tokens[from + near].merge(token) {
+                Ok(()) => return (from + near) as u16,
+                // Never: the slot is the same.
+                Err(token) => self.tokens.push(token),
+            }
+        } else {
+            self.tokens.push(token);
+        }
+        (self.tokens.len() - 1) as u16
     }
 
     /// Notes how some items ended while others of the same slots go on.
@@ -399,5 +415,164 @@ mod tests {
         assert_eq!(log.take(), [(1, None), (1, Some(Settlement::Delivered))]);
         part.settle(Settlement::Dropped);
         assert_eq!(log.take(), [(2, None), (2, Some(Settlement::Dropped))]);
+    }
+
+    #[test]
+    fn what_belongs_to_all_slots_keeps_all_of_them_open() {
+        let log = Arc::new(Log::default());
+        let mut tokens = Tokens::one(Token::open(1, log.clone()));
+        tokens.append(1, Tokens::one(Token::open(2, log.clone())), 1).unwrap();
+        let mut all = tokens.split_all();
+        tokens.settle(Settlement::Delivered);
+        all.append(5, Tokens::one(Token::open(3, log.clone())), 1).unwrap();
+        let part = all.split_for([4].into_iter());
+        all.settle(Settlement::Delivered);
+        assert_eq!(log.take(), [], "an item of the part may come from any of the slots");
+        part.settle(Settlement::Delivered);
+        assert_eq!(log.take().len(), 6);
+    }
+
+    #[test]
+    fn items_without_a_token_do_not_shift_those_with_one() {
+        let log = Arc::new(Log::default());
+        let mut tokens = Tokens::none();
+        tokens.append(2, Tokens::one(Token::open(1, log.clone())), 1).unwrap();
+        let same = tokens.split();
+        tokens.append(3, same, 1).unwrap();
+        tokens.append(4, Tokens::one(Token::open(2, log.clone())), 2).unwrap();
+        let last = tokens.split_for([4, 5].into_iter());
+        tokens.settle(Settlement::Delivered);
+        assert_eq!(log.take(), [(1, None), (1, Some(Settlement::Delivered))]);
+        last.settle(Settlement::Delivered);
+        assert_eq!(log.take(), [(2, None), (2, Some(Settlement::Delivered))]);
+    }
+}
+
+/// Every interleaving of a few threads: `RUSTFLAGS="--cfg loom" cargo test --lib --release token`.
+#[cfg(all(test, loom))]
+mod models {
+    use std::sync::{Arc as StdArc, Mutex};
+
+    use loom::thread;
+
+    use super::*;
+
+    /// What was told, in order: landed is none.
+    #[derive(Default)]
+    struct Log(Mutex<Vec<Option<Settlement>>>);
+
+    impl SlotWatch for Log {
+        fn landed(&self, _: u64) {
+            self.0.lock().unwrap().push(None);
+        }
+
+        fn resolved(&self, _: u64, worst: Settlement) {
+            self.0.lock().unwrap().push(Some(worst));
+        }
+    }
+
+    /// Runs `model` under every interleaving. By its end the slot has landed once, then
+    /// resolved once, as `worst`.
+    fn check(worst: Settlement, model: impl Fn(Token) + Send + Sync + 'static) {
+        loom::model(move || {
+            let log = StdArc::new(Log::default());
+            model(Token::open(1, log.clone()));
+            assert_eq!(*log.0.lock().unwrap(), [None, Some(worst)]);
+        });
+    }
+
+    #[test]
+    fn token_parts_settle_side_by_side_and_the_worst_wins() {
+        check(Settlement::Failed, |token| {
+            let (second, third) = (token.split(), token.split());
+            let one = thread::spawn(move || token.settle(Settlement::Delivered));
+            let two = thread::spawn(move || second.settle(Settlement::Failed));
+            third.settle(Settlement::Dropped);
+            one.join().unwrap();
+            two.join().unwrap();
+        });
+    }
+
+    #[test]
+    fn token_parts_split_while_others_settle() {
+        check(Settlement::DeadLettered, |token| {
+            let second = token.split();
+            let one = thread::spawn(move || {
+                let third = token.split();
+                token.settle(Settlement::Delivered);
+                third.settle(Settlement::DeadLettered);
+            });
+            second.settle(Settlement::Delivered);
+            one.join().unwrap();
+        });
+    }
+
+    #[test]
+    fn token_parts_that_are_dropped_are_abandoned() {
+        check(Settlement::Abandoned, |token| {
+            let second = token.split();
+            let one = thread::spawn(move || drop(second));
+            token.settle(Settlement::Delivered);
+            one.join().unwrap();
+        });
+    }
+
+    #[test]
+    fn token_parts_land_before_the_slot_resolves() {
+        check(Settlement::Delivered, |token| {
+            let mut second = token.split();
+            let one = thread::spawn(move || {
+                second.land();
+                second.settle(Settlement::Delivered);
+            });
+            let mut token = token;
+            token.land();
+            token.settle(Settlement::Delivered);
+            one.join().unwrap();
+        });
+    }
+
+    #[test]
+    fn token_parts_merge_while_others_settle() {
+        check(Settlement::Absorbed, |token| {
+            let (mut second, mut third) = (token.split(), token.split());
+            second.land();
+            let one = thread::spawn(move || {
+                assert!(second.merge(third.split()).is_ok());
+                third.land();
+                second.settle(Settlement::Absorbed);
+                third.settle(Settlement::Delivered);
+            });
+            token.settle(Settlement::Delivered);
+            one.join().unwrap();
+        });
+    }
+
+    #[test]
+    fn token_notes_count_whenever_they_come() {
+        check(Settlement::DeadLettered, |token| {
+            let second = token.split();
+            let one = thread::spawn(move || {
+                second.note(Settlement::DeadLettered);
+                second.settle(Settlement::Delivered);
+            });
+            token.settle(Settlement::Dropped);
+            one.join().unwrap();
+        });
+    }
+
+    #[test]
+    fn token_sets_split_on_their_way_and_resolve_once() {
+        check(Settlement::Dropped, |token| {
+            let tokens = Tokens::one(token);
+            let copy = tokens.split();
+            let one = thread::spawn(move || {
+                let part = copy.split_for([0, 2].into_iter());
+                copy.settle(Settlement::Dropped);
+                part.settle(Settlement::Delivered);
+            });
+            tokens.settle(Settlement::Delivered);
+            one.join().unwrap();
+        });
     }
 }

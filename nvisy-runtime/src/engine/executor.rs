@@ -1,0 +1,189 @@
+//! The one place that spawns: a task for each node, and one that looks after them.
+#![expect(clippy::disallowed_methods, reason = "the one place that spawns tasks")]
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use nvisy_core::observability::metric;
+use nvisy_core::{Error, ErrorKind};
+use tokio::sync::{mpsc, watch};
+use tokio::task::JoinSet;
+use tokio::time::{Duration, Instant};
+use tracing::Instrument;
+
+use super::ledger::NodeMeter;
+use super::prepare::Prepared;
+use super::report::{NodeStatus, RunReport};
+use super::run::{RunHandle, RunParts};
+use crate::compiler::plan::{PlanParts, Port, Work};
+
+/// How often counts go to the metrics recorder.
+const PUBLISH: Duration = Duration::from_secs(1);
+
+/// Starts a run.
+pub(super) fn start(prepared: Prepared) -> RunHandle {
+    let Prepared { run, plan, nodes, meters, edges, sources, connections, cancel, drain } = prepared;
+    let (deadline, deadline_seen) = watch::channel(None);
+    let parts = Arc::new(RunParts::new(run, plan, meters, edges, sources, cancel, drain));
+    let span = tracing::info_span!(
+        "run",
+        otel.name = %parts.plan.0.graph.name,
+        nvisy.run = %run,
+        nvisy.graph = %parts.plan.0.graph.name
+    );
+    let supervised = parts.clone();
+    let supervise = async move {
+        let report = supervise(&supervised, nodes, deadline_seen).await;
+        connections.disconnect().await;
+        let status = report.status.to_string();
+        metrics::histogram!(metric::RUN_DURATION, "graph" => report.graph.to_string(), "status" => status)
+            .record(report.duration.as_secs_f64());
+        tracing::info!(nvisy.run = %report.run, status = %report.status, duration = ?report.duration, "the run ended");
+        supervised.finish();
+        report
+    };
+    let task = tokio::spawn(supervise.instrument(span));
+    RunHandle::new(parts, deadline, task)
+}
+
+/// Runs every node to its end.
+async fn supervise(
+    parts: &Arc<RunParts>,
+    nodes: Vec<super::node::Node>,
+    mut deadline: watch::Receiver<Option<Instant>>,
+) -> RunReport {
+    let plan = &parts.plan.0;
+    let (failed, mut failures) = mpsc::unbounded_channel();
+    let mut tasks = JoinSet::new();
+    let mut indices = HashMap::new();
+    for (index, node) in nodes.into_iter().enumerate() {
+        let span = tracing::info_span!(
+            "node",
+            otel.name = %plan.nodes[index].name,
+            nvisy.node = %plan.nodes[index].name,
+            nvisy.operation = %plan.nodes[index].operation
+        );
+        let failed = failed.clone();
+        // The receiver lives as long as any task, so that telling it cannot fail.
+        let tell = move || drop(failed.send(index));
+        let task = tasks.spawn(node.run(tell).instrument(span));
+        indices.insert(task.id(), index);
+    }
+    let run_ends = plan.timeout.map(|timeout| Instant::now() + timeout);
+    let mut publish = tokio::time::interval(PUBLISH);
+    let mut published: Vec<Published> = plan.nodes.iter().map(|_| Published::default()).collect();
+    let mut timed_out = false;
+    loop {
+        let drain_ends = *deadline.borrow();
+        tokio::select! {
+            biased;
+            joined = tasks.join_next_with_id() => match joined {
+                None => break,
+                Some(Ok(_)) => {}
+                Some(Err(error)) => {
+                    if let Some(index) = indices.get(&error.id()) {
+                        let meter = &parts.meters[*index];
+                        meter.fail(Error::internal(format!("the node's task ended: {error}")));
+                        meter.failed.add(meter.in_flight());
+                        stop_sources(parts, plan);
+                    }
+                }
+            },
+            Some(_) = failures.recv() => stop_sources(parts, plan),
+            () = until(run_ends), if !timed_out => {
+                timed_out = true;
+                parts.time_out();
+            }
+            () = until(drain_ends), if !parts.cancel.is_cancelled() => parts.cancel.cancel(),
+            Ok(()) = deadline.changed() => {}
+            _ = publish.tick() => publish_counts(&parts.meters, &mut published),
+        }
+    }
+    publish_counts(&parts.meters, &mut published);
+    parts.report()
+}
+
+async fn until(moment: Option<Instant>) {
+    match moment {
+        Some(moment) => tokio::time::sleep_until(moment).await,
+        None => std::future::pending().await,
+    }
+}
+
+/// Stops the sources from which no sink can be reached any more.
+fn stop_sources(parts: &RunParts, plan: &PlanParts) {
+    for (source, _, stop) in &parts.sources {
+        if !reaches_a_sink(*source, parts, plan) {
+            stop.cancel();
+        }
+    }
+}
+
+/// Returns whether items of this node can still get to a sink that is meant to have them: dead
+/// letters and best-effort copies are not reason enough to read on.
+fn reaches_a_sink(from: usize, parts: &RunParts, plan: &PlanParts) -> bool {
+    let mut open = vec![from];
+    let mut seen = vec![false; plan.nodes.len()];
+    while let Some(index) = open.pop() {
+        let node = &plan.nodes[index];
+        let failed = parts.meters[index].status() == NodeStatus::Failed && !matches!(node.work, Work::Source { .. });
+        if failed || std::mem::replace(&mut seen[index], true) {
+            continue;
+        }
+        if matches!(node.work, Work::Sink(_)) {
+            return true;
+        }
+        let best_effort: &[usize] = match &node.work {
+            Work::FanOut { best_effort } => best_effort,
+            _ => &[],
+        };
+        let onward = node.outputs.iter().filter(|(port, _)| *port != Port::DeadLetter).enumerate();
+        let onward = onward.filter(|(at, _)| !best_effort.contains(at));
+        open.extend(onward.map(|(_, (_, edge))| plan.edges[*edge].to));
+    }
+    false
+}
+
+/// What of a node's counts the metrics recorder has already.
+#[derive(Default)]
+struct Published([u64; 6]);
+
+fn publish_counts(meters: &[Arc<NodeMeter>], published: &mut [Published]) {
+    for (meter, published) in meters.iter().zip(published) {
+        let counts = [
+            ("emitted", meter.emitted.get()),
+            ("dropped", meter.dropped.get()),
+            ("dead_lettered", meter.dead_lettered.get()),
+            ("failed", meter.failed.get()),
+            ("received", meter.received.get()),
+        ];
+        for ((outcome, count), last) in counts.into_iter().zip(&mut published.0) {
+            if count > *last {
+                let labels = [
+                    ("graph", meter.graph.to_string()),
+                    ("node", meter.node.to_string()),
+                    ("outcome", outcome.to_owned()),
+                ];
+                metrics::counter!(metric::NODE_ITEMS, &labels).increment(count - *last);
+                *last = count;
+            }
+        }
+        let batches = meter.batches.get();
+        if batches > published.0[5] {
+            let labels = [("graph", meter.graph.to_string()), ("node", meter.node.to_string())];
+            metrics::counter!(metric::NODE_BATCHES, &labels).increment(batches - published.0[5]);
+            published.0[5] = batches;
+        }
+    }
+}
+
+impl RunParts {
+    /// The run took too long: that is a failure, and everything stops.
+    fn time_out(&self) {
+        let timeout = self.plan.0.timeout.unwrap_or_default();
+        let timeout = humantime::format_duration(timeout);
+        let error = Error::new(ErrorKind::Timeout, format!("the run took longer than its timeout of {timeout}"));
+        self.fail(&error);
+        self.cancel.cancel();
+    }
+}

@@ -1,0 +1,186 @@
+//! Where a node's items go: onward, aside, or nowhere; and what becomes of their tokens.
+
+use std::sync::Arc;
+
+use nvisy_core::observability::metric;
+use nvisy_core::token::{Settlement, Tokens};
+use nvisy_core::{Batch, Context, DeadLetter, Error, Primitive, Result};
+
+use super::call::{Failure, Settled};
+use super::edge::{End, Pulse, Sender};
+use super::ledger::NodeMeter;
+use crate::graph::policy::OnError;
+
+/// The edges that a node feeds.
+pub(super) struct Outlets {
+    /// Where what it emits goes. A fan-out has several, a branch one for each route.
+    pub(super) out: Vec<Outlet>,
+    pub(super) dead_letter: Option<Sender>,
+    pub(super) on_error: OnError,
+    /// Whether an item that fails fails the node.
+    pub(super) strict: bool,
+    pub(super) meter: Arc<NodeMeter>,
+    pub(super) context: Context,
+}
+
+/// One of the edges that a node feeds.
+pub(super) struct Outlet {
+    pub(super) sender: Sender,
+    pub(super) best_effort: bool,
+}
+
+impl Outlets {
+    /// Sends a batch with its tokens to the first outlet.
+    pub(super) async fn send(&self, batch: Batch) {
+        self.send_to(0, batch).await;
+    }
+
+    /// Sends a batch with its tokens to one outlet.
+    pub(super) async fn send_to(&self, at: usize, mut batch: Batch) {
+        if batch.is_empty() {
+            batch.take_tokens().settle(Settlement::Delivered);
+            return;
+        }
+        let items = batch.len() as u64;
+        match self.out.get(at) {
+            Some(outlet) if outlet.best_effort => match outlet.sender.try_send(batch.without_tokens()) {
+                Ok(()) => {
+                    self.meter.emitted.add(items);
+                    batch.take_tokens().settle(Settlement::Delivered);
+                }
+                Err(_) => {
+                    self.meter.missed.add(items);
+                    batch.take_tokens().settle(Settlement::Delivered);
+                }
+            },
+            Some(outlet) => match outlet.sender.send(batch).await {
+                Ok(()) => self.meter.emitted.add(items),
+                Err(mut batch) => batch.take_tokens().settle(Settlement::Failed),
+            },
+            // The compiler leaves no port open but those whose items are meant to end here.
+            None => batch.take_tokens().settle(Settlement::Dropped),
+        }
+    }
+
+    /// Passes a pulse on.
+    pub(super) fn pulse(&self, pulse: Pulse) {
+        for outlet in &self.out {
+            outlet.sender.pulse(pulse);
+        }
+        if let Some(sender) = &self.dead_letter {
+            sender.pulse(pulse);
+        }
+    }
+
+    /// Says that there is no more.
+    pub(super) fn end(self, end: End) {
+        for outlet in self.out {
+            outlet.sender.end(end);
+        }
+        if let Some(sender) = self.dead_letter {
+            sender.end(end);
+        }
+    }
+
+    /// Counts and sends on what became of a batch, and returns the tokens of what passed if
+    /// nothing is emitted (a sink).
+    ///
+    /// # Errors
+    ///
+    /// If an item failed and the policy is that then the node fails. Everything else has been
+    /// sent on.
+    pub(super) async fn settle(&self, input: &Batch, tokens: Tokens, settled: Settled) -> Result<()> {
+        let Settled { emitted, attribution, dropped, failed } = settled;
+        let lost: u64 = dropped.iter().map(|(_, n)| n).sum();
+        self.meter.emitted_from.add(input.len() as u64 - lost - failed.len() as u64);
+        for (reason, count) in &dropped {
+            self.meter.count_dropped(reason, *count);
+        }
+        if lost == 0 && failed.is_empty() && attribution == nvisy_core::outcome::Attribution::Same {
+            self.send(emitted.with_tokens(tokens)).await;
+            return Ok(());
+        }
+        let passed = (0..emitted.len()).map(|at| attribution.of(at));
+        let passed = tokens.split_for(passed);
+        let result = self.set_aside(input, &tokens, failed).await;
+        tokens.settle(if lost > 0 { Settlement::Dropped } else { Settlement::Delivered });
+        self.send(emitted.with_tokens(passed)).await;
+        result
+    }
+
+    /// Does with failed items what the policy says; `tokens` are split, not taken.
+    ///
+    /// # Errors
+    ///
+    /// If the policy is that then the node fails: the first item's error.
+    pub(super) async fn set_aside(&self, input: &Batch, tokens: &Tokens, failed: Vec<Failure>) -> Result<()> {
+        let Some(first) = failed.first() else { return Ok(()) };
+        let first = first.error.clone().at_item(input.id(first.index as usize));
+        let part = tokens.split_for(failed.iter().map(|failure| failure.index));
+        let letters = failed.iter().map(|failure| {
+            let primitive = input.primitive(failure.index as usize);
+            (primitive, failure.error.clone(), failure.attempts)
+        });
+        self.aside(letters.collect(), part, first).await
+    }
+
+    /// Does with items that failed what the policy says.
+    ///
+    /// # Errors
+    ///
+    /// If the policy is that then the node fails.
+    pub(super) async fn aside(&self, items: Vec<(Primitive, Error, u32)>, tokens: Tokens, first: Error) -> Result<()> {
+        let count = items.len() as u64;
+        for (primitive, error, _) in items.iter().take(8) {
+            let error = error.clone().at_node(self.context.node().clone()).at_item(primitive.id());
+            tracing::debug!(nvisy.node = %self.context.node(), nvisy.error = error.tag(), %error, "an item failed");
+            self.meter.note_error(&error);
+        }
+        match (self.on_error, &self.dead_letter) {
+            (OnError::Drop, _) => {
+                self.meter.count_dropped(&format!("it failed: {}", first.tag()).into(), count);
+                tokens.settle(Settlement::Dropped);
+                Ok(())
+            }
+            (OnError::DeadLetter, Some(sender)) => {
+                for (_, error, _) in &items {
+                    metrics::counter!(
+                        metric::DEAD_LETTERS,
+                        "graph" => self.context.graph().to_string(),
+                        "node" => self.context.node().to_string(),
+                        "tag" => error.tag()
+                    )
+                    .increment(1);
+                }
+                let now = self.context.now();
+                let node = self.context.node();
+                let letters: Result<Vec<Primitive>> = items
+                    .into_iter()
+                    .map(|(primitive, error, attempts)| {
+                        let error = error.at_node(node.clone()).at_item(primitive.id());
+                        DeadLetter::new(primitive, &error, node.clone(), attempts, now).to_primitive()
+                    })
+                    .collect();
+                let letters = match letters {
+                    Ok(letters) => letters,
+                    Err(error) => {
+                        self.meter.failed.add(count);
+                        tokens.settle(Settlement::Failed);
+                        return Err(error);
+                    }
+                };
+                tokens.note(Settlement::DeadLettered);
+                self.meter.dead_lettered.add(count);
+                if let Err(mut batch) = sender.send(Batch::from_primitives(letters).with_tokens(tokens)).await {
+                    batch.take_tokens().settle(Settlement::Failed);
+                }
+                Ok(())
+            }
+            (OnError::Fail | OnError::DeadLetter, _) => {
+                self.meter.failed.add(count);
+                tokens.settle(Settlement::Failed);
+                if self.strict { Err(first.at_node(self.context.node().clone())) } else { Ok(()) }
+            }
+        }
+    }
+}

@@ -1,0 +1,318 @@
+//! From a plan to nodes that are ready to run: secrets, connections, actions, sinks, edges.
+
+use std::sync::Arc;
+
+use futures::future::FutureExt;
+use nvisy_core::connection::{ConnectContext, SecretResolver};
+use nvisy_core::plugin::AnyClient;
+use nvisy_core::{Action, Calls, Context, Error, ErrorKind, Result, RunId};
+use tokio::sync::Semaphore;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use super::Engine;
+use super::call::{AdaptiveSize, Caller};
+use super::connection::ConnectionState;
+use super::edge::{EdgeCount, Receiver, Sender, edge};
+use super::gather::Gatherer;
+use super::ledger::NodeMeter;
+use super::node::{Built, Node};
+use super::outlet::{Outlet, Outlets};
+use super::source::{SharedTracker, SourceWork};
+use super::tracker::{Bounds, Tracker};
+use crate::compiler::plan::{ExecutionPlan, PlanConnection, PlanNode, PlanParts, Port, Work};
+use crate::graph::policy::Retry;
+
+/// How much a source may have on its way.
+const CREDIT_ITEMS: u64 = 65_536;
+const CREDIT_BYTES: u64 = 64 << 20;
+
+/// A run that is ready to start.
+pub(super) struct Prepared {
+    pub(super) run: RunId,
+    pub(super) plan: ExecutionPlan,
+    pub(super) nodes: Vec<Node>,
+    pub(super) meters: Vec<Arc<NodeMeter>>,
+    pub(super) edges: Vec<EdgeCount>,
+    /// The trackers of the sources, and what stops each, by node.
+    pub(super) sources: Vec<(usize, Arc<SharedTracker>, CancellationToken)>,
+    pub(super) connections: Connections,
+    pub(super) cancel: CancellationToken,
+    pub(super) drain: CancellationToken,
+}
+
+/// The open connections of a run, in the order of the plan.
+pub(super) struct Connections {
+    plan: ExecutionPlan,
+    open: Vec<AnyClient>,
+}
+
+impl Connections {
+    /// Connects every connection of a plan; if one cannot, lets go of those that could.
+    async fn connect(engine: &Engine, plan: &ExecutionPlan) -> Result<Self> {
+        resolve_secrets(&*engine.0.secrets, plan)?;
+        let mut connections = Self { plan: plan.clone(), open: Vec::new() };
+        for connection in &plan.0.connections {
+            let context = ConnectContext::new(connection.name.clone(), engine.0.secrets.clone());
+            let context = context.untrusted(engine.0.untrusted);
+            match connect(connection, &context).await {
+                Ok(client) => connections.open.push(client),
+                Err(error) => {
+                    connections.disconnect().await;
+                    return Err(error.at_connection(connection.name.clone()));
+                }
+            }
+        }
+        Ok(connections)
+    }
+
+    fn client(&self, connection: Option<usize>) -> AnyClient {
+        connection.and_then(|at| self.open.get(at).cloned()).unwrap_or_else(AnyClient::none)
+    }
+
+    /// Lets go of every connection. What goes wrong is logged, and keeps none of the others.
+    pub(super) async fn disconnect(self) {
+        for (connection, client) in self.plan.0.connections.iter().zip(&self.open) {
+            let disconnected = std::panic::AssertUnwindSafe(connection.config.disconnect(client)).catch_unwind();
+            let result = match tokio::time::timeout(DISCONNECT, disconnected).await {
+                Ok(Ok(result)) => result,
+                Ok(Err(panic)) => Err(Error::from_panic(&*panic)),
+                Err(_) => Err(Error::new(ErrorKind::Timeout, "it does not let go")),
+            };
+            if let Err(error) = result {
+                tracing::warn!(nvisy.connection = %connection.name, nvisy.error = error.tag(), %error, "disconnecting failed");
+            }
+        }
+    }
+}
+
+/// How long a connection may take to let go.
+const DISCONNECT: std::time::Duration = std::time::Duration::from_secs(10);
+
+/// Names every secret that is not set, before anything is opened.
+fn resolve_secrets(secrets: &dyn SecretResolver, plan: &ExecutionPlan) -> Result<()> {
+    let mut missing = Vec::new();
+    for connection in &plan.0.connections {
+        for secret in connection.config.secrets() {
+            if secrets.resolve(&secret)?.is_none() {
+                missing.push(format!("\"{}\" (connection \"{}\")", secret.name(), connection.name));
+            }
+        }
+    }
+    if missing.is_empty() {
+        return Ok(());
+    }
+    let missing = missing.join(", ");
+    let message = format!("not set: {missing}: put them into the environment or a .env file, under these names");
+    Err(Error::new(ErrorKind::Authentication, message))
+}
+
+async fn connect(connection: &PlanConnection, context: &ConnectContext) -> Result<AnyClient> {
+    let retry = Retry::default();
+    let mut attempt = 1;
+    loop {
+        let connected = std::panic::AssertUnwindSafe(connection.config.connect(context)).catch_unwind().await;
+        let error = match connected {
+            Ok(Ok(client)) => return Ok(client),
+            Ok(Err(error)) => error,
+            Err(panic) => Error::from_panic(&*panic),
+        };
+        match super::retry::wait(&retry, &error, attempt, 1.0) {
+            Some(wait) => tokio::time::sleep(wait).await,
+            None => return Err(error),
+        }
+        attempt += 1;
+    }
+}
+
+/// Makes a plan ready to run.
+pub(super) async fn prepare(engine: &Engine, plan: &ExecutionPlan) -> Result<Prepared> {
+    let connections = Connections::connect(engine, plan).await?;
+    match Builder::new(engine, plan).build(&connections).await {
+        Ok(parts) => {
+            let Builder { run, meters, cancel, drain, counts, .. } = parts.0;
+            let (nodes, sources) = (parts.1, parts.2);
+            Ok(Prepared { run, plan: plan.clone(), nodes, meters, edges: counts, sources, connections, cancel, drain })
+        }
+        Err(error) => {
+            connections.disconnect().await;
+            Err(error)
+        }
+    }
+}
+
+type Sources = Vec<(usize, Arc<SharedTracker>, CancellationToken)>;
+
+struct Builder<'a> {
+    plan: &'a PlanParts,
+    run: RunId,
+    meters: Vec<Arc<NodeMeter>>,
+    states: Vec<Arc<ConnectionState>>,
+    senders: Vec<Option<Sender>>,
+    receivers: Vec<Option<Receiver>>,
+    counts: Vec<EdgeCount>,
+    permits: Arc<Semaphore>,
+    cancel: CancellationToken,
+    drain: CancellationToken,
+}
+
+impl<'a> Builder<'a> {
+    fn new(engine: &Engine, plan: &'a ExecutionPlan) -> Self {
+        let plan = &*plan.0;
+        let graph: Arc<str> = plan.graph.name.as_str().into();
+        let states: Vec<_> = plan.connections.iter().map(|connection| engine.connection_state(connection)).collect();
+        let meters = plan.nodes.iter().map(|node| {
+            let state = node.connection.map(|at| states[at].clone());
+            Arc::new(NodeMeter::new(graph.clone(), node.name.clone(), state))
+        });
+        let meters = meters.collect();
+        let (mut senders, mut receivers, mut counts) = (Vec::new(), Vec::new(), Vec::new());
+        for planned in &plan.edges {
+            let (sender, receiver, count) = edge(planned.items, planned.bytes);
+            senders.push(Some(sender));
+            receivers.push(Some(receiver));
+            counts.push(count);
+        }
+        Self {
+            plan,
+            run: RunId::new(),
+            meters,
+            states,
+            senders,
+            receivers,
+            counts,
+            permits: Arc::new(Semaphore::new(plan.concurrency)),
+            cancel: CancellationToken::new(),
+            drain: CancellationToken::new(),
+        }
+    }
+
+    async fn build(mut self, connections: &Connections) -> Result<(Self, Vec<Node>, Sources)> {
+        let mut nodes = Vec::new();
+        let mut sources = Vec::new();
+        for (index, node) in self.plan.nodes.iter().enumerate() {
+            let client = connections.client(node.connection);
+            let work = self.work(index, node, &client, &mut sources).await;
+            let work = work.map_err(|error| error.at_node(node.name.clone()))?;
+            let inputs = node.inputs.iter().filter_map(|edge| self.receivers[*edge].take()).collect();
+            nodes.push(Node {
+                meter: self.meters[index].clone(),
+                cancel: self.cancel.clone(),
+                deadline: node.deadline.map(|deadline| Instant::now() + deadline),
+                inputs,
+                outlets: self.outlets(index, node),
+                work,
+            });
+        }
+        Ok((self, nodes, sources))
+    }
+
+    fn context(&self, index: usize, node: &PlanNode) -> Context {
+        Context::new(self.plan.graph.name.as_str(), node.name.clone(), node.operation.clone())
+            .in_run(self.run)
+            .with_parameters(node.parameters.clone())
+            .with_cancellation(self.cancel.clone())
+            .with_meter(self.meters[index].clone())
+    }
+
+    fn caller(&self, index: usize, node: &PlanNode, context: &Context) -> Caller {
+        Caller {
+            meter: self.meters[index].clone(),
+            context: context.clone(),
+            calls: node.calls,
+            retry: node.retry.clone(),
+            timeout: node.timeout,
+            permits: [Arc::new(Semaphore::new(node.concurrency.max(1))), self.permits.clone()],
+            connection: node.connection.map(|at| self.states[at].clone()),
+            own_limit: node.rate_limit.map(|limit| ConnectionState::new(node.name.clone(), Some(limit))),
+            size: AdaptiveSize::new(node.limits),
+        }
+    }
+
+    fn outlets(&mut self, index: usize, node: &PlanNode) -> Outlets {
+        let mut out = Vec::new();
+        let mut dead_letter = None;
+        let routes: Vec<&Arc<str>> = match &node.work {
+            Work::Branch { routes, default } => routes.iter().map(|(name, _)| name).chain(default).collect(),
+            _ => Vec::new(),
+        };
+        let best_effort: &[usize] = match &node.work {
+            Work::FanOut { best_effort } => best_effort,
+            _ => &[],
+        };
+        // A branch's outlets stand in the order of its routes, the default last.
+        let mut ports: Vec<&(Port, usize)> = node.outputs.iter().collect();
+        ports.sort_by_key(|(port, _)| match port {
+            Port::Route(name) => routes.iter().position(|route| *route == name),
+            _ => None,
+        });
+        for (port, edge) in ports {
+            let Some(sender) = self.senders[*edge].take() else { continue };
+            match port {
+                Port::DeadLetter => dead_letter = Some(sender),
+                Port::Out | Port::Route(_) => {
+                    let best_effort = best_effort.contains(&out.len());
+                    out.push(Outlet { sender, best_effort });
+                }
+            }
+        }
+        // A source goes on past records that it cannot read unless it is told not to.
+        let said = self.plan.graph.nodes.get(&node.name).and_then(|node| node.policies.on_error);
+        let strict = !matches!(node.work, Work::Source { .. }) || said.is_some();
+        Outlets {
+            out,
+            dead_letter,
+            on_error: node.on_error,
+            strict,
+            meter: self.meters[index].clone(),
+            context: self.context(index, node),
+        }
+    }
+
+    async fn work(&self, index: usize, node: &PlanNode, client: &AnyClient, sources: &mut Sources) -> Result<Built> {
+        let context = self.context(index, node);
+        let caller = self.caller(index, node, &context);
+        let gather = Gatherer::new(node.limits, node.gather);
+        let concurrency = node.concurrency.max(1);
+        Ok(match &node.work {
+            Work::Source { config, key } => {
+                let bounds = Bounds { items: CREDIT_ITEMS, bytes: CREDIT_BYTES, span: self.plan.uncommitted_items };
+                let tracker = Arc::new(SharedTracker::new(Tracker::new(bounds)));
+                let drain = self.drain.child_token();
+                sources.push((index, tracker.clone(), drain.clone()));
+                Built::Source(Box::new(SourceWork {
+                    config: config.clone(),
+                    key: key.clone(),
+                    identity: config.identity(client)?,
+                    client: client.clone(),
+                    context,
+                    limits: node.limits,
+                    concurrency,
+                    caller,
+                    tracker,
+                    drain,
+                }))
+            }
+            Work::Action(config) => {
+                let build = caller.once(|context| async move { config.build(context, client).await });
+                let action = build.await?;
+                Built::Action { action, caller, gather, concurrency }
+            }
+            Work::Function(action) => {
+                let action: Action = action.clone();
+                Built::Action { action, caller: Caller { calls: Calls::None, ..caller }, gather, concurrency }
+            }
+            Work::Sink(config) => {
+                let sink = caller.plain(|context| async move { config.open(context, client).await }).await?;
+                let (guarantee, buffers) = (config.guarantee(), config.buffers());
+                Built::Sink { sink, caller, gather, concurrency, guarantee, buffers }
+            }
+            Work::Branch { routes, default } => {
+                let routes = routes.iter().map(|(_, when)| when.clone()).collect();
+                Built::Branch { routes, default: default.is_some() }
+            }
+            Work::FanOut { .. } => Built::FanOut,
+            Work::FanIn => Built::FanIn,
+        })
+    }
+}

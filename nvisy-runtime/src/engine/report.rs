@@ -1,0 +1,382 @@
+//! What a run tells when it ends, and while it goes on.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use nvisy_core::error::ErrorRecord;
+use nvisy_core::metadata::Timestamp;
+use nvisy_core::observability::ModelUsage;
+use nvisy_core::{Position, RunId};
+use serde::{Deserialize, Serialize};
+
+use crate::compiler::plan::DeliveryGuarantee;
+
+/// How a run ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum RunStatus {
+    /// Every node did its work.
+    Success,
+    /// Something failed, and some sink got all that was meant for it.
+    PartialFailure,
+    /// Something failed, and no sink got all that was meant for it; or the ledger does not
+    /// balance.
+    Failure,
+    /// It was cancelled.
+    Cancelled,
+}
+
+impl fmt::Display for RunStatus {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::Success => "success",
+            Self::PartialFailure => "partial failure",
+            Self::Failure => "failure",
+            Self::Cancelled => "cancelled",
+        })
+    }
+}
+
+/// How a node stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[repr(u8)]
+pub enum NodeStatus {
+    /// Nothing has come yet.
+    Waiting = 0,
+    /// It works.
+    Running = 1,
+    /// It did all its work.
+    Completed = 2,
+    /// It failed for good.
+    Failed = 3,
+    /// A node before it failed: it did what it could with what came.
+    Skipped = 4,
+    /// The run was cancelled.
+    Cancelled = 5,
+}
+
+impl NodeStatus {
+    pub(super) fn from_u8(value: u8) -> Self {
+        match value {
+            0 => Self::Waiting,
+            1 => Self::Running,
+            2 => Self::Completed,
+            3 => Self::Failed,
+            4 => Self::Skipped,
+            _ => Self::Cancelled,
+        }
+    }
+}
+
+impl fmt::Display for NodeStatus {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::Waiting => "waiting",
+            Self::Running => "running",
+            Self::Completed => "completed",
+            Self::Failed => "failed",
+            Self::Skipped => "skipped",
+            Self::Cancelled => "cancelled",
+        })
+    }
+}
+
+/// How long calls took.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Latency {
+    /// Half of the calls were faster, about.
+    pub p50: Duration,
+    /// Nineteen of twenty were faster, about.
+    pub p95: Duration,
+    /// Ninety-nine of a hundred were faster, about.
+    pub p99: Duration,
+}
+
+/// The line of the ledger of one node, and what it took.
+///
+/// `received = emitted_from + dropped + dead_lettered + failed + in_flight`.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct NodeReport {
+    /// The node's name.
+    pub name: Arc<str>,
+    /// The name of its type.
+    pub operation: Arc<str>,
+    /// How it ended.
+    pub status: NodeStatus,
+    /// Items that came in; for a source, that it read.
+    pub received: u64,
+    /// Of those: that something was emitted from; for a sink, that are written.
+    pub emitted_from: u64,
+    /// Of those: dropped on purpose.
+    pub dropped: u64,
+    /// Dropped items by reason.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub dropped_because: BTreeMap<String, u64>,
+    /// Of those: set aside.
+    pub dead_lettered: u64,
+    /// Of those: failed.
+    pub failed: u64,
+    /// Of those: not settled when the run ended. Zero unless the run was cancelled.
+    pub in_flight: u64,
+    /// Items that went out; an expansion makes more of them than came in.
+    pub emitted: u64,
+    /// Copies that a best-effort branch did not take.
+    pub missed: u64,
+    /// Batches that came in.
+    pub batches: u64,
+    /// Bytes that came in, in memory.
+    pub bytes: u64,
+    /// Calls to another system, attempts included.
+    pub calls: u64,
+    /// Of those: that failed.
+    pub failed_calls: u64,
+    /// Attempts after the first.
+    pub retries: u64,
+    /// How long it worked, waiting for answers included.
+    pub busy: Duration,
+    /// How long it waited for rate limits.
+    pub rate_limit_wait: Duration,
+    /// How long it waited for permits.
+    pub permit_wait: Duration,
+    /// How long calls took.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub latency: Option<Latency>,
+    /// What models were used.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub models: Vec<ModelUsage>,
+    /// The first few errors of items.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub errors: Vec<ErrorRecord>,
+    /// Why the node failed, if it did.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub failure: Option<ErrorRecord>,
+}
+
+/// How far a partition of a source is done with: everything up to there is settled.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct PartitionReport {
+    /// The source node.
+    pub source: Arc<str>,
+    /// The partition.
+    pub partition: Arc<str>,
+    /// The position up to which everything is settled; none if nothing is.
+    pub position: Option<Position>,
+    /// Items up to there.
+    pub items: u64,
+}
+
+/// What a run did: the ledger, checked, and what it took. Serializes, and reads well printed.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct RunReport {
+    /// The run.
+    pub run: RunId,
+    /// The graph's name.
+    pub graph: Arc<str>,
+    /// How it ended.
+    pub status: RunStatus,
+    /// Whether it was asked to stop reading before the end.
+    pub drained: bool,
+    /// When it began.
+    pub started_at: Timestamp,
+    /// How long it took.
+    pub duration: Duration,
+    /// The weakest guarantee of its paths.
+    pub guarantee: Option<DeliveryGuarantee>,
+    /// The ledger, a line a node, in the order of the plan.
+    pub nodes: Vec<NodeReport>,
+    /// How far each partition of each source is done with.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub partitions: Vec<PartitionReport>,
+    /// What does not add up. Empty, or the run failed.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub imbalances: Vec<String>,
+    /// What is worth knowing though it failed nothing.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub warnings: Vec<String>,
+}
+
+impl RunReport {
+    /// Returns whether every node did its work.
+    #[must_use]
+    pub fn is_success(&self) -> bool {
+        self.status == RunStatus::Success
+    }
+
+    /// Returns the line of one node.
+    #[must_use]
+    pub fn node(&self, name: &str) -> Option<&NodeReport> {
+        self.nodes.iter().find(|node| &*node.name == name)
+    }
+
+    /// Returns what models were used by the whole run.
+    #[must_use]
+    pub fn models(&self) -> Vec<ModelUsage> {
+        let mut models: BTreeMap<&str, ModelUsage> = BTreeMap::new();
+        for usage in self.nodes.iter().flat_map(|node| &node.models) {
+            let total = models.entry(&usage.model).or_insert_with(|| ModelUsage { model: usage.model.clone(), ..Default::default() });
+            total.requests += usage.requests;
+            total.input_tokens += usage.input_tokens;
+            total.output_tokens += usage.output_tokens;
+            total.usd = usage.usd.map(|usd| total.usd.unwrap_or(0.0) + usd).or(total.usd);
+        }
+        models.into_values().collect()
+    }
+}
+
+/// A number with its thousands apart.
+fn thousands(n: u64) -> String {
+    let digits = n.to_string();
+    let mut text = String::with_capacity(digits.len() + digits.len() / 3);
+    for (i, digit) in digits.chars().enumerate() {
+        if i > 0 && (digits.len() - i).is_multiple_of(3) {
+            text.push(',');
+        }
+        text.push(digit);
+    }
+    text
+}
+
+fn seconds(duration: Duration) -> String {
+    let s = duration.as_secs_f64();
+    match s {
+        s if s < 0.001 => format!("{:.0} µs", s * 1e6),
+        s if s < 1.0 => format!("{:.0} ms", s * 1e3),
+        s if s < 120.0 => format!("{s:.1} s"),
+        s => format!("{:.0} min {:.0} s", (s / 60.0).floor(), s % 60.0),
+    }
+}
+
+impl fmt::Display for RunReport {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { run, graph, status, duration, .. } = self;
+        write!(f, "run {run} of \"{graph}\": {status} in {}", seconds(*duration))?;
+        if self.drained {
+            f.write_str(", drained")?;
+        }
+        writeln!(f)?;
+        let width = self.nodes.iter().map(|node| node.name.chars().count()).max().unwrap_or(0).max(4);
+        writeln!(
+            f,
+            "  {:width$}  {:>9}  {:>11} {:>11} {:>11} {:>11} {:>11} {:>11}  {:>8}",
+            "node", "status", "in", "passed", "dropped", "set aside", "failed", "out", "busy"
+        )?;
+        for node in &self.nodes {
+            writeln!(
+                f,
+                "  {:width$}  {:>9}  {:>11} {:>11} {:>11} {:>11} {:>11} {:>11}  {:>8}",
+                node.name,
+                node.status,
+                thousands(node.received),
+                thousands(node.emitted_from),
+                thousands(node.dropped),
+                thousands(node.dead_lettered),
+                thousands(node.failed),
+                thousands(node.emitted),
+                seconds(node.busy),
+            )?;
+        }
+        let settled = if self.imbalances.is_empty() { "balances" } else { "DOES NOT BALANCE" };
+        let in_flight: u64 = self.nodes.iter().map(|node| node.in_flight).sum();
+        writeln!(f, "  ledger {settled}: in = passed + dropped + set aside + failed + {in_flight} in flight")?;
+        for imbalance in &self.imbalances {
+            writeln!(f, "    {imbalance}")?;
+        }
+        for node in &self.nodes {
+            for (reason, count) in &node.dropped_because {
+                writeln!(f, "  {}: dropped {} because {reason}", node.name, thousands(*count))?;
+            }
+            if node.retries > 0 || !node.rate_limit_wait.is_zero() {
+                let (calls, retries) = (thousands(node.calls), thousands(node.retries));
+                write!(f, "  {}: {calls} calls, {retries} retries", node.name)?;
+                if !node.rate_limit_wait.is_zero() {
+                    write!(f, ", {} waiting for rate limits", seconds(node.rate_limit_wait))?;
+                }
+                writeln!(f)?;
+            }
+            if let Some(failure) = &node.failure {
+                writeln!(f, "  {}: failed: {} [{}]", node.name, failure.message, failure.tag)?;
+                for cause in &failure.causes {
+                    writeln!(f, "    because {cause}")?;
+                }
+            }
+            for error in &node.errors {
+                writeln!(f, "  {}: {} [{}]", node.name, error.message, error.tag)?;
+            }
+        }
+        for usage in self.models() {
+            let ModelUsage { model, requests, input_tokens, output_tokens, usd } = usage;
+            let (requests, input, output) = (thousands(requests), thousands(input_tokens), thousands(output_tokens));
+            write!(f, "  model {model}: {requests} requests, {input} tokens in, {output} out")?;
+            if let Some(usd) = usd {
+                write!(f, ", ${usd:.4}")?;
+            }
+            writeln!(f)?;
+        }
+        for warning in &self.warnings {
+            writeln!(f, "  warning: {warning}")?;
+        }
+        Ok(())
+    }
+}
+
+/// How a run stands: what [`RunHandle::progress`](super::RunHandle::progress) gives.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Progress {
+    /// How long the run has been going.
+    pub elapsed: Duration,
+    /// The nodes, in the order of the plan.
+    pub nodes: Vec<NodeProgress>,
+    /// Items that sources read a second, since the run began.
+    pub rate: f64,
+    /// How many items the sources hold in all, if they can tell.
+    pub expected: Option<u64>,
+    /// When it will be done, about, if the sources know their size.
+    pub eta: Option<Duration>,
+    /// Whether this is the last snapshot.
+    pub done: bool,
+}
+
+/// How a node stands.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct NodeProgress {
+    /// The node's name.
+    pub name: Arc<str>,
+    /// How it stands.
+    pub status: NodeStatus,
+    /// Items that came in.
+    pub received: u64,
+    /// Items that went out.
+    pub emitted: u64,
+    /// Items dropped.
+    pub dropped: u64,
+    /// Items set aside.
+    pub dead_lettered: u64,
+    /// Items that failed.
+    pub failed: u64,
+    /// Attempts after the first.
+    pub retries: u64,
+    /// Items whose fate is not known yet.
+    pub in_flight: u64,
+    /// Items that are in a source in all, if it can tell.
+    pub expected: Option<u64>,
+}
+
+impl fmt::Display for Progress {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", seconds(self.elapsed))?;
+        for node in &self.nodes {
+            write!(f, " | {} {}", node.name, thousands(node.received))?;
+            if node.dead_lettered + node.failed > 0 {
+                write!(f, " ({} set aside or failed)", thousands(node.dead_lettered + node.failed))?;
+            }
+        }
+        write!(f, " | {}/s", thousands(self.rate as u64))?;
+        if let Some(eta) = self.eta {
+            write!(f, " | {} left", seconds(eta))?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,338 @@
+//! A run that is going on: its progress, its end.
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use futures::Stream;
+use nvisy_core::metadata::Timestamp;
+use nvisy_core::{Error, Result, RunId};
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use super::edge::EdgeCount;
+use super::ledger::NodeMeter;
+use super::report::{
+    NodeProgress, NodeReport, NodeStatus, PartitionReport, Progress, RunReport, RunStatus,
+};
+use super::source::SharedTracker;
+use crate::compiler::ExecutionPlan;
+use crate::compiler::plan::{PlanParts, Port, Work};
+
+/// What the tasks of a run, its supervisor and its handle share.
+pub(super) struct RunParts {
+    pub(super) run: RunId,
+    pub(super) plan: ExecutionPlan,
+    pub(super) meters: Vec<Arc<NodeMeter>>,
+    pub(super) sources: Vec<(usize, Arc<SharedTracker>, CancellationToken)>,
+    pub(super) cancel: CancellationToken,
+    pub(super) drain: CancellationToken,
+    edges: Vec<EdgeCount>,
+    started_at: Timestamp,
+    began: Instant,
+    done: CancellationToken,
+    failure: Mutex<Option<Error>>,
+}
+
+impl RunParts {
+    pub(super) fn new(
+        run: RunId,
+        plan: ExecutionPlan,
+        meters: Vec<Arc<NodeMeter>>,
+        edges: Vec<EdgeCount>,
+        sources: Vec<(usize, Arc<SharedTracker>, CancellationToken)>,
+        cancel: CancellationToken,
+        drain: CancellationToken,
+    ) -> Self {
+        Self {
+            run,
+            plan,
+            meters,
+            sources,
+            cancel,
+            drain,
+            edges,
+            started_at: chrono::Utc::now(),
+            began: Instant::now(),
+            done: CancellationToken::new(),
+            failure: Mutex::new(None),
+        }
+    }
+
+    /// The run as a whole failed.
+    pub(super) fn fail(&self, error: &Error) {
+        self.failure.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert_with(|| error.clone());
+    }
+
+    pub(super) fn finish(&self) {
+        self.done.cancel();
+    }
+
+    fn progress(&self) -> Progress {
+        let elapsed = self.began.elapsed();
+        let mut expected = Some(0);
+        let mut read = 0;
+        let nodes = self.plan.0.nodes.iter().zip(&self.meters).map(|(node, meter)| {
+            let is_source = matches!(node.work, Work::Source { .. });
+            let size = Some(meter.expected.get()).filter(|n| *n > 0);
+            if is_source {
+                read += meter.received.get();
+                expected = expected.zip(size).map(|(a, b)| a + b);
+            }
+            NodeProgress {
+                name: node.name.clone(),
+                status: meter.status(),
+                received: meter.received.get(),
+                emitted: meter.emitted.get(),
+                dropped: meter.dropped.get(),
+                dead_lettered: meter.dead_lettered.get(),
+                failed: meter.failed.get(),
+                retries: meter.retries.get(),
+                in_flight: meter.in_flight(),
+                expected: if is_source { size } else { None },
+            }
+        });
+        let nodes = nodes.collect();
+        let seconds = elapsed.as_secs_f64();
+        let rate = if seconds > 0.0 { read as f64 / seconds } else { 0.0 };
+        let left = expected.map(|expected| expected.saturating_sub(read) as f64);
+        let eta = left.filter(|_| rate > 0.0).and_then(|left| Duration::try_from_secs_f64(left / rate).ok());
+        Progress { elapsed, nodes, rate, expected, eta, done: self.done.is_cancelled() }
+    }
+
+    /// Adds everything up, and checks it.
+    pub(super) fn report(&self) -> RunReport {
+        let plan = &*self.plan.0;
+        for (source, _, stop) in &self.sources {
+            if stop.is_cancelled() && !self.drain.is_cancelled() {
+                self.meters[*source].set_status(NodeStatus::Cancelled);
+            }
+        }
+        let imbalances = self.imbalances(plan);
+        let failure = self.failure.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let mut warnings: Vec<String> = failure.iter().map(Error::to_string).collect();
+        let required = required(plan);
+        let mut failed = failure.is_some();
+        for (index, meter) in self.meters.iter().enumerate() {
+            let bad = meter.status() == NodeStatus::Failed || meter.failed.get() > 0;
+            if bad && required[index] {
+                failed = true;
+            } else if bad {
+                warnings.push(format!("node \"{}\" failed behind a best-effort branch", meter.node));
+            }
+            if meter.missed.get() > 0 {
+                let missed = meter.missed.get();
+                warnings.push(format!("{missed} copies of fan-out \"{}\" were missed by best-effort branches", meter.node));
+            }
+        }
+        let delivered = plan.nodes.iter().zip(&self.meters).any(|(node, meter)| {
+            let complete = meter.status() == NodeStatus::Completed && meter.emitted_from.get() > 0;
+            matches!(node.work, Work::Sink(_)) && complete
+        });
+        let status = if !imbalances.is_empty() {
+            RunStatus::Failure
+        } else if self.cancel.is_cancelled() && failure.is_none() {
+            RunStatus::Cancelled
+        } else if !failed {
+            RunStatus::Success
+        } else if delivered {
+            RunStatus::PartialFailure
+        } else {
+            RunStatus::Failure
+        };
+        RunReport {
+            run: self.run,
+            graph: plan.graph.name.as_str().into(),
+            status,
+            drained: self.drain.is_cancelled(),
+            started_at: self.started_at,
+            duration: self.began.elapsed(),
+            guarantee: plan.deliveries.iter().map(|delivery| delivery.guarantee).min(),
+            nodes: plan.nodes.iter().zip(&self.meters).map(|(node, meter)| line(node, meter)).collect(),
+            partitions: self.partitions(plan),
+            imbalances,
+            warnings,
+        }
+    }
+
+    /// Everything that does not add up. A run that was cancelled leaves items on their way.
+    fn imbalances(&self, plan: &PlanParts) -> Vec<String> {
+        let settled = |index: usize| {
+            matches!(self.meters[index].status(), NodeStatus::Completed | NodeStatus::Skipped | NodeStatus::Failed)
+        };
+        let mut wrong: Vec<String> = self
+            .meters
+            .iter()
+            .enumerate()
+            .filter(|(index, _)| settled(*index))
+            .filter_map(|(_, meter)| meter.imbalance())
+            .collect();
+        for (edge, count) in plan.edges.iter().zip(&self.edges) {
+            let (sent, received) = count.sent_received();
+            if sent != received && settled(edge.from) && settled(edge.to) {
+                let (from, to) = (&plan.nodes[edge.from].name, &plan.nodes[edge.to].name);
+                wrong.push(format!("the edge from \"{from}\" to \"{to}\" was given {sent} items and gave {received}"));
+            }
+        }
+        if wrong.is_empty() && !self.cancel.is_cancelled() {
+            let open: usize = self.sources.iter().map(|(_, tracker, _)| tracker.open_slots()).sum();
+            if open > 0 {
+                wrong.push(format!("{open} source slots were never resolved"));
+            }
+        }
+        wrong
+    }
+
+    fn partitions(&self, plan: &PlanParts) -> Vec<PartitionReport> {
+        let of = |(index, tracker, _): &(usize, Arc<SharedTracker>, CancellationToken)| {
+            let source = plan.nodes[*index].name.clone();
+            tracker.watermarks().into_iter().map(move |mark| PartitionReport {
+                source: source.clone(),
+                partition: mark.partition,
+                position: mark.position,
+                items: mark.items,
+            })
+        };
+        self.sources.iter().flat_map(of).collect()
+    }
+}
+
+/// Which nodes are fed by more than best-effort copies.
+fn required(plan: &PlanParts) -> Vec<bool> {
+    let mut required: Vec<bool> = plan.nodes.iter().map(|node| node.inputs.is_empty()).collect();
+    // The nodes stand behind those that feed them.
+    for (index, node) in plan.nodes.iter().enumerate() {
+        if !required[index] {
+            continue;
+        }
+        let best_effort: &[usize] = match &node.work {
+            Work::FanOut { best_effort } => best_effort,
+            _ => &[],
+        };
+        let mut copies = 0;
+        for (port, edge) in &node.outputs {
+            let copy = copies;
+            copies += usize::from(*port != Port::DeadLetter);
+            if *port == Port::DeadLetter || !best_effort.contains(&copy) {
+                required[plan.edges[*edge].to] = true;
+            }
+        }
+    }
+    required
+}
+
+fn line(node: &crate::compiler::plan::PlanNode, meter: &NodeMeter) -> NodeReport {
+    NodeReport {
+        name: node.name.clone(),
+        operation: node.operation.clone(),
+        status: meter.status(),
+        received: meter.received.get(),
+        emitted_from: meter.emitted_from.get(),
+        dropped: meter.dropped.get(),
+        dropped_because: meter.reasons(),
+        dead_lettered: meter.dead_lettered.get(),
+        failed: meter.failed.get(),
+        in_flight: meter.in_flight(),
+        emitted: meter.emitted.get(),
+        missed: meter.missed.get(),
+        batches: meter.batches.get(),
+        bytes: meter.bytes.get(),
+        calls: meter.calls.get(),
+        failed_calls: meter.failed_calls.get(),
+        retries: meter.retries.get(),
+        busy: meter.busy.time(),
+        rate_limit_wait: meter.rate_limit_wait.time(),
+        permit_wait: meter.permit_wait.time(),
+        latency: meter.latency(),
+        models: meter.models(),
+        errors: meter.errors().iter().map(Error::to_record).collect(),
+        failure: meter.failure().map(|error| error.to_record()),
+    }
+}
+
+/// A run that is going on.
+///
+/// # Cancellation
+///
+/// Dropping it cancels the run: nothing that was not written is acknowledged, connections are
+/// let go, and every task ends.
+#[derive(Debug)]
+#[must_use = "dropping the handle cancels the run"]
+pub struct RunHandle {
+    parts: Arc<RunParts>,
+    deadline: watch::Sender<Option<Instant>>,
+    task: JoinHandle<RunReport>,
+}
+
+impl RunHandle {
+    pub(super) fn new(
+        parts: Arc<RunParts>,
+        deadline: watch::Sender<Option<Instant>>,
+        task: JoinHandle<RunReport>,
+    ) -> Self {
+        Self { parts, deadline, task }
+    }
+
+    /// Returns the run's id.
+    #[must_use]
+    pub fn id(&self) -> RunId {
+        self.parts.run
+    }
+
+    /// Returns how the run stands, now and then again every `every`; the last snapshot is
+    /// [`done`](Progress::done). The stream holds nothing up and may be dropped.
+    pub fn progress(&self, every: Duration) -> impl Stream<Item = Progress> + Send + use<> {
+        let parts = self.parts.clone();
+        async_stream::stream! {
+            let mut ticks = tokio::time::interval(every.max(Duration::from_millis(1)));
+            ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+            loop {
+                tokio::select! {
+                    biased;
+                    () = parts.done.cancelled() => break,
+                    _ = ticks.tick() => yield parts.progress(),
+                }
+            }
+            yield parts.progress();
+        }
+    }
+
+    /// Stops the run at once. What was not written is not acknowledged.
+    pub fn cancel(&self) {
+        self.parts.cancel.cancel();
+    }
+
+    /// Stops reading and finishes what is on its way; what is not finished `within` that time
+    /// is cancelled.
+    pub fn drain(&self, within: Duration) {
+        self.parts.drain.cancel();
+        self.deadline.send_replace(Some(Instant::now() + within));
+    }
+
+    /// Waits for the end of the run.
+    ///
+    /// # Errors
+    ///
+    /// `internal` if the run's own task panicked, which would be a bug.
+    ///
+    /// # Cancellation
+    ///
+    /// Dropping the future cancels the run.
+    pub async fn wait(mut self) -> Result<RunReport> {
+        (&mut self.task).await.map_err(|error| Error::internal("the run ended without a report").with_source(error))
+    }
+}
+
+impl Drop for RunHandle {
+    fn drop(&mut self) {
+        // The tasks end on their own: they see it, let go of connections, and are done.
+        self.parts.cancel.cancel();
+    }
+}
+
+impl std::fmt::Debug for RunParts {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("RunParts").field("run", &self.run).finish_non_exhaustive()
+    }
+}

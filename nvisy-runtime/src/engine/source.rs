@@ -1,0 +1,301 @@
+//! Reading a source: partition by partition, within its credit, each batch a slot.
+
+use std::panic::AssertUnwindSafe;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use futures::future::FutureExt;
+use futures::stream::{BoxStream, FuturesUnordered, StreamExt};
+use nvisy_core::plugin::{AnyClient, ErasedSource};
+use nvisy_core::token::{Settlement, SlotWatch, Token, Tokens};
+use nvisy_core::{
+    Batch, BatchLimits, Context, Error, ErrorKind, Partition, Position, Primitive, PrimitiveId, Result, SourceBatch,
+    SourceIdentity,
+};
+use tokio::sync::Notify;
+use tokio_util::sync::CancellationToken;
+
+use super::call::{Caller, Failure};
+use super::edge::Pulse;
+use super::outlet::Outlets;
+use super::tracker::{Tracker, Watermark};
+use crate::expression::{Expression, Value};
+
+/// A source that is ready to be read.
+pub(super) struct SourceWork {
+    pub(super) config: Arc<dyn ErasedSource>,
+    pub(super) key: Option<Expression>,
+    pub(super) client: AnyClient,
+    pub(super) identity: SourceIdentity,
+    pub(super) context: Context,
+    pub(super) limits: BatchLimits,
+    /// How many partitions are read at once.
+    pub(super) concurrency: usize,
+    pub(super) caller: Caller,
+    pub(super) tracker: Arc<SharedTracker>,
+    /// Stops reading; what is on its way goes on.
+    pub(super) drain: CancellationToken,
+}
+
+/// The tracker of a source, and who waits for it.
+pub(super) struct SharedTracker {
+    tracker: Mutex<Tracker>,
+    changed: Notify,
+}
+
+impl SharedTracker {
+    pub(super) fn new(tracker: Tracker) -> Self {
+        Self { tracker: Mutex::new(tracker), changed: Notify::new() }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Tracker> {
+        self.tracker.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn watermarks(&self) -> Vec<Watermark> {
+        self.lock().watermarks()
+    }
+
+    pub(super) fn open_slots(&self) -> usize {
+        self.lock().open_slots()
+    }
+}
+
+impl SlotWatch for SharedTracker {
+    fn landed(&self, slot: u64) {
+        self.lock().landed(slot);
+        self.changed.notify_one();
+    }
+
+    fn resolved(&self, slot: u64, worst: Settlement) {
+        self.lock().resolved(slot, worst);
+        self.changed.notify_one();
+    }
+}
+
+/// How long a source may be silent before the graph is told to let go of what it gathers.
+const IDLE: Duration = Duration::from_millis(100);
+
+/// One partition, being read.
+struct Reading {
+    partition: Partition,
+    stream: BoxStream<'static, Result<SourceBatch>>,
+    after: Option<Position>,
+    attempt: u32,
+}
+
+/// What one turn of reading gave.
+enum Turn {
+    Read(SourceBatch),
+    Failed(Error),
+    Ended,
+}
+
+impl SourceWork {
+    /// Reads everything, or until told to stop.
+    ///
+    /// A partition that cannot be read does not keep the others from being read; its error is
+    /// the node's when all are done.
+    pub(super) async fn run(self, outlets: &Outlets, cancel: &CancellationToken) -> Result<()> {
+        let (config, client) = (&self.config, &self.client);
+        let partitions = self.caller.plain(|context| config.partitions(context, client)).await?;
+        if let Some(items) = partitions.iter().map(|partition| partition.items).sum::<Option<u64>>() {
+            outlets.meter.expected.add(items);
+        }
+        let mut waiting = partitions.into_iter();
+        let mut reading = FuturesUnordered::new();
+        reading.extend(waiting.by_ref().take(self.concurrency.max(1)).map(|partition| self.turn(self.open(partition, None))));
+        let mut failure: Option<Error> = None;
+        let mut idle = false;
+        loop {
+            let turn = tokio::select! {
+                biased;
+                () = cancel.cancelled() => break,
+                () = self.drain.cancelled() => break,
+                turn = reading.next() => turn,
+                () = tokio::time::sleep(IDLE), if !idle => {
+                    outlets.pulse(Pulse::Gathered);
+                    idle = true;
+                    continue;
+                }
+            };
+            idle = false;
+            let Some((mut open, turn)) = turn else { break };
+            match turn {
+                Turn::Read(read) => {
+                    open.attempt = 1;
+                    open.after = Some(read.after.clone());
+                    self.emit(&open.partition, read, outlets).await?;
+                    if !self.wait_for_credit(outlets, cancel).await {
+                        break;
+                    }
+                    reading.push(self.turn(open));
+                }
+                Turn::Ended => reading.extend(waiting.next().map(|partition| self.turn(self.open(partition, None)))),
+                Turn::Failed(error) => {
+                    if self.caller.back_off(&error, open.attempt).await {
+                        let attempt = open.attempt + 1;
+                        let again = self.open(open.partition, open.after);
+                        reading.push(self.turn(Reading { attempt, ..again }));
+                        continue;
+                    }
+                    let error = self.caller.final_error(error, open.attempt).at_item(&open.partition.id);
+                    tracing::warn!(nvisy.node = %outlets.meter.node, nvisy.error = error.tag(), %error, partition = %open.partition.id, "a partition cannot be read");
+                    outlets.meter.note_error(&error);
+                    failure.get_or_insert(error);
+                    reading.extend(waiting.next().map(|partition| self.turn(self.open(partition, None))));
+                }
+            }
+        }
+        match failure {
+            // What was read goes on: the nodes after this one complete.
+            Some(error) => {
+                outlets.meter.fail(error.at_node(outlets.meter.node.clone()));
+                Ok(())
+            }
+            None => Ok(()),
+        }
+    }
+
+    fn open(&self, partition: Partition, after: Option<Position>) -> Reading {
+        let stream = self.config.clone().read(
+            partition.clone(),
+            after.clone(),
+            self.context.clone(),
+            self.client.clone(),
+            self.limits,
+        );
+        Reading { partition, stream, after, attempt: 1 }
+    }
+
+    /// Polls a partition for its next batch.
+    async fn turn(&self, mut reading: Reading) -> (Reading, Turn) {
+        let next = self.caller.reading(AssertUnwindSafe(reading.stream.next()).catch_unwind()).await;
+        let turn = match next {
+            Ok(Ok(Some(Ok(read)))) => Turn::Read(read),
+            Ok(Ok(Some(Err(error)))) | Err(error) => Turn::Failed(error),
+            Ok(Ok(None)) => Turn::Ended,
+            Ok(Err(panic)) => Turn::Failed(Error::from_panic(&*panic)),
+        };
+        (reading, turn)
+    }
+
+    /// Opens a slot for what was read, and sends it on.
+    async fn emit(&self, partition: &Partition, read: SourceBatch, outlets: &Outlets) -> Result<()> {
+        let SourceBatch { batch, after, rejected } = read;
+        let (items, bytes) = (batch.len() as u64, batch.bytes() as u64);
+        let all = items + rejected.len() as u64;
+        outlets.meter.received.add(all);
+        outlets.meter.batches.add(1);
+        outlets.meter.bytes.add(bytes);
+        // An empty batch is a slot too: it moves the position on.
+        let slot = self.tracker.lock().open(&partition.id, after, all, bytes);
+        let tokens = Tokens::one(Token::open(slot, self.tracker.clone()));
+        if let Some(first) = rejected.first() {
+            let first = first.error.clone();
+            let rejected = rejected.into_iter().map(|r| (r.primitive, r.error, 1)).collect();
+            let part = tokens.split();
+            if let Err(error) = outlets.aside(rejected, part, first).await {
+                // The good items of the batch are refused with the bad.
+                outlets.meter.failed.add(items);
+                tokens.settle(Settlement::Failed);
+                return Err(error);
+            }
+        }
+        let (batch, failed) = match &self.key {
+            None => (batch, Vec::new()),
+            Some(key) => self.name(key, batch)?,
+        };
+        let result = outlets.set_aside(&batch, &tokens, failed_of(&failed)).await;
+        let batch = if failed.is_empty() {
+            batch
+        } else {
+            let mut bad = failed.iter().map(|(index, _)| *index).peekable();
+            let good: Vec<u32> = (0..batch.len() as u32).filter(|at| bad.next_if_eq(at).is_none()).collect();
+            batch.select(&good)
+        };
+        outlets.meter.emitted_from.add(batch.len() as u64);
+        if batch.is_empty() {
+            tokens.settle(Settlement::Delivered);
+        } else {
+            outlets.send(batch.with_tokens(tokens)).await;
+        }
+        result
+    }
+
+    /// Gives items the ids that the user's key says.
+    fn name(&self, key: &Expression, batch: Batch) -> Result<(Batch, Vec<(u32, Error)>)> {
+        let mut failed = Vec::new();
+        let ids: Vec<PrimitiveId> = batch
+            .iter()
+            .zip(0..)
+            .map(|(item, index)| match natural_key(key, &item) {
+                Ok(key) => self.identity.id_of_key(key.as_bytes()),
+                Err(error) => {
+                    failed.push((index, error));
+                    item.id()
+                }
+            })
+            .collect();
+        Ok((batch.with_ids(ids)?, failed))
+    }
+
+    /// Waits until more may be read. Returns whether reading goes on.
+    async fn wait_for_credit(&self, outlets: &Outlets, cancel: &CancellationToken) -> bool {
+        let mut asked = None;
+        loop {
+            let changed = self.tracker.changed.notified();
+            let pulse = {
+                let tracker = self.tracker.lock();
+                if tracker.may_read() {
+                    return true;
+                }
+                if tracker.lacks_span() { Pulse::Durable } else { Pulse::Gathered }
+            };
+            if asked != Some(pulse) {
+                outlets.pulse(pulse);
+                asked = Some(pulse);
+            }
+            tokio::select! {
+                biased;
+                () = cancel.cancelled() => return false,
+                () = self.drain.cancelled() => return false,
+                () = changed => {}
+            }
+        }
+    }
+}
+
+/// The item's natural key, as the user's expression says: its value as JSON.
+fn natural_key(key: &Expression, item: &Primitive) -> Result<String> {
+    match key.evaluate(item)? {
+        Value::Null => {
+            let message = format!("the key `{}` is null: name one that every item has", key.text());
+            Err(Error::new(ErrorKind::Validation, message).at_item(item.id()))
+        }
+        value => Ok(value.to_json().to_string()),
+    }
+}
+
+fn failed_of(failed: &[(u32, Error)]) -> Vec<Failure> {
+    failed.iter().map(|(index, error)| Failure { index: *index, error: error.clone(), attempts: 1 }).collect()
+}
+
+impl Caller {
+    /// Waits for a source's next batch: within the timeout and the rate limits.
+    async fn reading<T>(&self, next: impl Future<Output = T>) -> Result<T> {
+        if let Some(connection) = &self.connection {
+            self.meter.rate_limit_wait.add_time(connection.wait_for_rate(0).await);
+        }
+        if let Some(limit) = &self.own_limit {
+            self.meter.rate_limit_wait.add_time(limit.wait_for_rate(0).await);
+        }
+        match self.timeout {
+            None => Ok(next.await),
+            Some(timeout) => tokio::time::timeout(timeout, next).await.map_err(|_| {
+                let timeout = humantime::format_duration(timeout);
+                Error::new(ErrorKind::Timeout, format!("the source gave nothing within its timeout of {timeout}"))
+            }),
+        }
+    }
+}

@@ -1,0 +1,250 @@
+//! Which slots of a source are open, and how far each partition is done with: a plain value.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
+
+use nvisy_core::Position;
+use nvisy_core::token::Settlement;
+
+/// How much a source may have on its way, and how far it may run ahead.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Bounds {
+    /// Items on their way at the most.
+    pub(super) items: u64,
+    /// Bytes on their way at the most.
+    pub(super) bytes: u64,
+    /// Items between the first unsettled one and the last one read, at the most.
+    pub(super) span: Option<u64>,
+}
+
+/// The slots of one source, in order, partition by partition.
+///
+/// Only the contiguous prefix that ended well is committed; a slot that failed or was
+/// abandoned pins its partition for the rest of the run.
+#[derive(Debug)]
+pub(super) struct Tracker {
+    bounds: Bounds,
+    next: u64,
+    /// Of which partition each open slot is.
+    open: HashMap<u64, usize>,
+    partitions: Vec<PartitionSlots>,
+    names: HashMap<Arc<str>, usize>,
+    moving: Amount,
+    unsettled: u64,
+}
+
+#[derive(Debug, Default)]
+struct PartitionSlots {
+    id: Arc<str>,
+    slots: VecDeque<Slot>,
+    committed: Option<Position>,
+    committed_items: u64,
+    pinned: bool,
+}
+
+#[derive(Debug)]
+struct Slot {
+    number: u64,
+    after: Position,
+    amount: Amount,
+    landed: bool,
+    ended: Option<Settlement>,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Amount {
+    items: u64,
+    bytes: u64,
+}
+
+/// How far a partition is done with.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Watermark {
+    pub(super) partition: Arc<str>,
+    pub(super) position: Option<Position>,
+    pub(super) items: u64,
+}
+
+impl Tracker {
+    pub(super) fn new(bounds: Bounds) -> Self {
+        Self {
+            bounds,
+            next: 0,
+            open: HashMap::new(),
+            partitions: Vec::new(),
+            names: HashMap::new(),
+            moving: Amount::default(),
+            unsettled: 0,
+        }
+    }
+
+    /// Returns whether the source may read on. One batch always may be on its way.
+    pub(super) fn may_read(&self) -> bool {
+        !self.lacks_credit() && !self.lacks_span()
+    }
+
+    /// Returns whether too much is on its way.
+    pub(super) fn lacks_credit(&self) -> bool {
+        self.moving.items >= self.bounds.items || self.moving.bytes >= self.bounds.bytes
+    }
+
+    /// Returns whether reading is too far ahead of what is settled: only what is written and
+    /// not yet durable can be behind it, so sinks have to flush.
+    pub(super) fn lacks_span(&self) -> bool {
+        self.bounds.span.is_some_and(|span| self.unsettled >= span)
+    }
+
+    /// Opens a slot for what was just read, and returns its number.
+    pub(super) fn open(&mut self, partition: &Arc<str>, after: Position, items: u64, bytes: u64) -> u64 {
+        let number = self.next;
+        self.next += 1;
+        let at = *self.names.entry(partition.clone()).or_insert_with(|| {
+            self.partitions.push(PartitionSlots { id: partition.clone(), ..Default::default() });
+            self.partitions.len() - 1
+        });
+        let amount = Amount { items, bytes };
+        self.moving.items += items;
+        self.moving.bytes += bytes;
+        self.unsettled += items;
+        self.open.insert(number, at);
+        self.partitions[at].slots.push_back(Slot { number, after, amount, landed: false, ended: None });
+        number
+    }
+
+    fn slot(&mut self, number: u64) -> Option<(usize, usize)> {
+        let partition = *self.open.get(&number)?;
+        let slots = &self.partitions[partition].slots;
+        slots.binary_search_by_key(&number, |slot| slot.number).ok().map(|at| (partition, at))
+    }
+
+    /// Nothing of the slot is on its way any more: its credit returns.
+    pub(super) fn landed(&mut self, number: u64) {
+        if let Some((partition, at)) = self.slot(number) {
+            let slot = &mut self.partitions[partition].slots[at];
+            if !std::mem::replace(&mut slot.landed, true) {
+                self.moving.items -= slot.amount.items;
+                self.moving.bytes -= slot.amount.bytes;
+            }
+        }
+    }
+
+    /// Everything of the slot is settled. Commits what can be.
+    pub(super) fn resolved(&mut self, number: u64, worst: Settlement) {
+        self.landed(number);
+        let Some((partition, at)) = self.slot(number) else { return };
+        self.open.remove(&number);
+        let partition = &mut self.partitions[partition];
+        self.unsettled -= partition.slots[at].amount.items;
+        partition.slots[at].ended = Some(worst);
+        partition.pinned |= !worst.is_final();
+        while let Some(slot) = partition.slots.front() {
+            match slot.ended {
+                Some(ended) if ended.is_final() => {
+                    partition.committed = Some(slot.after.clone());
+                    partition.committed_items += slot.amount.items;
+                    partition.slots.pop_front();
+                }
+                _ => break,
+            }
+        }
+        if partition.pinned {
+            // Nothing behind the first failure will ever be committed in this run.
+            let first = partition.slots.front().map(|slot| slot.number);
+            partition.slots.retain(|slot| slot.ended.is_none() || Some(slot.number) == first);
+        }
+    }
+
+    /// Returns how far each partition is done with.
+    pub(super) fn watermarks(&self) -> Vec<Watermark> {
+        self.partitions
+            .iter()
+            .map(|partition| Watermark {
+                partition: partition.id.clone(),
+                position: partition.committed.clone(),
+                items: partition.committed_items,
+            })
+            .collect()
+    }
+
+    /// Returns how many slots are open.
+    pub(super) fn open_slots(&self) -> usize {
+        self.open.len()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const BOUNDS: Bounds = Bounds { items: 10, bytes: 1_000, span: Some(20) };
+
+    fn tracker() -> (Tracker, Arc<str>) {
+        (Tracker::new(BOUNDS), "all".into())
+    }
+
+    fn committed(tracker: &Tracker) -> Option<Position> {
+        tracker.watermarks().first().and_then(|w| w.position.clone())
+    }
+
+    #[test]
+    fn only_the_contiguous_prefix_commits() {
+        let (mut tracker, all) = tracker();
+        let slots: Vec<u64> = (0..3).map(|i| tracker.open(&all, Position::Offset(i), 1, 1)).collect();
+        tracker.resolved(slots[1], Settlement::Delivered);
+        assert_eq!(committed(&tracker), None);
+        tracker.resolved(slots[0], Settlement::Dropped);
+        assert_eq!(committed(&tracker), Some(Position::Offset(1)));
+        tracker.resolved(slots[2], Settlement::DeadLettered);
+        assert_eq!(committed(&tracker), Some(Position::Offset(2)));
+        assert_eq!(tracker.open_slots(), 0);
+    }
+
+    #[test]
+    fn a_failed_slot_pins_what_is_behind_it() {
+        let (mut tracker, all) = tracker();
+        let slots: Vec<u64> = (0..4).map(|i| tracker.open(&all, Position::Offset(i), 1, 1)).collect();
+        tracker.resolved(slots[0], Settlement::Delivered);
+        tracker.resolved(slots[2], Settlement::Delivered);
+        tracker.resolved(slots[1], Settlement::Failed);
+        tracker.resolved(slots[3], Settlement::Delivered);
+        assert_eq!(committed(&tracker), Some(Position::Offset(0)));
+        assert_eq!(tracker.open_slots(), 0);
+        assert!(tracker.may_read(), "a pinned slot does not hold credit");
+    }
+
+    #[test]
+    fn an_abandoned_slot_is_never_committed() {
+        let (mut tracker, all) = tracker();
+        let slot = tracker.open(&all, Position::Offset(0), 1, 1);
+        tracker.resolved(slot, Settlement::Abandoned);
+        assert_eq!(committed(&tracker), None);
+    }
+
+    #[test]
+    fn credit_returns_when_a_slot_has_landed_and_span_when_it_is_settled() {
+        let (mut tracker, all) = tracker();
+        let first = tracker.open(&all, Position::Offset(0), 10, 1);
+        assert!(tracker.lacks_credit() && !tracker.lacks_span());
+        tracker.landed(first);
+        assert!(tracker.may_read());
+        let second = tracker.open(&all, Position::Offset(1), 10, 1);
+        tracker.landed(second);
+        assert!(!tracker.lacks_credit() && tracker.lacks_span());
+        tracker.resolved(first, Settlement::Delivered);
+        assert!(tracker.may_read());
+    }
+
+    #[test]
+    fn partitions_commit_apart() {
+        let mut tracker = Tracker::new(BOUNDS);
+        let (a, b) = ("a".into(), "b".into());
+        let first = tracker.open(&a, Position::Offset(1), 1, 1);
+        let second = tracker.open(&b, Position::Offset(2), 1, 1);
+        tracker.resolved(second, Settlement::Delivered);
+        let watermarks = tracker.watermarks();
+        assert_eq!(watermarks[0].position, None);
+        assert_eq!(watermarks[1].position, Some(Position::Offset(2)));
+        tracker.resolved(first, Settlement::Failed);
+        assert_eq!(tracker.watermarks()[0].position, None);
+    }
+}
