@@ -1,1 +1,36 @@
-//! .
+//! An embeddable, DAG-based ETL library for AI data.
+//!
+//! A program describes a *graph* (source → actions → sink) with a typed builder, or loads the
+//! same graph from JSON, and runs it.
+//!
+//! | stage | modules |
+//! |---|---|
+//! | define | [`graph`], [`builder`] |
+//! | compile | [`registry`], [`compiler`], [`expression`] |
+//! | execute | [`engine`], [`secrets`] |
+//! | built in | [`actions`], [`plugins`] |
+
+pub mod builder;
+pub mod graph;
+
+pub mod compiler;
+pub mod expression;
+pub mod registry;
+
+pub mod engine;
+pub mod secrets;
+
+pub mod actions;
+pub mod plugins;
+
+pub use self::engine::Engine;
+
+/// What a program that builds and runs graphs needs.
+pub mod prelude {
+    pub use nvisy_core::prelude::*;
+
+    pub use crate::Engine;
+    pub use crate::compiler::{CompileOptions, Diagnostic, Diagnostics, ExecutionPlan};
+    pub use crate::graph::{Backoff, BatchPolicy, Graph, OnError, Policies, RateLimit, Retry, Settings};
+    pub use crate::registry::Registry;
+}

@@ -1,0 +1,272 @@
+//! The last step: from a graph with nothing wrong to its plan.
+
+use std::sync::Arc;
+
+use nvisy_core::action::Calls;
+use nvisy_core::{BatchLimits, Guarantee, Kinds};
+use serde_json::Value;
+
+use super::plan::{
+    Delivery, DeliveryGuarantee, ExecutionPlan, Gather, PlanEdge, PlanNode, PlanParts, Port, Work,
+};
+use super::validate::{Draft, DraftEdge, DraftNode};
+use crate::graph::{BatchPolicy, Graph, Node, OnError, Policies, Retry};
+
+/// How many items a source may read ahead of what is settled, unless the graph says so.
+pub(super) const DEFAULT_UNCOMMITTED_ITEMS: u64 = 65_536;
+/// How many calls of all nodes may run at once, unless the graph says so.
+const DEFAULT_CONCURRENCY: usize = 10;
+/// How many calls of a node that calls others may run at once, unless the graph says so.
+const DEFAULT_CALLS: usize = 4;
+/// Items that may wait on an edge.
+const EDGE_ITEMS: usize = 8_192;
+/// Bytes that may wait on an edge, and at least, and on all of them together.
+const EDGE_BYTES: usize = 16 << 20;
+const MIN_EDGE_BYTES: usize = 1 << 20;
+const ALL_EDGE_BYTES: usize = 1 << 30;
+/// How many items a batch of a source has at the most where a paid node below says nothing.
+const PAID_ITEMS: usize = 64;
+/// How many pairs of source and sink the plan speaks of.
+const MAX_DELIVERIES: usize = 4_096;
+
+/// Makes the plan of a graph.
+pub(super) fn assemble(graph: &Graph, draft: Draft<'_>) -> ExecutionPlan {
+    let Draft { nodes, edges, connections, order } = draft;
+    let mut place = vec![0; nodes.len()];
+    for (at, node) in order.iter().enumerate() {
+        place[*node] = at;
+    }
+    let bytes = (ALL_EDGE_BYTES / edges.len().max(1)).clamp(MIN_EDGE_BYTES, EDGE_BYTES);
+    let mut plan_edges = Vec::with_capacity(edges.len());
+    for (index, edge) in edges.iter().enumerate() {
+        let input = nodes[edge.to].inputs.iter().position(|other| *other == index).unwrap_or_default();
+        let (from, to) = (place[edge.from], place[edge.to]);
+        plan_edges.push(PlanEdge { from, port: edge.port.clone(), to, input, items: EDGE_ITEMS, bytes });
+    }
+    let span = graph.settings.checkpoint.and_then(|c| c.uncommitted_items).map(std::num::NonZeroU64::get);
+    let largest = usize::try_from(span.unwrap_or(DEFAULT_UNCOMMITTED_ITEMS)).unwrap_or(usize::MAX);
+    let mut slots: Vec<Option<DraftNode<'_>>> = nodes.into_iter().map(Some).collect();
+    let mut plan_nodes: Vec<PlanNode> = order
+        .iter()
+        .filter_map(|node| slots[*node].take())
+        .filter_map(|node| plan_node(node, &edges, largest))
+        .collect();
+    shrink_sources(&mut plan_nodes, &plan_edges);
+    let deliveries = deliveries(&plan_nodes, &plan_edges);
+    ExecutionPlan(Arc::new(PlanParts {
+        graph: graph.clone(),
+        nodes: plan_nodes,
+        edges: plan_edges,
+        connections,
+        deliveries,
+        concurrency: graph.settings.concurrency.map_or(DEFAULT_CONCURRENCY, std::num::NonZeroUsize::get),
+        timeout: graph.settings.timeout,
+        uncommitted_items: span,
+    }))
+}
+
+fn plan_node(node: DraftNode<'_>, edges: &[DraftEdge], largest: usize) -> Option<PlanNode> {
+    let work = node.work?;
+    let calls = calls(&work);
+    let policies = &node.node.policies;
+    let outputs = node.outputs.iter().map(|edge| (edges[*edge].port.clone(), *edge)).collect();
+    let (limits, gather) = batches(&work, policies, largest);
+    Some(PlanNode {
+        name: node.name.into(),
+        operation: operation(node.node).into(),
+        concurrency: concurrency(&work, policies, calls),
+        retry: retry(policies, calls),
+        work,
+        connection: node.connection,
+        inputs: node.inputs,
+        outputs,
+        input_kinds: node.input_kinds.unwrap_or(Kinds::NONE),
+        output_kinds: node.output_kinds.unwrap_or(Kinds::NONE),
+        parameters: parameters(node.node),
+        timeout: policies.timeout,
+        deadline: policies.deadline,
+        rate_limit: policies.rate_limit,
+        on_error: node.on_error,
+        limits,
+        gather,
+        calls,
+    })
+}
+
+fn operation(node: &Node) -> &str {
+    node.uses().unwrap_or_else(|| node.body.type_name())
+}
+
+fn parameters(node: &Node) -> Arc<Value> {
+    let config = node.config().filter(|config| config.as_object().is_none_or(|config| !config.is_empty()));
+    Arc::new(config.cloned().unwrap_or(Value::Null))
+}
+
+/// Returns what the calls of a node cost others: sources and sinks call their systems.
+fn calls(work: &Work) -> Calls {
+    match work {
+        Work::Source { .. } | Work::Sink(_) => Calls::Idempotent,
+        Work::Action(config) => config.calls(),
+        Work::Function(_) | Work::Branch { .. } | Work::FanOut { .. } | Work::FanIn => Calls::None,
+    }
+}
+
+pub(super) fn retry(policies: &Policies, calls: Calls) -> Retry {
+    let default = || if calls == Calls::None { Retry::none() } else { Retry::default() };
+    policies.retry.clone().unwrap_or_else(default)
+}
+
+fn concurrency(work: &Work, policies: &Policies, calls: Calls) -> usize {
+    policies.concurrency.map_or_else(|| default_concurrency(work, calls), std::num::NonZeroUsize::get)
+}
+
+pub(super) fn default_concurrency(work: &Work, calls: Calls) -> usize {
+    match work {
+        Work::Sink(config) => config.concurrency(),
+        Work::Action(_) if calls != Calls::None => DEFAULT_CALLS,
+        _ => 1,
+    }
+}
+
+/// Returns how large the batches of a node are, and whether smaller ones are joined for it.
+fn batches(work: &Work, policies: &Policies, largest: usize) -> (BatchLimits, Option<Gather>) {
+    let said = policies.batch.unwrap_or_default();
+    let optimum = match work {
+        Work::Action(config) => config.optimum(),
+        Work::Sink(config) => Some(config.optimum()),
+        _ => None,
+    };
+    let limits = match optimum {
+        Some(optimum) => {
+            optimum.tighten(limits(said, BatchLimits { items: usize::MAX, bytes: usize::MAX, tokens: None }))
+        }
+        None => limits(said, BatchLimits::default()),
+    };
+    let limits = BatchLimits {
+        items: limits.items.clamp(1, largest.max(1)),
+        bytes: limits.bytes.max(1),
+        tokens: limits.tokens,
+    };
+    let joins = match work {
+        Work::Source { .. } => false,
+        Work::Sink(_) => true,
+        // One that calls nobody and yet finds a size best is there to make batches.
+        Work::Action(_) => policies.batch.is_some() || optimum.is_some(),
+        _ => policies.batch.is_some(),
+    };
+    (limits, joins.then_some(Gather { linger: said.linger }))
+}
+
+fn limits(said: BatchPolicy, or: BatchLimits) -> BatchLimits {
+    BatchLimits {
+        items: said.items.map_or(or.items, std::num::NonZeroUsize::get),
+        bytes: said.bytes.map_or(or.bytes, std::num::NonZeroUsize::get),
+        tokens: said.tokens.map(std::num::NonZeroU64::get).or(or.tokens),
+    }
+}
+
+/// Makes the batches of a source as small as the first paid call below takes them: a crash
+/// then repeats little that costs.
+fn shrink_sources(nodes: &mut [PlanNode], edges: &[PlanEdge]) {
+    let mut paid = vec![usize::MAX; nodes.len()];
+    for at in (0..nodes.len()).rev() {
+        let node = &nodes[at];
+        let below = node
+            .outputs
+            .iter()
+            .filter(|(port, _)| *port != Port::DeadLetter)
+            .map(|(_, edge)| paid[edges[*edge].to]);
+        let own = match (&node.work, node.calls) {
+            (Work::Action(config), Calls::Paid) if config.optimum().is_none() => {
+                node.limits.items.min(PAID_ITEMS)
+            }
+            (Work::Action(_), Calls::Paid) => node.limits.items,
+            _ => usize::MAX,
+        };
+        paid[at] = below.min().unwrap_or(usize::MAX).min(own);
+        if matches!(node.work, Work::Source { .. }) {
+            nodes[at].limits.items = nodes[at].limits.items.min(paid[at]);
+        }
+    }
+}
+
+/// What is known of the ways from a source to a node.
+#[derive(Clone, Copy, PartialEq, Eq)]
+struct Way {
+    /// One of them is a fan-out's best-effort branch.
+    best_effort: bool,
+    /// One of them drops what fails.
+    drops: bool,
+    /// All of them are of dead letters.
+    aside: bool,
+}
+
+impl Way {
+    fn join(self, other: Self) -> Self {
+        Self {
+            best_effort: self.best_effort || other.best_effort,
+            drops: self.drops || other.drops,
+            aside: self.aside && other.aside,
+        }
+    }
+}
+
+fn deliveries(nodes: &[PlanNode], edges: &[PlanEdge]) -> Vec<Delivery> {
+    let mut deliveries = Vec::new();
+    let sources = (0..nodes.len()).filter(|at| matches!(nodes[*at].work, Work::Source { .. }));
+    for source in sources {
+        let mut ways: Vec<Option<Way>> = vec![None; nodes.len()];
+        ways[source] = Some(Way { best_effort: false, drops: false, aside: false });
+        for at in source..nodes.len() {
+            let Some(way) = ways[at] else { continue };
+            let node = &nodes[at];
+            if let Work::Sink(config) = &node.work {
+                deliveries.push(delivery(&nodes[source], node, config.guarantee(), way));
+                if deliveries.len() == MAX_DELIVERIES {
+                    return deliveries;
+                }
+            }
+            let mut copy = 0;
+            for (port, edge) in &node.outputs {
+                let mut next = Way { drops: way.drops || node.on_error == OnError::Drop, ..way };
+                match (port, &node.work) {
+                    (Port::DeadLetter, _) => next.aside = true,
+                    (_, Work::FanOut { best_effort }) => {
+                        next.best_effort |= best_effort.contains(&copy);
+                        copy += 1;
+                    }
+                    _ => {}
+                }
+                let to = edges[*edge].to;
+                ways[to] = Some(ways[to].map_or(next, |known| known.join(next)));
+            }
+        }
+    }
+    deliveries
+}
+
+fn delivery(source: &PlanNode, sink: &PlanNode, sink_guarantee: Guarantee, way: Way) -> Delivery {
+    let (guarantee, mut because) = match sink_guarantee {
+        _ if way.best_effort => {
+            (DeliveryGuarantee::AtMostOnce, "a way there is a fan-out's best-effort branch".to_owned())
+        }
+        Guarantee::Append => {
+            (DeliveryGuarantee::AtLeastOnce, "the sink appends: what is replayed is there twice".to_owned())
+        }
+        Guarantee::Upsert => (
+            DeliveryGuarantee::ExactlyOnceEffect,
+            "ids are deterministic, and the sink replaces by id".to_owned(),
+        ),
+        Guarantee::Transactional => (
+            DeliveryGuarantee::ExactlyOnceEffect,
+            "the sink takes the cursor into its own transaction".to_owned(),
+        ),
+    };
+    if way.aside {
+        because.push_str("; of dead letters only");
+    }
+    if way.drops {
+        because.push_str("; a node on the way drops what fails");
+    }
+    Delivery { source: source.name.clone(), sink: sink.name.clone(), guarantee, sink_guarantee, because }
+}

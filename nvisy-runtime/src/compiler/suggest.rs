@@ -1,0 +1,64 @@
+//! "Did you mean": the nearest of the names that there are.
+
+/// Returns the candidate nearest to a word, if it is near enough to have been meant.
+pub(super) fn nearest<'a>(word: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+    const LONGEST: usize = 64;
+    let word: Vec<char> = word.chars().take(LONGEST + 1).collect();
+    if word.len() > LONGEST {
+        return None;
+    }
+    let bound = (word.len() / 3).max(1);
+    candidates
+        .into_iter()
+        .filter(|candidate| {
+            candidate.len() <= LONGEST && candidate.chars().count().abs_diff(word.len()) <= bound
+        })
+        .filter_map(|candidate| distance(&word, candidate, bound).map(|distance| (distance, candidate)))
+        .min()
+        .map(|(_, candidate)| candidate)
+}
+
+/// Returns "did you mean" as help, if something is near.
+pub(super) fn did_you_mean<'a>(word: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<String> {
+    nearest(word, candidates).map(|candidate| format!("did you mean \"{candidate}\"?"))
+}
+
+/// The optimal-string-alignment distance (Levenshtein's with swaps of neighbours), unless it
+/// is above `bound`.
+fn distance(word: &[char], other: &str, bound: usize) -> Option<usize> {
+    let other: Vec<char> = other.chars().collect();
+    let mut before: Vec<usize> = Vec::new();
+    let mut last: Vec<usize> = (0..=other.len()).collect();
+    for (i, a) in word.iter().enumerate() {
+        let mut row = vec![i + 1];
+        for (j, b) in other.iter().enumerate() {
+            let same = usize::from(!a.eq_ignore_ascii_case(b));
+            let mut best = (last[j] + same).min(last[j + 1] + 1).min(row[j] + 1);
+            if i > 0 && j > 0 && *a == other[j - 1] && word[i - 1] == *b {
+                best = best.min(before[j - 1] + 1);
+            }
+            row.push(best);
+        }
+        before = std::mem::replace(&mut last, row);
+    }
+    last.last().copied().filter(|distance| *distance <= bound)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(word: &str, candidates: &[&str], expected: Option<&str>) {
+        assert_eq!(nearest(word, candidates.iter().copied()), expected, "{word}");
+    }
+
+    #[test]
+    fn the_nearest_name_is_found_if_it_is_near() {
+        check("vectros", &["vectors", "docs"], Some("vectors"));
+        check("Docs", &["vectors", "docs"], Some("docs"));
+        check("stor", &["store", "story"], Some("store"));
+        check("anything", &["vectors", "docs"], None);
+        check("a", &["b"], Some("b"));
+        check("", &["vectors"], None);
+    }
+}

@@ -1,0 +1,278 @@
+//! What users may say about how a node, a connection or a run behaves.
+
+use std::num::{NonZeroU32, NonZeroU64, NonZeroUsize};
+use std::time::Duration;
+
+use nvisy_core::ErrorKind;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::duration;
+
+/// The policies of one node. What is not said has a default.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Policies {
+    /// How a call that failed is tried again. Default: not at all for nodes that call nobody,
+    /// three attempts for those that do.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub retry: Option<Retry>,
+    /// How long one attempt may take. Default no bound.
+    #[serde(default, skip_serializing_if = "Option::is_none", with = "duration::option")]
+    #[schemars(with = "Option<String>")]
+    pub timeout: Option<Duration>,
+    /// How long the node may work in all. Default no bound.
+    #[serde(default, skip_serializing_if = "Option::is_none", with = "duration::option")]
+    #[schemars(with = "Option<String>")]
+    pub deadline: Option<Duration>,
+    /// How many calls of this node may run at once. Default one; four for nodes that call
+    /// others.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub concurrency: Option<NonZeroUsize>,
+    /// How often this node may call. Default no bound but the connection's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rate_limit: Option<RateLimit>,
+    /// What becomes of an item that fails. Default: dead letters where they lead somewhere,
+    /// else the node fails.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub on_error: Option<OnError>,
+    /// How large the batches are that the node gets. Default what its type finds best.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub batch: Option<BatchPolicy>,
+}
+
+impl Policies {
+    /// The fields, as JSON writes them.
+    pub(crate) const FIELDS: &[&str] =
+        &["retry", "timeout", "deadline", "concurrency", "rate_limit", "on_error", "batch"];
+
+    /// Returns whether nothing is said.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
+/// How a call that failed is tried again.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Retry {
+    /// Attempts in all, the first one included. Default 3.
+    #[serde(default = "Retry::default_attempts")]
+    pub max_attempts: NonZeroU32,
+    /// How the wait grows. Default exponential.
+    #[serde(default)]
+    pub backoff: Backoff,
+    /// The first wait. Default 200 ms.
+    #[serde(default = "Retry::default_initial", with = "duration")]
+    #[schemars(with = "String")]
+    pub initial: Duration,
+    /// The longest wait. Default 30 s. A `Retry-After` may be longer.
+    #[serde(default = "Retry::default_max", with = "duration")]
+    #[schemars(with = "String")]
+    pub max: Duration,
+    /// Whether each wait is drawn between zero and what the schedule says. Default yes.
+    #[serde(default = "Retry::default_jitter")]
+    pub jitter: bool,
+    /// The kinds of error that are tried again. Default all whose retry class is transient.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub on: Option<Vec<ErrorKind>>,
+}
+
+/// How the wait between attempts grows.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Backoff {
+    /// It does not.
+    Fixed,
+    /// It doubles.
+    #[default]
+    Exponential,
+}
+
+impl Retry {
+    fn default_attempts() -> NonZeroU32 {
+        const { NonZeroU32::new(3).unwrap() }
+    }
+
+    fn default_initial() -> Duration {
+        Duration::from_millis(200)
+    }
+
+    fn default_max() -> Duration {
+        Duration::from_secs(30)
+    }
+
+    fn default_jitter() -> bool {
+        true
+    }
+
+    /// Never tries again.
+    #[must_use]
+    pub fn none() -> Self {
+        Self { max_attempts: NonZeroU32::MIN, ..Self::default() }
+    }
+
+    /// Doubles the wait, with full jitter.
+    #[must_use]
+    pub fn exponential(max_attempts: u32) -> Self {
+        Self { max_attempts: NonZeroU32::new(max_attempts).unwrap_or(NonZeroU32::MIN), ..Self::default() }
+    }
+
+    /// Always waits the same time.
+    #[must_use]
+    pub fn fixed(max_attempts: u32, wait: Duration) -> Self {
+        Self { backoff: Backoff::Fixed, initial: wait, jitter: false, ..Self::exponential(max_attempts) }
+    }
+
+    /// Sets the first wait.
+    #[must_use]
+    pub fn initial(mut self, initial: Duration) -> Self {
+        self.initial = initial;
+        self
+    }
+
+    /// Sets the longest wait.
+    #[must_use]
+    pub fn max(mut self, max: Duration) -> Self {
+        self.max = max;
+        self
+    }
+
+    /// Waits exactly what the schedule says.
+    #[must_use]
+    pub fn without_jitter(mut self) -> Self {
+        self.jitter = false;
+        self
+    }
+
+    /// Tries again only after errors of these kinds.
+    #[must_use]
+    pub fn on(mut self, kinds: impl IntoIterator<Item = ErrorKind>) -> Self {
+        self.on = Some(kinds.into_iter().collect());
+        self
+    }
+}
+
+impl Default for Retry {
+    fn default() -> Self {
+        Self {
+            max_attempts: Self::default_attempts(),
+            backoff: Backoff::default(),
+            initial: Self::default_initial(),
+            max: Self::default_max(),
+            jitter: Self::default_jitter(),
+            on: None,
+        }
+    }
+}
+
+/// How often something may be called. A batch that would exceed it waits.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct RateLimit {
+    /// Requests a minute.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub requests_per_minute: Option<NonZeroU64>,
+    /// Model tokens a minute.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tokens_per_minute: Option<NonZeroU64>,
+}
+
+impl RateLimit {
+    /// So many requests a minute; zero says nothing.
+    #[must_use]
+    pub fn requests_per_minute(mut self, requests: u64) -> Self {
+        self.requests_per_minute = NonZeroU64::new(requests);
+        self
+    }
+
+    /// So many model tokens a minute; zero says nothing.
+    #[must_use]
+    pub fn tokens_per_minute(mut self, tokens: u64) -> Self {
+        self.tokens_per_minute = NonZeroU64::new(tokens);
+        self
+    }
+}
+
+/// What becomes of an item that fails for good.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum OnError {
+    /// The node fails, and what is downstream of it is skipped.
+    Fail,
+    /// It goes out of the node's `dead_letter` port.
+    DeadLetter,
+    /// It is dropped, and counted.
+    Drop,
+}
+
+/// How large the batches are that a node gets.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct BatchPolicy {
+    /// Items at the most.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub items: Option<NonZeroUsize>,
+    /// Bytes at the most.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bytes: Option<NonZeroUsize>,
+    /// Model tokens at the most.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tokens: Option<NonZeroU64>,
+    /// How long the node waits for a batch to fill up. Default not at all: what is there goes.
+    #[serde(default, skip_serializing_if = "Option::is_none", with = "duration::option")]
+    #[schemars(with = "Option<String>")]
+    pub linger: Option<Duration>,
+}
+
+impl BatchPolicy {
+    /// At most so many items.
+    #[must_use]
+    pub fn items(items: usize) -> Self {
+        Self { items: NonZeroUsize::new(items), ..Self::default() }
+    }
+
+    /// Waits so long for a batch to fill up.
+    #[must_use]
+    pub fn linger(mut self, linger: Duration) -> Self {
+        self.linger = Some(linger);
+        self
+    }
+}
+
+/// What goes for the whole run.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Settings {
+    /// How many calls of all nodes may run at once. Default 10.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub concurrency: Option<NonZeroUsize>,
+    /// How long the run may take. Default no bound.
+    #[serde(default, skip_serializing_if = "Option::is_none", with = "duration::option")]
+    #[schemars(with = "Option<String>")]
+    pub timeout: Option<Duration>,
+    /// The sink that takes the dead letters of every node whose port leads nowhere.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub dead_letter: Option<String>,
+    /// How far reading may run ahead of what is settled.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub checkpoint: Option<CheckpointSettings>,
+}
+
+impl Settings {
+    /// Returns whether nothing is said.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
+/// How far reading may run ahead of what is settled: what a crash repeats at the most.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct CheckpointSettings {
+    /// Items between the first unsettled one and the last one read, a source.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub uncommitted_items: Option<NonZeroU64>,
+}
