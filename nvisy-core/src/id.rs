@@ -285,6 +285,6 @@ mod tests {
         assert_eq!(id.derive("chunk", 3).to_string(), GOLDEN_DERIVED);
     }
 
-    const GOLDEN_SOURCE: &str = "";
-    const GOLDEN_DERIVED: &str = "";
+    const GOLDEN_SOURCE: &str = "3baf5d72-72b5-84de-8e5e-22c86faf26f5";
+    const GOLDEN_DERIVED: &str = "54c507e2-d35b-829c-9fe1-3b3024beee4e";
 }
