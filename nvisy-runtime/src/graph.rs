@@ -86,6 +86,10 @@ impl Graph {
         self
     }
 
+    pub(crate) fn add_function(&mut self, name: &str, function: Function) {
+        self.functions.insert(name.to_owned(), function);
+    }
+
     /// Returns the code of a function that the graph carries.
     #[must_use]
     pub fn function(&self, name: &str) -> Option<&Function> {

@@ -30,6 +30,7 @@ pub mod prelude {
     pub use nvisy_core::prelude::*;
 
     pub use crate::Engine;
+    pub use crate::builder::{Flow, GraphBuilder, OnConnection};
     pub use crate::compiler::{CompileOptions, Diagnostic, Diagnostics, ExecutionPlan};
     pub use crate::graph::{Backoff, BatchPolicy, Graph, OnError, Policies, RateLimit, Retry, Settings};
     pub use crate::registry::Registry;

@@ -1,0 +1,72 @@
+//! Policies, chained behind the node that they go for.
+
+use std::num::NonZeroUsize;
+use std::time::Duration;
+
+use nvisy_core::Kind;
+
+use super::attach::Link;
+use super::{Flow, SinkRef};
+use crate::graph::{BatchPolicy, NodeBody, OnError, Policies, RateLimit, Retry};
+
+macro_rules! policies {
+    ($type:ty $(, $parameter:ident: $bound:ident)?) => {
+        impl $(<$parameter: $bound>)? $type {
+            fn policy(self, set: impl FnOnce(&mut Policies)) -> Self {
+                self.shared.edit(&self.node, |node| set(&mut node.policies));
+                self
+            }
+
+            /// Sets the connection that the node works through: a shared one by reference, or
+            /// one of its own by value.
+            pub fn on<L: Link>(self, connection: L) -> Self {
+                let connection = self.shared.link(Some(connection.link()));
+                self.shared.edit(&self.node, |node| match &mut node.body {
+                    NodeBody::Source(node) => node.connection = connection,
+                    NodeBody::Action(node) => node.connection = connection,
+                    NodeBody::Sink(node) => node.connection = connection,
+                    NodeBody::Branch(_) | NodeBody::FanOut(_) | NodeBody::FanIn(_) => {}
+                });
+                self
+            }
+
+            /// Sets how a call of the node that failed is tried again.
+            pub fn retry(self, retry: Retry) -> Self {
+                self.policy(|policies| policies.retry = Some(retry))
+            }
+
+            /// Sets how long one attempt may take.
+            pub fn timeout(self, timeout: Duration) -> Self {
+                self.policy(|policies| policies.timeout = Some(timeout))
+            }
+
+            /// Sets how long the node may work in all.
+            pub fn deadline(self, deadline: Duration) -> Self {
+                self.policy(|policies| policies.deadline = Some(deadline))
+            }
+
+            /// Sets how many calls of the node may run at once; zero says nothing.
+            pub fn concurrency(self, calls: usize) -> Self {
+                self.policy(|policies| policies.concurrency = NonZeroUsize::new(calls))
+            }
+
+            /// Sets how often the node may call.
+            pub fn rate_limit(self, limit: RateLimit) -> Self {
+                self.policy(|policies| policies.rate_limit = Some(limit))
+            }
+
+            /// Sets what becomes of an item that fails.
+            pub fn on_error(self, on_error: OnError) -> Self {
+                self.policy(|policies| policies.on_error = Some(on_error))
+            }
+
+            /// Sets how large the batches are that the node gets.
+            pub fn batch(self, batch: BatchPolicy) -> Self {
+                self.policy(|policies| policies.batch = Some(batch))
+            }
+        }
+    };
+}
+
+policies!(Flow<K>, K: Kind);
+policies!(SinkRef);
