@@ -186,7 +186,12 @@ impl Batch {
             Content::Rows(rows) => rows
                 .columns()
                 .iter()
-                .map(|column| column.to_data().get_slice_memory_size().unwrap_or_else(|_| column.get_array_memory_size()))
+                .map(|column| {
+                    column
+                        .to_data()
+                        .get_slice_memory_size()
+                        .unwrap_or_else(|_| column.get_array_memory_size())
+                })
                 .sum(),
         }
     }
@@ -196,6 +201,7 @@ impl Batch {
     pub fn kinds(&self) -> Kinds {
         match &self.content {
             Content::Items(items) => items.iter().map(Payload::kind).collect(),
+            Content::Rows(rows) if rows.num_rows() == 0 => Kinds::NONE,
             Content::Rows(_) => Kinds::of(KindId::Row),
         }
     }
@@ -342,6 +348,14 @@ impl Batch {
         }
         let tokens = self.take_tokens();
         self.tokens = tokens.split_for(kept.iter().copied());
+        if tokens.len() > 1 {
+            // Slots that lose nothing are not to count as dropped.
+            let gone = (0..mask.len()).filter(|i| !(mask.is_valid(*i) && mask.value(*i))).map(|i| i as u32);
+            tokens.split_for(gone).settle(Settlement::Dropped);
+            tokens.settle(Settlement::Delivered);
+        } else {
+            tokens.settle(Settlement::Dropped);
+        }
         self.content = match self.content {
             Content::Rows(rows) => {
                 Content::Rows(Arc::new(filter_record_batch(&rows, mask).unwrap_or_else(|_| rows.slice(0, 0))))
@@ -356,7 +370,6 @@ impl Batch {
         self.ids = self.ids.take(&kept);
         self.envelopes = self.envelopes.take(&kept);
         self.trail = self.trail.take(&kept);
-        tokens.settle(Settlement::Dropped);
         self
     }
 
@@ -396,7 +409,8 @@ impl Batch {
             len += more_len;
         }
         let natural = batches.iter().all(|batch| matches!(batch.ids, Ids::Natural));
-        let ids = if natural { Ids::Natural } else { Ids::Each(batches.iter().flat_map(Self::ids).collect()) };
+        let ids =
+            if natural { Ids::Natural } else { Ids::Each(batches.iter().flat_map(Self::ids).collect()) };
         let mut trail = columns::TrailBuilder::with_capacity(len);
         let mut envelopes = columns::EnvelopesBuilder::with_capacity(len);
         for batch in &batches {
@@ -554,9 +568,12 @@ impl Batch {
                     };
                     parts.push(row.batch().slice(row.index(), 1));
                 }
-                let schema = parts.first().map_or_else(|| arrow::datatypes::Schema::empty().into(), RecordBatch::schema);
-                let rows = concat_batches(&schema, &parts)
-                    .map_err(|e| Error::invalid("row", "the rows of a batch have different schemas").with_source(e))?;
+                let schema = parts
+                    .first()
+                    .map_or_else(|| arrow::datatypes::Schema::empty().into(), RecordBatch::schema);
+                let rows = concat_batches(&schema, &parts).map_err(|e| {
+                    Error::invalid("row", "the rows of a batch have different schemas").with_source(e)
+                })?;
                 Ok(Arc::new(rows))
             }
         }
@@ -595,7 +612,9 @@ fn join_content<'a>(contents: impl Iterator<Item = &'a Content> + Clone) -> Cont
     {
         return Content::Rows(Arc::new(joined));
     }
-    Content::Items(contents.flat_map(|content| (0..content.len()).map(|index| content.payload(index))).collect())
+    Content::Items(
+        contents.flat_map(|content| (0..content.len()).map(|index| content.payload(index))).collect(),
+    )
 }
 
 impl Clone for Batch {
