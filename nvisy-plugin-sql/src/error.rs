@@ -1,6 +1,6 @@
 //! What SQLite says, as the library's error: the one place that translates.
 
-use nvisy_core::{Error, ErrorKind, RetryClass};
+use nvisy_core::{Error, ErrorKind};
 use sqlx::error::DatabaseError;
 
 /// The primary result codes that mean something of their own here.
@@ -104,9 +104,4 @@ fn of_database(error: &dyn DatabaseError) -> (ErrorKind, String) {
         code::ERROR => (ErrorKind::Configuration, said.to_owned()),
         _ => (ErrorKind::Internal, format!("{said} (code {extended})")),
     }
-}
-
-/// Marks an error as worth another try.
-pub(crate) fn transient(error: Error) -> Error {
-    error.with_retry_class(RetryClass::Transient)
 }

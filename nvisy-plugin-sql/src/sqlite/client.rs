@@ -19,7 +19,7 @@ pub(crate) use self::read::{From, Selection};
 pub(crate) use self::schema::Table;
 pub(crate) use self::write::{Extra, Target, Write, Writer};
 use super::config::Sqlite;
-use crate::error::{transient, translate};
+use crate::error::translate;
 
 /// How long a task waits for its turn at the connection that writes.
 const TURN: Duration = Duration::from_secs(300);
@@ -127,8 +127,7 @@ impl SqliteClient {
     }
 
     fn error(&self, error: sqlx::Error) -> Error {
-        let error = translate(&self.place, error);
-        if error.kind() == ErrorKind::Timeout { transient(error) } else { error }
+        translate(&self.place, error)
     }
 }
 
