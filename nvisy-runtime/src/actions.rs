@@ -1,0 +1,75 @@
+//! The actions that come with the runtime. They only compute: nothing here calls another
+//! system.
+//!
+//! | name | what it does |
+//! |---|---|
+//! | `filter` | [`Filter`] drops the items of which a condition is not true |
+//! | `map` | [`Map`] renames, projects and sets fields |
+//! | `convert` | [`Convert`] makes another kind of payload of an item |
+
+mod convert;
+mod filter;
+pub(crate) mod json;
+mod map;
+
+use std::sync::Arc;
+
+use arrow::array::BooleanArray;
+use arrow::buffer::BooleanBuffer;
+use nvisy_core::config::Problem;
+use nvisy_core::lineage::Step;
+use nvisy_core::outcome::Attribution;
+use nvisy_core::{Batch, Error, Outcomes, Payload, Result};
+
+pub use self::convert::{Convert, Target};
+pub use self::filter::Filter;
+pub use self::map::Map;
+use crate::expression::{Expression, ExpressionError};
+
+/// What became of a batch whose items became other payloads, or failed.
+fn outcomes_of(batch: Batch, step: &Arc<Step>, results: Vec<Result<Payload>>) -> Result<Outcomes> {
+    let mut payloads = Vec::with_capacity(results.len());
+    let mut failed = Vec::new();
+    for (index, result) in (0..).zip(results) {
+        match result {
+            Ok(payload) => payloads.push(payload),
+            Err(error) => failed.push((index, error.at_item(batch.id(index as usize)))),
+        }
+    }
+    let (batch, attribution) = without(batch, &failed);
+    let emitted = batch.with_payloads(payloads)?.edited(step);
+    Ok(Outcomes { emitted, attribution, dropped: Vec::new(), failed })
+}
+
+/// The batch without the items that failed, and which input each of the rest is.
+fn without(batch: Batch, failed: &[(u32, Error)]) -> (Batch, Attribution) {
+    if failed.is_empty() {
+        return (batch, Attribution::Same);
+    }
+    let mut kept = vec![true; batch.len()];
+    for (index, _) in failed {
+        if let Some(kept) = kept.get_mut(*index as usize) {
+            *kept = false;
+        }
+    }
+    let kept = BooleanBuffer::from(kept);
+    let attribution = Attribution::Each(kept.set_indices().map(|index| index as u32).collect());
+    (batch.filter(&BooleanArray::new(kept, None)), attribution)
+}
+
+/// Every item of the batch failed in the same way.
+fn all_failed(batch: &Batch, error: &Error) -> Outcomes {
+    let failed = (0..batch.len()).map(|index| (index as u32, error.clone().at_item(batch.id(index))));
+    Outcomes {
+        emitted: Batch::empty(),
+        attribution: Attribution::Each(Vec::new()),
+        dropped: Vec::new(),
+        failed: failed.collect(),
+    }
+}
+
+/// What is wrong with an expression of a config, if something is.
+fn problem_of(path: impl Into<String>, compiled: Result<Expression, ExpressionError>) -> Option<Problem> {
+    let error = compiled.err()?;
+    Some(Problem::new(path, error.to_string()).with_code("expression.invalid"))
+}
