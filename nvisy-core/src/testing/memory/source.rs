@@ -107,23 +107,6 @@ impl MemorySource {
     pub fn rows(objects: impl IntoIterator<Item = Value>) -> MemorySource<Row> {
         MemorySource::of_kind(None, Some(objects.into_iter().collect()), Some(KindId::Row))
     }
-
-    /// Says what kind of items the store holds, so that rustc knows too.
-    #[must_use]
-    pub fn typed<K: Kind>(self) -> MemorySource<K> {
-        let mut kinds = K::KINDS.iter();
-        let kind = if let (Some(kind), None) = (kinds.next(), kinds.next()) { Some(kind) } else { self.kind };
-        MemorySource {
-            name: self.name,
-            items: self.items,
-            kind,
-            partitions: self.partitions,
-            batch_items: self.batch_items,
-            rejected: self.rejected,
-            yields: self.yields,
-            output: PhantomData,
-        }
-    }
 }
 
 impl<K: Kind> MemorySource<K> {
@@ -136,6 +119,23 @@ impl<K: Kind> MemorySource<K> {
             batch_items: None,
             rejected: Vec::new(),
             yields: 0,
+            output: PhantomData,
+        }
+    }
+
+    /// Says what kind the items are of, so that rustc knows too.
+    #[must_use]
+    pub fn typed<T: Kind>(self) -> MemorySource<T> {
+        let mut kinds = T::KINDS.iter();
+        let kind = if let (Some(kind), None) = (kinds.next(), kinds.next()) { Some(kind) } else { self.kind };
+        MemorySource {
+            name: self.name,
+            items: self.items,
+            kind,
+            partitions: self.partitions,
+            batch_items: self.batch_items,
+            rejected: self.rejected,
+            yields: self.yields,
             output: PhantomData,
         }
     }

@@ -1,0 +1,6 @@
+//! The conformance kit passes what keeps its contract, and catches what breaks it: one broken
+//! connector a rule.
+
+mod action;
+mod sink;
+mod source;

@@ -1,0 +1,283 @@
+//! Sinks in memory keep the contract; broken ones are caught.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+
+use nvisy_core::prelude::*;
+use nvisy_core::primitive::raw::Raw;
+use nvisy_core::primitive::{KindId, Kinds};
+use nvisy_core::testing::conformance::{self, SINK_RULES, SinkHarness, Target, samples};
+use nvisy_core::testing::memory::{MemorySink, MemoryStore, Mode};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+
+/// A harness over new memory stores, each under a name of its own.
+fn memory(name: &'static str, config: impl Fn(MemorySink) -> MemorySink + 'static) -> SinkHarness {
+    let fresh = AtomicU64::new(0);
+    let rows =
+        samples::rows(&(0..2_000).map(|n| json!({"id": n, "text": format!("row {n}")})).collect::<Vec<_>>());
+    SinkHarness::new(
+        move || {
+            let name = format!("{name} {}", fresh.fetch_add(1, Ordering::Relaxed));
+            let (sink, store) = (config(MemorySink::named(&name)), MemoryStore::named(&name));
+            async move {
+                Ok(Target::new(sink, NoClient, move || {
+                    let found = store.plain();
+                    async { Ok(found) }
+                }))
+            }
+        },
+        move |n| rows[n as usize].clone(),
+    )
+    .with_extremes(samples::documents())
+    .with_nulls(samples::rows(&samples::objects_with_nulls()))
+    .with_newer(|n| Raw::Json(json!({"id": n, "newer": true})).into_payload())
+    .failing("a secret that is not set", ErrorKind::Authentication, || async {
+        ConnectContext::detached().secret(&SecretRef::new("KEY"))?;
+        Ok(Target::new(MemorySink::named("nowhere"), NoClient, || async { Ok(Vec::new()) }))
+    })
+    .with_secret("canary", [])
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_sink_in_memory_keeps_the_contract() {
+    let refused = || [Raw::Json(1.into()).into_payload()];
+    let upserts = memory("upserts", |sink| sink.with_concurrency(4).yielding(3));
+    conformance::sink(&upserts).await.assert_passed_except(&["rejects_single_items"]);
+    let refuses = memory("refuses", |sink| sink.refusing(KindId::Raw).buffered().with_batches_of(7))
+        .refusing(refused())
+        .with_newer(|n| samples::rows(&[json!({"id": n, "newer": true})]).remove(0));
+    conformance::sink(&refuses).await.assert_passed_except(&["writes_concurrently"]);
+    let appends = memory("appends", |sink| sink.with_mode(Mode::Append).with_concurrency(2));
+    conformance::sink(&appends)
+        .await
+        .assert_passed_except(&["rejects_single_items", "replaces_what_came_again_in_a_newer_version"]);
+}
+
+/// What is wrong with a [`Broken`] sink.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+enum Flaw {
+    #[default]
+    Nothing,
+    LosesTheLastItem,
+    ReportsOneTooFew,
+    WritesOnlyWhenItIsClosed,
+    ChokesOnNothing,
+    RefusesTooMany,
+    ReadsNoRows,
+    WritesAgainWhatIsThere,
+    KeepsTheOlderVersion,
+    FailsTheWholeBatch,
+    TakesWhatItShouldRefuse,
+    RejectsForAWhile,
+    CutsTexts,
+    TakesNullForEmpty,
+    WritesOneAtATime,
+    LeavesHalfAnItem,
+    LeavesALock,
+    ClosesOnlyOnce,
+    DeclaresOtherKinds,
+    MistakesTheError,
+    TellsTheSecret,
+}
+
+/// Writes objects under their ids.
+#[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]
+struct Broken {
+    flaw: Flaw,
+}
+
+/// The other system.
+#[derive(Clone, Default)]
+struct Table(Arc<Mutex<HashMap<String, Value>>>, Arc<AtomicBool>, bool);
+
+impl Client for Table {
+    const FAMILY: &'static str = "table";
+}
+
+struct Opened {
+    flaw: Flaw,
+    table: Table,
+    held: Mutex<Vec<(String, Value)>>,
+    writing: AtomicBool,
+    closed: AtomicBool,
+}
+
+impl SinkConfig for Broken {
+    const NAME: &'static str = "test/broken";
+    type Input = Any;
+    type Client = Table;
+    type Sink = Opened;
+
+    fn input_kinds(&self) -> Kinds {
+        if self.flaw == Flaw::DeclaresOtherKinds { Kinds::of(KindId::Image) } else { Kinds::ANY }
+    }
+
+    fn guarantee(&self) -> Guarantee {
+        Guarantee::Upsert
+    }
+
+    fn optimum(&self) -> BatchLimits {
+        BatchLimits::items(10)
+    }
+
+    fn concurrency(&self) -> usize {
+        2
+    }
+
+    async fn open(&self, context: &OpenContext<Table>) -> Result<Opened> {
+        let table = (**context.client()).clone();
+        if table.2 {
+            let secret = if self.flaw == Flaw::TellsTheSecret { "canary" } else { "***" };
+            let wrong = self.flaw == Flaw::MistakesTheError;
+            let kind = if wrong { ErrorKind::Internal } else { ErrorKind::Authentication };
+            return Err(Error::new(kind, format!("the password is wrong: {secret}")));
+        }
+        let (held, writing, closed) = Default::default();
+        Ok(Opened { flaw: self.flaw, table, held, writing, closed })
+    }
+}
+
+impl Opened {
+    fn value(&self, payload: &Payload) -> Value {
+        let mut value = nvisy_core::testing::plain(payload);
+        match (self.flaw, value["text"].as_str()) {
+            (Flaw::CutsTexts, Some(text)) if text.chars().count() > 100 => {
+                value["text"] = text.chars().take(100).collect::<String>().into();
+            }
+            (Flaw::TakesNullForEmpty, None) => value["text"] = "".into(),
+            _ => {}
+        }
+        value
+    }
+
+    fn put(&self, id: String, value: Value) {
+        let mut table = self.table.0.lock().unwrap();
+        let key = match self.flaw {
+            Flaw::WritesAgainWhatIsThere => format!("{id} {}", table.len()),
+            _ => id,
+        };
+        if self.flaw != Flaw::KeepsTheOlderVersion || !table.contains_key(&key) {
+            table.insert(key, value);
+        }
+    }
+}
+
+impl Sink for Opened {
+    async fn write(&self, batch: &Batch, _: &Context) -> Result<WriteReport> {
+        let mut report = WriteReport::applied(batch.len());
+        match self.flaw {
+            Flaw::ChokesOnNothing if batch.is_empty() => return Err(Error::internal("there is nothing")),
+            Flaw::RefusesTooMany if batch.len() > 10 => {
+                return Err(Error::new(ErrorKind::TooLarge, "more than ten items"));
+            }
+            Flaw::ReadsNoRows if batch.as_rows().is_some() => return Ok(report),
+            Flaw::WritesOneAtATime if self.writing.swap(true, Ordering::AcqRel) => {
+                return Err(Error::new(ErrorKind::Conflict, "somebody else writes"));
+            }
+            Flaw::LeavesALock if self.table.1.swap(true, Ordering::AcqRel) => {
+                return Err(Error::new(ErrorKind::Conflict, "the table is locked"));
+            }
+            Flaw::ReportsOneTooFew => report = WriteReport::applied(batch.len().saturating_sub(1)),
+            _ => {}
+        }
+        for (index, item) in (0..).zip(batch.iter()) {
+            let id = item.id().to_string();
+            let refused = item.kind() == KindId::Message;
+            let value = if refused { Value::Null } else { self.value(item.payload()) };
+            if self.flaw == Flaw::LeavesHalfAnItem {
+                self.put(id.clone(), json!("half an item"));
+            }
+            tokio::task::yield_now().await;
+            if refused {
+                let error = |kind| Error::new(kind, "messages are not taken");
+                match self.flaw {
+                    Flaw::FailsTheWholeBatch => return Err(error(ErrorKind::Validation)),
+                    Flaw::TakesWhatItShouldRefuse => {}
+                    Flaw::RejectsForAWhile => {
+                        report = report.with(index, WriteStatus::Retryable(error(ErrorKind::Timeout)));
+                    }
+                    _ => report = report.with(index, WriteStatus::Rejected(error(ErrorKind::Validation))),
+                }
+            } else if self.flaw == Flaw::WritesOnlyWhenItIsClosed {
+                self.held.lock().unwrap().push((id, value));
+            } else if self.flaw != Flaw::LosesTheLastItem || index + 1 < batch.len() as u32 {
+                self.put(id, value);
+            }
+        }
+        self.writing.store(false, Ordering::Release);
+        self.table.1.store(false, Ordering::Release);
+        Ok(report)
+    }
+
+    async fn close(&self, _: &Context) -> Result<()> {
+        if self.closed.swap(true, Ordering::AcqRel) && self.flaw == Flaw::ClosesOnlyOnce {
+            return Err(Error::internal("it is closed"));
+        }
+        let held = std::mem::take(&mut *self.held.lock().unwrap());
+        held.into_iter().for_each(|(id, value)| self.put(id, value));
+        Ok(())
+    }
+}
+
+fn harness(flaw: Flaw) -> SinkHarness {
+    let target = move |locked| {
+        let table = Table(Arc::default(), Arc::default(), locked);
+        let look = table.clone();
+        Target::new(Broken { flaw }, table, move || {
+            let found = look.0.lock().unwrap().values().cloned().collect();
+            async { Ok(found) }
+        })
+    };
+    let row = |n: u64, version: &str| {
+        samples::rows(&[json!({"id": n, "text": format!("{version} {n}")})]).remove(0)
+    };
+    let message = nvisy_core::primitive::message::Message::try_from(
+        nvisy_core::primitive::message::MessageFields::default(),
+    );
+    SinkHarness::new(move || async move { Ok(target(false)) }, move |n| row(n, "old"))
+        .with_newer(move |n| row(n, "new"))
+        .with_extremes(samples::documents())
+        .with_nulls(samples::rows(&samples::objects_with_nulls()))
+        .refusing([message.unwrap().into_payload()])
+        .failing("a wrong password", ErrorKind::Authentication, move || async move { Ok(target(true)) })
+        .with_secret("canary", [])
+}
+
+#[tokio::test(start_paused = true)]
+async fn every_rule_of_a_sink_can_fail() {
+    let cases = [
+        (Flaw::LosesTheLastItem, "writes_every_item"),
+        (Flaw::ReportsOneTooFew, "writes_every_item"),
+        (Flaw::WritesOnlyWhenItIsClosed, "is_durable_after_a_flush"),
+        (Flaw::ChokesOnNothing, "writes_no_item_and_one_item"),
+        (Flaw::RefusesTooMany, "writes_more_than_its_optimum"),
+        (Flaw::ReadsNoRows, "writes_rows_and_items_alike"),
+        (Flaw::WritesAgainWhatIsThere, "keeps_its_guarantee_when_items_come_again"),
+        (Flaw::KeepsTheOlderVersion, "replaces_what_came_again_in_a_newer_version"),
+        (Flaw::FailsTheWholeBatch, "rejects_single_items"),
+        (Flaw::TakesWhatItShouldRefuse, "rejects_single_items"),
+        (Flaw::RejectsForAWhile, "rejects_single_items"),
+        (Flaw::CutsTexts, "keeps_extreme_values"),
+        (Flaw::TakesNullForEmpty, "keeps_nulls"),
+        (Flaw::WritesOneAtATime, "writes_concurrently"),
+        (Flaw::LeavesHalfAnItem, "can_be_dropped_at_any_poll"),
+        (Flaw::LeavesALock, "can_be_dropped_at_any_poll"),
+        (Flaw::WritesAgainWhatIsThere, "can_be_dropped_at_any_poll"),
+        (Flaw::LosesTheLastItem, "can_be_dropped_without_closing"),
+        (Flaw::ClosesOnlyOnce, "closes_twice"),
+        (Flaw::DeclaresOtherKinds, "takes_every_kind_that_it_declares"),
+        (Flaw::MistakesTheError, "fails_with_the_right_kind"),
+        (Flaw::TellsTheSecret, "shows_no_secret"),
+    ];
+    conformance::sink(&harness(Flaw::Nothing)).await.assert_passed_except(&[]);
+    for (flaw, rule) in cases {
+        let report = conformance::sink(&harness(flaw)).await;
+        assert!(report.failed().contains(&rule), "{flaw:?} should break {rule}\n{report}");
+    }
+    for rule in SINK_RULES {
+        assert!(cases.iter().any(|(_, broken)| *broken == rule), "nothing breaks {rule}");
+    }
+}
