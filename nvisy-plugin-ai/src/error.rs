@@ -1,18 +1,29 @@
 //! What services answer, as errors: in one place.
 
+#[cfg(feature = "openai")]
+mod refusal;
+
 use nvisy_core::error::{Error, ErrorKind};
 
-pub(crate) fn wrong_count(model: &str, want: usize, have: usize) -> Error {
-    Error::internal(format!("model \"{model}\" answered with {have} vectors for {want} texts"))
+#[cfg(feature = "openai")]
+pub(crate) use self::refusal::{AddressRefused, Refusal, no_answer};
+
+/// Who answered: a model, and where it is, if it is somewhere else.
+pub(crate) fn name(model: &str, endpoint: Option<&str>) -> String {
+    endpoint.map_or_else(|| format!("model \"{model}\""), |endpoint| format!("model \"{model}\" at {endpoint}"))
 }
 
-pub(crate) fn wrong_dimensions(model: &str, asked: Option<u32>, want: usize, have: usize) -> Error {
+pub(crate) fn wrong_count(who: &str, want: usize, have: usize) -> Error {
+    Error::internal(format!("{who} answered with {have} vectors for {want} texts"))
+}
+
+pub(crate) fn wrong_dimensions(who: &str, asked: Option<u32>, want: usize, have: usize) -> Error {
     let message = match asked {
         Some(_) => format!(
-            "model \"{model}\" answered with a vector of {have} dimensions, not the {want} asked for: \
+            "{who} answered with a vector of {have} dimensions, not the {want} asked for: \
              set `dimensions` to {have}, or leave it out"
         ),
-        None => format!("model \"{model}\" answered with vectors of {want} and of {have} dimensions at once"),
+        None => format!("{who} answered with vectors of {want} and of {have} dimensions at once"),
     };
     Error::new(ErrorKind::Validation, message)
 }
@@ -22,8 +33,8 @@ pub(crate) fn changed_dimensions(model: &str, want: usize, have: usize) -> Error
     Error::new(ErrorKind::Validation, message)
 }
 
-pub(crate) fn not_finite(model: &str, index: usize) -> Error {
-    let message = format!("model \"{model}\" answered with a number that is none in the vector of text {index}");
+pub(crate) fn not_finite(who: &str, index: usize) -> Error {
+    let message = format!("{who} answered with a vector for text {index} that holds something other than numbers");
     Error::new(ErrorKind::Validation, message)
 }
 
@@ -31,4 +42,10 @@ pub(crate) fn not_finite(model: &str, index: usize) -> Error {
 pub(crate) fn no_such_local_model(model: &str) -> Error {
     let message = format!("there is no model \"{model}\" in `ai/local`: it has `local/hash`");
     Error::new(ErrorKind::NotFound, message)
+}
+
+/// The answer was read, and is not what the API says.
+#[cfg(feature = "openai")]
+pub(crate) fn not_the_api(who: &str, why: impl std::fmt::Display) -> Error {
+    Error::internal(format!("{who} did not answer as an OpenAI-compatible API does: {why}: check `base_url`"))
 }

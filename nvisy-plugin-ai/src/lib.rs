@@ -5,6 +5,7 @@
 //! | `ai/chunk` | action, [`Chunk`] | cuts documents into passages |
 //! | `ai/embed` | action, [`Embed`] | turns documents into vectors |
 //! | `ai/local` | connection, [`Local`] | embeds by feature hashing, without a network |
+//! | `ai/openai` | connection, [`OpenAi`] | embeds with any OpenAI-compatible service |
 //!
 //! Whatever embeds is an [`Embedder`](model::Embedder) behind one [`ModelClient`]; a model of
 //! one's own is one too.
@@ -15,6 +16,8 @@ pub mod embed;
 #[cfg(feature = "local")]
 pub mod local;
 pub mod model;
+#[cfg(feature = "openai")]
+pub mod openai;
 
 mod error;
 #[cfg(any(feature = "chunk", feature = "openai"))]
@@ -28,6 +31,8 @@ pub use self::embed::Embed;
 #[cfg(feature = "local")]
 pub use self::local::Local;
 pub use self::model::{EmbedRequest, Embedder, ModelClient};
+#[cfg(feature = "openai")]
+pub use self::openai::OpenAi;
 #[cfg(any(feature = "chunk", feature = "openai"))]
 pub use self::tokens::Encoding;
 
@@ -39,5 +44,7 @@ pub fn plugin() -> Plugin {
     let plugin = plugin.action::<Chunk>();
     #[cfg(feature = "local")]
     let plugin = plugin.connection::<Local>();
+    #[cfg(feature = "openai")]
+    let plugin = plugin.connection::<OpenAi>();
     plugin
 }

@@ -59,6 +59,11 @@ pub trait Embedder: Send + Sync + 'static {
         let _ = (model, text);
         0
     }
+
+    /// Returns where the service is, for messages. Default nowhere else.
+    fn endpoint(&self) -> Option<&str> {
+        None
+    }
 }
 
 /// The client of every connection of this family. Cheap to clone.
@@ -107,7 +112,7 @@ impl ModelClient {
             return Ok(Vec::new());
         }
         let vectors = self.0.embed(request, context).await?;
-        check(&request, &vectors)?;
+        check(&request, &vectors, self.0.endpoint())?;
         Ok(vectors)
     }
 
@@ -137,18 +142,19 @@ impl fmt::Debug for ModelClient {
     }
 }
 
-fn check(request: &EmbedRequest<'_>, vectors: &[Vec<f32>]) -> Result<()> {
+fn check(request: &EmbedRequest<'_>, vectors: &[Vec<f32>], endpoint: Option<&str>) -> Result<()> {
     let EmbedRequest { model, texts, dimensions } = *request;
+    let who = || error::name(model, endpoint);
     if vectors.len() != texts.len() {
-        return Err(error::wrong_count(model, texts.len(), vectors.len()));
+        return Err(error::wrong_count(&who(), texts.len(), vectors.len()));
     }
     let want = dimensions.map_or_else(|| vectors[0].len(), |dimensions| dimensions as usize);
     for (index, vector) in vectors.iter().enumerate() {
         if vector.len() != want || vector.is_empty() {
-            return Err(error::wrong_dimensions(model, dimensions, want, vector.len()));
+            return Err(error::wrong_dimensions(&who(), dimensions, want, vector.len()));
         }
         if vector.iter().any(|x| !x.is_finite()) {
-            return Err(error::not_finite(model, index));
+            return Err(error::not_finite(&who(), index));
         }
     }
     Ok(())
@@ -159,6 +165,7 @@ trait ErasedEmbedder: Send + Sync {
     fn embed<'a>(&'a self, request: EmbedRequest<'a>, context: &'a Context) -> BoxFuture<'a, Result<Vec<Vec<f32>>>>;
     fn verify(&self) -> BoxFuture<'_, Result<()>>;
     fn weigh(&self, model: &str, text: &str) -> u64;
+    fn endpoint(&self) -> Option<&str>;
 }
 
 impl<E: Embedder> ErasedEmbedder for E {
@@ -172,5 +179,9 @@ impl<E: Embedder> ErasedEmbedder for E {
 
     fn weigh(&self, model: &str, text: &str) -> u64 {
         Embedder::weigh(self, model, text)
+    }
+
+    fn endpoint(&self) -> Option<&str> {
+        Embedder::endpoint(self)
     }
 }

@@ -331,7 +331,7 @@ mod tests {
     }
 
     proptest! {
-        #![proptest_config(ProptestConfig::with_cases(2_000))]
+        #![proptest_config(ProptestConfig::with_cases(400))]
 
         #[test]
         fn chunks_cover_the_text_in_order_within_bounds(text in texts(), chunk in chunks()) {
