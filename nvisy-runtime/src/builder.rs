@@ -26,7 +26,7 @@ use crate::graph::{ConnectionSpec, Graph, Node, RateLimit, Settings, SinkNode, S
 ///
 /// ```
 /// use nvisy_core::primitive::raw::Raw;
-/// use nvisy_core::testing::{MemorySink, MemorySource};
+/// use nvisy_core::testing::memory::{MemorySink, MemorySource};
 /// use nvisy_runtime::prelude::*;
 ///
 /// # fn main() -> Result<()> {
@@ -74,12 +74,19 @@ impl GraphBuilder {
     }
 
     /// Adds a source.
-    pub fn source<S: IntoSource>(&self, name: impl Into<String>, source: S) -> Flow<<S::Source as Source>::Output> {
+    pub fn source<S: IntoSource>(
+        &self,
+        name: impl Into<String>,
+        source: S,
+    ) -> Flow<<S::Source as Source>::Output> {
         let name = name.into();
         let (source, connection) = source.into_source();
         match config::minimal(&source) {
             Ok(config) => {
-                let node = SourceNode { connection: self.0.link(connection), ..SourceNode::new(S::Source::NAME, config) };
+                let node = SourceNode {
+                    connection: self.0.link(connection),
+                    ..SourceNode::new(S::Source::NAME, config)
+                };
                 self.0.add(&name, node);
             }
             Err(message) => self.0.state().unwritable("source", "nodes", &name, &message),
@@ -117,7 +124,11 @@ impl GraphBuilder {
     /// object. The rest is found when it compiles.
     pub fn build(&self) -> Result<Graph, Diagnostics> {
         let state = self.0.state();
-        if state.problems.is_empty() { Ok(state.graph.clone()) } else { Err(Diagnostics::new(state.problems.clone())) }
+        if state.problems.is_empty() {
+            Ok(state.graph.clone())
+        } else {
+            Err(Diagnostics::new(state.problems.clone()))
+        }
     }
 }
 

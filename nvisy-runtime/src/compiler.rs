@@ -6,8 +6,10 @@
 
 mod assemble;
 mod diagnostic;
+mod explain;
 mod json;
 mod parse;
+mod picture;
 pub(crate) mod plan;
 mod reach;
 mod suggest;

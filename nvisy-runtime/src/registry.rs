@@ -42,7 +42,7 @@ impl Registry {
     /// Makes a registry with the built-in actions.
     #[must_use]
     pub fn builtin() -> Self {
-        Self::new()
+        Self::new().plugin(&crate::actions::plugin())
     }
 
     /// Makes a registry with the built-in actions and every plugin whose feature is on.

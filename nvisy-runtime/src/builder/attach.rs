@@ -64,7 +64,8 @@ impl Shared {
         match linked?.0 {
             Ok(connection) => Some(connection),
             Err(message) => {
-                let message = format!("the config of an inline connection cannot be written as JSON: {message}");
+                let message =
+                    format!("the config of an inline connection cannot be written as JSON: {message}");
                 self.state().problems.push(Diagnostic::new(code::CONFIG_INVALID, "nodes", message));
                 None
             }

@@ -18,7 +18,8 @@ pub(super) fn minimal<C: Config>(config: &C) -> Result<Value, String> {
     for name in names {
         let Some(field) = least.remove(&name) else { continue };
         let again = serde_json::from_value::<C>(Value::Object(least.clone())).ok();
-        let same = again.and_then(|config| serde_json::to_value(config).ok()).is_some_and(|again| again == whole);
+        let same =
+            again.and_then(|config| serde_json::to_value(config).ok()).is_some_and(|again| again == whole);
         if !same {
             least.insert(name, field);
         }

@@ -82,7 +82,8 @@ impl<K: Kind> Flow<K> {
         match config::minimal(&sink) {
             Ok(config) => {
                 let connection = self.shared.link(connection);
-                self.shared.add(&name, SinkNode { connection, ..SinkNode::new(S::Sink::NAME, config, input) });
+                self.shared
+                    .add(&name, SinkNode { connection, ..SinkNode::new(S::Sink::NAME, config, input) });
             }
             Err(message) => self.shared.state().unwritable("sink", "nodes", &name, &message),
         }
@@ -136,7 +137,13 @@ impl<K: Kind> Flow<K> {
     /// Says which kind flows, where rustc does not know and the config decides. The compiler of
     /// graphs checks it.
     pub fn cast<T: Kind>(self) -> Flow<T> {
-        Flow { shared: self.shared, node: self.node, port: self.port, best_effort: self.best_effort, kind: PhantomData }
+        Flow {
+            shared: self.shared,
+            node: self.node,
+            port: self.port,
+            best_effort: self.best_effort,
+            kind: PhantomData,
+        }
     }
 
     /// Returns the name of the node that it comes from.

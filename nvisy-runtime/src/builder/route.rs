@@ -11,7 +11,7 @@ impl<K: Kind> Flow<K> {
     ///
     /// ```
     /// # use nvisy_core::primitive::raw::Raw;
-    /// # use nvisy_core::testing::{MemorySink, MemorySource};
+    /// # use nvisy_core::testing::memory::{MemorySink, MemorySource};
     /// # use nvisy_runtime::prelude::*;
     /// # let graph = Graph::builder("split");
     /// # let numbers = graph.source("numbers", MemorySource::raw([]));
@@ -27,14 +27,19 @@ impl<K: Kind> Flow<K> {
     ) -> [Self; M] {
         const { assert!(M == N + 1, "a branch gives one flow a route, and one for the default") };
         let default = default.into();
-        let names: Vec<String> = routes.iter().map(|(route, _)| (*route).to_owned()).chain([default.clone()]).collect();
+        let names: Vec<String> =
+            routes.iter().map(|(route, _)| (*route).to_owned()).chain([default.clone()]).collect();
         let flow = self.into_branch(name.into(), &routes, Some(default));
         std::array::from_fn(|i| Self::new(flow.shared.clone(), flow.node.clone(), names.get(i).cloned()))
     }
 
     /// Sends each item along the first route whose expression is true of it, and drops the
     /// others. Returns the flows in the order of the routes.
-    pub fn branch_or_drop<const N: usize>(self, name: impl Into<String>, routes: [(&str, &str); N]) -> [Self; N] {
+    pub fn branch_or_drop<const N: usize>(
+        self,
+        name: impl Into<String>,
+        routes: [(&str, &str); N],
+    ) -> [Self; N] {
         const { assert!(N > 0, "a branch has routes") };
         let flow = self.into_branch(name.into(), &routes, None);
         routes.map(|(route, _)| Self::new(flow.shared.clone(), flow.node.clone(), Some(route.to_owned())))
@@ -51,7 +56,7 @@ impl<K: Kind> Flow<K> {
     ///
     /// ```
     /// # use nvisy_core::primitive::raw::Raw;
-    /// # use nvisy_core::testing::{MemorySink, MemorySource};
+    /// # use nvisy_core::testing::memory::{MemorySink, MemorySource};
     /// # use nvisy_runtime::prelude::*;
     /// # let graph = Graph::builder("copy");
     /// # let numbers = graph.source("numbers", MemorySource::raw([]));

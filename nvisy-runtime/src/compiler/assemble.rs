@@ -111,9 +111,12 @@ fn calls(work: &Work) -> Calls {
     }
 }
 
-pub(super) fn retry(policies: &Policies, calls: Calls) -> Retry {
-    let default = || if calls == Calls::None { Retry::none() } else { Retry::default() };
-    policies.retry.clone().unwrap_or_else(default)
+fn retry(policies: &Policies, calls: Calls) -> Retry {
+    policies.retry.clone().unwrap_or_else(|| default_retry(calls))
+}
+
+pub(super) fn default_retry(calls: Calls) -> Retry {
+    if calls == Calls::None { Retry::none() } else { Retry::default() }
 }
 
 fn concurrency(work: &Work, policies: &Policies, calls: Calls) -> usize {
