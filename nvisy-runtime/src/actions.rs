@@ -6,11 +6,17 @@
 //! | `filter` | [`Filter`] drops the items of which a condition is not true |
 //! | `map` | [`Map`] renames, projects and sets fields |
 //! | `convert` | [`Convert`] makes another kind of payload of an item |
+//! | `validate` | [`Validate`] fails the items that do not obey a JSON Schema |
+//! | `deduplicate` | [`Deduplicate`] drops the items that were there before |
+//! | `batch` | [`Gather`] gathers items into batches of another size |
 
+mod batch;
 mod convert;
+mod deduplicate;
 mod filter;
 pub(crate) mod json;
 mod map;
+mod validate;
 
 use std::sync::Arc;
 
@@ -19,12 +25,27 @@ use arrow::buffer::BooleanBuffer;
 use nvisy_core::config::Problem;
 use nvisy_core::lineage::Step;
 use nvisy_core::outcome::Attribution;
-use nvisy_core::{Batch, Error, Outcomes, Payload, Result};
+use nvisy_core::{Batch, Error, Outcomes, Payload, Plugin, Result};
 
+pub use self::batch::Gather;
 pub use self::convert::{Convert, Target};
+pub use self::deduplicate::Deduplicate;
 pub use self::filter::Filter;
 pub use self::map::Map;
+pub use self::validate::Validate;
 use crate::expression::{Expression, ExpressionError};
+
+/// Returns the plugin that holds them all.
+#[must_use]
+pub fn plugin() -> Plugin {
+    Plugin::new("builtin")
+        .action::<Filter>()
+        .action::<Map>()
+        .action::<Convert>()
+        .action::<Validate>()
+        .action::<Deduplicate>()
+        .action::<Gather>()
+}
 
 /// What became of a batch whose items became other payloads, or failed.
 fn outcomes_of(batch: Batch, step: &Arc<Step>, results: Vec<Result<Payload>>) -> Result<Outcomes> {
