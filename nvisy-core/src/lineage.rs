@@ -166,7 +166,7 @@ pub(crate) enum Link {
     /// The items were read from a source.
     Origin { step: Arc<Step>, source: SourceIdentity, positions: Positions, keys: Option<Arc<[PrimitiveId]>> },
     /// The items were edited in place: the index passes through.
-    Edit { step: Arc<Step>, parent: Arc<Self> },
+    Edit { step: Arc<Step>, parent: Parent },
     /// The items were made from other items: from which, by index.
     Derive { step: Arc<Step>, parents: Parents },
 }
@@ -180,7 +180,41 @@ pub(crate) enum Parents {
     All(Box<[(PrimitiveId, Lineage)]>),
 }
 
+/// What an edit was made of. There is one until the link is let go.
+pub(crate) type Parent = Option<Arc<Link>>;
+
+/// A chain is let go link by link: its length is not to be the depth of the stack.
+impl Drop for Link {
+    fn drop(&mut self) {
+        let mut open = Vec::new();
+        let mut next = self.let_go(&mut open);
+        while let Some(link) = next.or_else(|| open.pop()) {
+            next = Arc::into_inner(link).and_then(|mut link| link.let_go(&mut open));
+        }
+    }
+}
+
 impl Link {
+    pub(crate) fn edit(step: Arc<Step>, parent: Arc<Self>) -> Self {
+        Self::Edit { step, parent: Some(parent) }
+    }
+
+    /// Takes the parents out: one of them, and the others that nobody else holds.
+    fn let_go(&mut self, open: &mut Vec<Arc<Self>>) -> Option<Arc<Self>> {
+        match self {
+            Self::Origin { .. } => None,
+            Self::Edit { parent, .. } => parent.take(),
+            Self::Derive { parents: Parents::One(inputs) | Parents::All(inputs), .. } => {
+                for (_, lineage) in std::mem::take(inputs) {
+                    if Arc::strong_count(&lineage.link) == 1 {
+                        open.push(lineage.link);
+                    }
+                }
+                None
+            }
+        }
+    }
+
     fn step(&self) -> &Arc<Step> {
         match self {
             Self::Origin { step, .. } | Self::Edit { step, .. } | Self::Derive { step, .. } => step,
@@ -212,7 +246,7 @@ impl Lineage {
     /// The lineage of this item after an edit.
     #[must_use]
     pub fn edited(&self, step: Arc<Step>) -> Self {
-        Self { link: Arc::new(Link::Edit { step, parent: self.link.clone() }), index: self.index }
+        Self { link: Arc::new(Link::edit(step, self.link.clone())), index: self.index }
     }
 
     /// The lineage of an item that is made from `inputs`.
@@ -229,7 +263,7 @@ impl Lineage {
             match &**link {
                 Link::Origin { keys: Some(keys), .. } => return keys.get(self.index as usize).copied(),
                 Link::Origin { source, positions, .. } => return Some(positions.id(source, self.index)),
-                Link::Edit { parent, .. } => link = parent,
+                Link::Edit { parent, .. } => link = parent.as_ref()?,
                 Link::Derive { .. } => return None,
             }
         }
@@ -249,7 +283,7 @@ impl Lineage {
                     let position = positions.get(index)?;
                     return Some(Root { id, node: step.node.clone(), source: source.clone(), position });
                 }
-                Link::Edit { parent, .. } => link = parent,
+                Link::Edit { parent, .. } => link = parent.as_ref()?,
                 Link::Derive { .. } => {
                     let (_, lineage) = link.inputs(index).first()?;
                     (link, index) = (&lineage.link, lineage.index);
@@ -266,7 +300,7 @@ impl Lineage {
         while let Some((link, index)) = open.pop() {
             match &**link {
                 Link::Origin { .. } => roots.extend(Self { link: link.clone(), index }.root()),
-                Link::Edit { parent, .. } => open.push((parent, index)),
+                Link::Edit { parent, .. } => open.extend(parent.as_ref().map(|parent| (parent, index))),
                 Link::Derive { .. } => {
                     open.extend(link.inputs(index).iter().rev().map(|(_, l)| (&l.link, l.index)));
                 }
@@ -290,7 +324,7 @@ impl Lineage {
                     let id = keys.as_ref().and_then(|keys| keys.get(index as usize).copied());
                     (Inputs::Source { source, position, id }, None)
                 }
-                Link::Edit { parent, .. } => (Inputs::Same, Some((parent, index))),
+                Link::Edit { parent, .. } => (Inputs::Same, parent.as_ref().map(|parent| (parent, index))),
                 Link::Derive { .. } => {
                     let inputs = link.inputs(index);
                     let written = inputs.iter().enumerate().map(|(i, (id, lineage))| Input {

@@ -42,7 +42,8 @@ impl<K: Kind> Outcome<K> {
     /// Derives any number of items from `parent`, numbered in order.
     #[must_use]
     pub fn expand<P: Kind>(parent: &Item<P>, salt: &str, payloads: impl IntoIterator<Item = K>) -> Self {
-        let items = payloads.into_iter().zip(0..).map(|(payload, ordinal)| parent.derive(salt, ordinal, payload));
+        let items =
+            payloads.into_iter().zip(0..).map(|(payload, ordinal)| parent.derive(salt, ordinal, payload));
         Self::emit_all(items)
     }
 
@@ -143,12 +144,20 @@ impl Outcomes {
                     emitted.push(item.into_primitive());
                     each.push(index);
                 }
-                Outcome::EmitAll(items) if items.is_empty() => count(&mut dropped, Cow::Borrowed("nothing emitted")),
+                Outcome::EmitAll(items) if items.is_empty() => {
+                    count(&mut dropped, Cow::Borrowed("nothing emitted"))
+                }
                 Outcome::EmitAll(items) => {
                     seen.clear();
                     if let Some(twice) = items.iter().find(|item| !seen.insert(item.id())) {
-                        let message = format!("one input emitted two items with the id {}: give siblings ordinals", twice.id());
-                        failed.push((index, Error::new(ErrorKind::Validation, message).at_item(input.id(index as usize))));
+                        let message = format!(
+                            "one input emitted two items with the id {}: give siblings ordinals",
+                            twice.id()
+                        );
+                        failed.push((
+                            index,
+                            Error::new(ErrorKind::Validation, message).at_item(input.id(index as usize)),
+                        ));
                         continue;
                     }
                     for item in items {
@@ -166,7 +175,11 @@ impl Outcomes {
         } else {
             Attribution::Each(each)
         };
-        let emitted = if derived { complete(input, step, &attribution, emitted) } else { Batch::from_primitives(emitted).edited(step) };
+        let emitted = if derived {
+            complete(input, step, &attribution, emitted)
+        } else {
+            Batch::from_primitives(emitted).edited(step)
+        };
         Ok(Self { emitted, attribution, dropped, failed })
     }
 
@@ -176,15 +189,18 @@ impl Outcomes {
     ///
     /// `internal` if not: it says what is missing or doubled.
     pub fn check(&self, inputs: usize) -> Result<()> {
+        if let Attribution::Each(each) = &self.attribution
+            && each.len() != self.emitted.len()
+        {
+            let (have, want) = (each.len(), self.emitted.len());
+            return Err(Error::internal(format!(
+                "the action attributes {have} of the {want} items that it emitted"
+            )));
+        }
         let mut accounted = vec![false; inputs];
         let mut emitting = 0;
         for index in 0..self.emitted.len() {
-            let of = match &self.attribution {
-                Attribution::Same => index as u32,
-                Attribution::Each(each) => *each.get(index).ok_or_else(|| {
-                    Error::internal("the action emitted items that it attributes to no input")
-                })?,
-            };
+            let of = self.attribution.of(index);
             let slot = accounted.get_mut(of as usize).ok_or_else(|| {
                 Error::internal(format!("the action emitted an item for input {of} of {inputs}"))
             })?;
@@ -193,7 +209,11 @@ impl Outcomes {
         for (of, _) in &self.failed {
             match accounted.get_mut(*of as usize) {
                 Some(slot) if !*slot => *slot = true,
-                _ => return Err(Error::internal(format!("the action failed input {of} twice, or emitted it too"))),
+                _ => {
+                    return Err(Error::internal(format!(
+                        "the action failed input {of} twice, or emitted it too"
+                    )));
+                }
             }
         }
         let dropped: u64 = self.dropped.iter().map(|(_, n)| n).sum();

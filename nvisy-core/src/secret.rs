@@ -27,6 +27,9 @@ impl SecretRef {
     }
 }
 
+const LITERAL: &str =
+    "a secret is written as a literal: put it into the environment and write {\"secret\": \"NAME\"}";
+
 impl Serialize for SecretRef {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         use serde::ser::SerializeMap;
@@ -47,19 +50,39 @@ impl<'de> Deserialize<'de> for SecretRef {
             }
 
             fn visit_str<E: serde::de::Error>(self, _: &str) -> Result<SecretRef, E> {
-                Err(E::custom(
-                    "a secret is written as a literal: put it into the environment and write {\"secret\": \"NAME\"}",
-                ))
+                Err(E::custom(LITERAL))
+            }
+
+            // The messages for these would repeat the value.
+            fn visit_bool<E: serde::de::Error>(self, _: bool) -> Result<SecretRef, E> {
+                Err(E::custom(LITERAL))
+            }
+
+            fn visit_i64<E: serde::de::Error>(self, _: i64) -> Result<SecretRef, E> {
+                Err(E::custom(LITERAL))
+            }
+
+            fn visit_u64<E: serde::de::Error>(self, _: u64) -> Result<SecretRef, E> {
+                Err(E::custom(LITERAL))
+            }
+
+            fn visit_f64<E: serde::de::Error>(self, _: f64) -> Result<SecretRef, E> {
+                Err(E::custom(LITERAL))
+            }
+
+            fn visit_seq<A: serde::de::SeqAccess<'de>>(self, _: A) -> Result<SecretRef, A::Error> {
+                Err(serde::de::Error::custom(LITERAL))
             }
 
             fn visit_map<A: serde::de::MapAccess<'de>>(self, mut map: A) -> Result<SecretRef, A::Error> {
                 use serde::de::Error as _;
-                let Some((key, name)) = map.next_entry::<String, String>()? else {
+                let Some(key) = map.next_key::<String>()? else {
                     return Err(A::Error::missing_field("secret"));
                 };
                 if key != "secret" {
                     return Err(A::Error::unknown_field(&key, &["secret"]));
                 }
+                let name: String = map.next_value()?;
                 if let Some(key) = map.next_key::<String>()? {
                     return Err(A::Error::unknown_field(&key, &["secret"]));
                 }

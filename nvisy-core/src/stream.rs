@@ -66,7 +66,9 @@ pub trait ApplyExt: Stream<Item = Result<Batch>> + Send + Sized {
                 let batch = batch?;
                 let mut outcomes = Vec::with_capacity(batch.len());
                 for item in batch.iter() {
-                    outcomes.push(transform.call(item, context).await.unwrap_or_else(crate::outcome::Outcome::Fail));
+                    outcomes.push(
+                        transform.call(item, context).await.unwrap_or_else(crate::outcome::Outcome::Fail),
+                    );
                 }
                 Outcomes::collect(&batch, &context.step(), outcomes)
             })),
@@ -83,7 +85,11 @@ pub trait ApplyExt: Stream<Item = Result<Batch>> + Send + Sized {
                     let mut state = state;
                     for await batch in self {
                         match batch {
-                            Ok(batch) => yield state.call(batch, context).await,
+                            Ok(batch) => {
+                            let len = batch.len();
+                            let outcomes = state.call(batch, context).await;
+                            yield outcomes.and_then(|outcomes| outcomes.check(len).map(|()| outcomes));
+                        }
                             Err(error) => yield Err(error),
                         }
                     }
@@ -143,7 +149,9 @@ pub trait DrainExt: Sink + Sized {
                 for (index, status) in report.others() {
                     match status {
                         WriteStatus::Applied | WriteStatus::AlreadyApplied => {}
-                        WriteStatus::Rejected(error) | WriteStatus::Retryable(error) | WriteStatus::Ambiguous(error) => {
+                        WriteStatus::Rejected(error)
+                        | WriteStatus::Retryable(error)
+                        | WriteStatus::Ambiguous(error) => {
                             return Err(error.clone().at_item(batch.id(*index as usize)));
                         }
                     }

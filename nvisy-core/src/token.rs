@@ -348,7 +348,8 @@ impl Tokens {
     }
 }
 
-#[cfg(all(test, not(loom)))]
+#[cfg(test)]
+#[cfg(not(loom))]
 mod tests {
     use std::sync::Mutex;
 
@@ -449,7 +450,8 @@ mod tests {
 }
 
 /// Every interleaving of a few threads: `RUSTFLAGS="--cfg loom" cargo test --lib --release token`.
-#[cfg(all(test, loom))]
+#[cfg(test)]
+#[cfg(loom)]
 mod models {
     use std::sync::{Arc as StdArc, Mutex};
 

@@ -137,7 +137,11 @@ impl EnvelopesBuilder {
     }
 
     pub(super) fn finish(self) -> Envelopes {
-        if self.each.is_empty() { Envelopes::Shared(self.first.unwrap_or_default()) } else { Envelopes::Each(self.each) }
+        if self.each.is_empty() {
+            Envelopes::Shared(self.first.unwrap_or_default())
+        } else {
+            Envelopes::Each(self.each)
+        }
     }
 }
 
@@ -211,7 +215,7 @@ impl Trail {
     pub(super) fn edited(self, step: &Arc<Step>) -> Self {
         match self {
             Self::Shared { link, indices } => {
-                Self::Shared { link: Arc::new(Link::Edit { step: step.clone(), parent: link }), indices }
+                Self::Shared { link: Arc::new(Link::edit(step.clone(), link)), indices }
             }
             Self::Each(each) => {
                 let mut last: Option<(Arc<Link>, Arc<Link>)> = None;
@@ -220,7 +224,7 @@ impl Trail {
                         Some((parent, link)) if Arc::ptr_eq(parent, &lineage.link) => link.clone(),
                         _ => {
                             let parent = lineage.link.clone();
-                            let link = Arc::new(Link::Edit { step: step.clone(), parent: parent.clone() });
+                            let link = Arc::new(Link::edit(step.clone(), parent.clone()));
                             last = Some((parent, link.clone()));
                             link
                         }
