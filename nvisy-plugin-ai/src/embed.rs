@@ -8,6 +8,7 @@ use nvisy_core::batch::BatchLimits;
 use nvisy_core::config::Problem;
 use nvisy_core::context::{Context, OpenContext};
 use nvisy_core::error::Result;
+use nvisy_core::hash::ContentHash;
 use nvisy_core::outcome::Outcome;
 use nvisy_core::primitive::document::Document;
 use nvisy_core::primitive::embedding::{Embedding, EmbeddingFields, Metric};
@@ -218,8 +219,8 @@ impl Embeds {
             vector,
             model: self.config.model.clone(),
             document: Some(document),
+            content_hash: Some(ContentHash::of_bytes(item.text.as_bytes()).to_string()),
             metric: Some(Metric::Cosine),
-            ..EmbeddingFields::default()
         };
         Ok(Outcome::emit(item.derive(&self.salt, 0, Embedding::try_from(fields)?)))
     }
