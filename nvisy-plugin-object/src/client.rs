@@ -1,0 +1,267 @@
+//! The one client of the family: lists objects, opens them, and creates new ones.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::fs::File;
+use std::io::{self, Cursor, Read, Seek};
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use arrow::datatypes::SchemaRef;
+use bytes::Bytes;
+use futures::TryStreamExt;
+use nvisy_core::{Client, Result, SourceIdentity};
+use object_store::path::Path as StorePath;
+use object_store::{GetResultPayload, ObjectMeta, ObjectStore, ObjectStoreExt};
+
+use crate::error::{from_io, from_join, from_store, outside};
+#[cfg(feature = "local")]
+use crate::root::Root;
+use crate::root::relative;
+use crate::selection::Selection;
+use crate::task::blocking;
+use crate::upload::Upload;
+
+/// What every node of this plugin works through, whatever the store and whatever the format.
+///
+/// Made by connecting [`Local`](crate::Local) or [`Memory`](crate::Memory).
+pub struct ObjectClient {
+    store: Arc<dyn ObjectStore>,
+    identity: SourceIdentity,
+    #[cfg(feature = "local")]
+    root: Option<Root>,
+    /// Schemas that were inferred, by what was asked: once a run, not once an object.
+    schemas: Mutex<HashMap<String, Arc<tokio::sync::OnceCell<SchemaRef>>>>,
+}
+
+impl Client for ObjectClient {
+    const FAMILY: &'static str = "object";
+}
+
+/// An object of a listing.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Entry {
+    pub(crate) key: String,
+    pub(crate) size: u64,
+}
+
+/// An open object.
+#[derive(Debug)]
+pub(crate) struct Opened {
+    pub(crate) meta: ObjectMeta,
+    pub(crate) content: Content,
+}
+
+/// The bytes of an open object: read from the beginning, or at any place.
+#[derive(Debug)]
+pub(crate) enum Content {
+    File(File),
+    Bytes(Cursor<Bytes>),
+}
+
+impl Read for Content {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        match self {
+            Self::File(file) => file.read(buffer),
+            Self::Bytes(bytes) => bytes.read(buffer),
+        }
+    }
+
+    fn read_to_end(&mut self, buffer: &mut Vec<u8>) -> io::Result<usize> {
+        match self {
+            Self::File(file) => file.read_to_end(buffer),
+            Self::Bytes(bytes) => bytes.read_to_end(buffer),
+        }
+    }
+}
+
+impl Seek for Content {
+    fn seek(&mut self, to: io::SeekFrom) -> io::Result<u64> {
+        match self {
+            Self::File(file) => file.seek(to),
+            Self::Bytes(bytes) => bytes.seek(to),
+        }
+    }
+}
+
+impl ObjectClient {
+    /// A client of a store without a directory behind it.
+    pub(crate) fn of_store(store: Arc<dyn ObjectStore>, identity: SourceIdentity) -> Self {
+        Self {
+            store,
+            identity,
+            #[cfg(feature = "local")]
+            root: None,
+            schemas: Mutex::default(),
+        }
+    }
+
+    /// A client of a directory.
+    #[cfg(feature = "local")]
+    pub(crate) fn of_root(root: Root) -> Result<Self> {
+        let name = root.path().display().to_string();
+        let store = object_store::local::LocalFileSystem::new_with_prefix(root.path())
+            .map_err(|error| from_store(error, "open the directory", &name))?;
+        let identity = SourceIdentity::new(format!("file://{name}"));
+        Ok(Self { root: Some(root), ..Self::of_store(Arc::new(store), identity) })
+    }
+
+    /// Returns what names the store, apart from every node and graph.
+    #[must_use]
+    pub fn identity(&self) -> &SourceIdentity {
+        &self.identity
+    }
+
+    /// Returns the address of an object, for people.
+    pub(crate) fn uri(&self, key: &str) -> String {
+        format!("{}/{key}", self.identity.name().trim_end_matches('/'))
+    }
+
+    #[cfg(feature = "local")]
+    fn root(&self) -> Option<&Root> {
+        self.root.as_ref()
+    }
+
+    /// Checks that the store is still there.
+    pub(crate) async fn verify(&self) -> Result<()> {
+        #[cfg(feature = "local")]
+        if let Some(root) = self.root() {
+            let root = root.clone();
+            return blocking(move || Root::open(root.path()).map(|_| ()))
+                .await
+                .map_err(|e| from_join(e, "open", "."))?;
+        }
+        Ok(())
+    }
+
+    /// Lists what a selection selects, in the order of the keys.
+    pub(crate) async fn list(&self, selection: &Selection) -> Result<Vec<Entry>> {
+        if let Some(key) = selection.exact() {
+            let meta = self.head(key).await?;
+            return Ok(vec![Entry { key: key.to_owned(), size: meta.size }]);
+        }
+        let prefix = selection.prefix().to_owned();
+        let mut entries = self.list_all(prefix).await?;
+        entries.retain(|entry| selection.selects(&entry.key));
+        Ok(entries)
+    }
+
+    async fn list_all(&self, prefix: String) -> Result<Vec<Entry>> {
+        #[cfg(feature = "local")]
+        if let Some(root) = self.root() {
+            let (root, name) = (root.clone(), prefix.clone());
+            let found =
+                blocking(move || root.list(&prefix)).await.map_err(|e| from_join(e, "list", &name))??;
+            return Ok(found.into_iter().map(|found| Entry { key: found.key, size: found.size }).collect());
+        }
+        relative(&prefix)?;
+        // A store lists by whole parts of a path; the rest of the prefix is compared here.
+        let directory = prefix.rsplit_once('/').map(|(directory, _)| StorePath::from(directory));
+        let listed: Vec<ObjectMeta> = self
+            .store
+            .list(directory.as_ref())
+            .try_collect()
+            .await
+            .map_err(|error| from_store(error, "list", &prefix))?;
+        let mut entries: Vec<Entry> = listed
+            .into_iter()
+            .map(|meta| Entry { key: meta.location.to_string(), size: meta.size })
+            .filter(|entry| entry.key.starts_with(&prefix))
+            .collect();
+        entries.sort_by(|a, b| a.key.cmp(&b.key));
+        Ok(entries)
+    }
+
+    /// Returns where the store keeps an object: for a directory without symlinks on the way.
+    async fn locate(&self, key: &str) -> Result<StorePath> {
+        #[cfg(feature = "local")]
+        if let Some(root) = self.root() {
+            let (root, name) = (root.clone(), key.to_owned());
+            let path = blocking(move || {
+                let path = root.resolve(&name)?;
+                Ok::<_, nvisy_core::Error>(
+                    path.strip_prefix(root.path()).map(PathBuf::from).unwrap_or_default(),
+                )
+            });
+            let path = path.await.map_err(|error| from_join(error, "open", key))??;
+            let parts: Option<Vec<&str>> = path.iter().map(|part| part.to_str()).collect();
+            let joined = parts.ok_or_else(|| outside(key))?.join("/");
+            return StorePath::parse(joined).map_err(|error| from_store(error.into(), "read", key));
+        }
+        relative(key)?;
+        StorePath::parse(key).map_err(|error| from_store(error.into(), "read", key))
+    }
+
+    /// Returns what is known about an object.
+    pub(crate) async fn head(&self, key: &str) -> Result<ObjectMeta> {
+        let path = self.locate(key).await?;
+        self.store.head(&path).await.map_err(|error| from_store(error, "read", key))
+    }
+
+    /// Opens an object.
+    pub(crate) async fn open(&self, key: &str) -> Result<Opened> {
+        let path = self.locate(key).await?;
+        let got = self.store.get(&path).await.map_err(|error| from_store(error, "read", key))?;
+        let meta = got.meta.clone();
+        let content = match got.payload {
+            #[cfg(feature = "local")]
+            GetResultPayload::File(file, _) => Content::File(file),
+            _ => {
+                let bytes = got.bytes().await.map_err(|error| from_store(error, "read", key))?;
+                Content::Bytes(Cursor::new(bytes))
+            }
+        };
+        Ok(Opened { meta, content })
+    }
+
+    /// Begins a new object, which shows under its name when it is published.
+    ///
+    /// Blocks: to be called where that is allowed.
+    pub(crate) fn create(&self, key: &str) -> Result<Upload> {
+        #[cfg(feature = "local")]
+        if let Some(root) = self.root() {
+            let target = root.prepare(key)?;
+            return Upload::file(key, target).map_err(|error| from_io(error, "write", key));
+        }
+        relative(key)?;
+        let path = StorePath::parse(key).map_err(|error| from_store(error.into(), "write", key))?;
+        Ok(Upload::store(key, self.store.clone(), path))
+    }
+
+    /// Returns whether there is an object at `key`. Blocks, like [`create`](Self::create).
+    pub(crate) fn exists(&self, key: &str) -> Result<bool> {
+        #[cfg(feature = "local")]
+        if let Some(root) = self.root() {
+            return match root.resolve(key) {
+                Ok(_) => Ok(true),
+                Err(error) if error.kind() == nvisy_core::ErrorKind::NotFound => Ok(false),
+                Err(error) => Err(error),
+            };
+        }
+        let path = StorePath::parse(key).map_err(|error| from_store(error.into(), "write", key))?;
+        match tokio::runtime::Handle::current().block_on(self.store.head(&path)) {
+            Ok(_) => Ok(true),
+            Err(object_store::Error::NotFound { .. }) => Ok(false),
+            Err(error) => Err(from_store(error, "write", key)),
+        }
+    }
+
+    /// Returns the schema that was inferred for `question`, or infers it: once, however many
+    /// partitions ask.
+    pub(crate) async fn schema<F>(&self, question: String, infer: F) -> Result<SchemaRef>
+    where
+        F: Future<Output = Result<SchemaRef>>,
+    {
+        let cell = {
+            let mut schemas = self.schemas.lock().unwrap_or_else(PoisonError::into_inner);
+            schemas.entry(question).or_default().clone()
+        };
+        cell.get_or_try_init(|| infer).await.cloned()
+    }
+}
+
+impl fmt::Debug for ObjectClient {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ObjectClient").field("identity", &self.identity).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,432 @@
+//! CSV and TSV.
+
+mod scan;
+
+use std::sync::Arc;
+
+use arrow::array::{RecordBatch, RecordBatchOptions};
+use arrow::datatypes::SchemaRef;
+use futures::Stream;
+use nvisy_core::config::Problem;
+use nvisy_core::primitive::row::Row;
+use nvisy_core::{
+    Error, OpenContext, Partition, Position, ReadContext, Result, Source, SourceBatch, SourceIdentity,
+};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use self::scan::{Dialect, Fields, Quotes};
+use crate::block::{Block, Split};
+use crate::client::ObjectClient;
+use crate::column::{Column, Values};
+use crate::compression::Compression;
+use crate::error::broken;
+use crate::rows::{self, Decode, MAX_RECORD, Records, SAMPLE, TextFormat};
+use crate::schema::{ColumnType, Drift, SchemaColumn, Shape, given};
+use crate::selection::{Selection, selects};
+
+/// Reads CSV and TSV, as rows.
+///
+/// Fields are quoted as RFC 4180 says: a quote opens a field only where the field begins, two
+/// stand for one, and a quoted field may hold delimiters and new lines. A field that is empty
+/// is null; a quoted empty one is an empty text in a column of text. Blank lines are passed
+/// over, and so is a byte order mark.
+///
+/// The schema is given, or inferred from a [sample](Self::sample) of the objects in the order
+/// of their keys, by these widening rules:
+///
+/// - `true` and `false` in any case are bool; digits are int unless they have leading zeros
+///   (`00501` is an id, which stays text) or do not fit 64 bits; digits with a point or an
+///   exponent are float, also `.046` and `5.`; `2024-02-29` is a date, `2024-02-29T13:14:15` or with
+///   a space a timestamp, with `Z` or an offset a timestamp in UTC; all else is text;
+/// - null and a type give the type, int and float give float, date and timestamp give
+///   timestamp, anything else gives text; a column that is null throughout is text.
+///
+/// All objects are read with that one schema, by the names in their headers: a column that an
+/// object does not have is null; one that the schema lacks fails the object, or is left out if
+/// [`Drift::Ignore`] says so.
+///
+/// A record with more or fewer fields than the header, with a field that does not fit its
+/// column, a stray quote, that is not UTF-8 or too long is rejected with object, line and byte.
+/// Names that end in `.gz` or `.zst` are decompressed. The position of an item is the byte at
+/// which its record begins in the (decompressed) object.
+///
+/// Batches are bounded by bytes of text first: by default they hold up to 1 MiB or 8,192
+/// rows, more than 1,024. A limit below 1,024 items is kept to.
+///
+/// # Examples
+///
+/// ```
+/// use nvisy_plugin_object::{ColumnType, Csv};
+///
+/// let sales = Csv::prefix("sales/2024-").delimiter(';');
+/// let typed = Csv::path("zips.csv").column("zip", ColumnType::Text).column("city", ColumnType::Text);
+/// # let _ = (sales, typed);
+/// ```
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Csv {
+    /// The one object to read.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub path: Option<String>,
+    /// What the keys of the objects to read begin with. Default nothing: all.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub prefix: Option<String>,
+    /// Which objects below the prefix's directory to read, as `**/*.csv`. Default those that
+    /// end in `.csv` or `.tsv`, compressed or not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub glob: Option<String>,
+    /// What stands between fields. Default a tab in objects that end in `.tsv`, else a comma.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub delimiter: Option<char>,
+    /// What stands around fields that hold delimiters. Default `"`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub quote: Option<char>,
+    /// Whether the first record names the columns. Default yes; else they are `column_1` and
+    /// so on, or those of the given schema in their order.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub header: Option<bool>,
+    /// The columns. Default inferred.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub schema: Option<Vec<SchemaColumn>>,
+    /// How many records the schema is inferred from. Default 10,000.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sample: Option<usize>,
+    /// What becomes of an object with a column that the schema lacks. Default `reject`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub drift: Option<Drift>,
+    /// How many bytes a record may have. Default 16 MiB.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_record: Option<usize>,
+}
+
+selects!(Csv, &[".csv", ".tsv"]);
+
+impl Csv {
+    /// Sets what stands between fields.
+    #[must_use]
+    pub fn delimiter(mut self, delimiter: char) -> Self {
+        self.delimiter = Some(delimiter);
+        self
+    }
+
+    /// Sets what stands around fields that hold delimiters.
+    #[must_use]
+    pub fn quote(mut self, quote: char) -> Self {
+        self.quote = Some(quote);
+        self
+    }
+
+    /// Sets whether the first record names the columns.
+    #[must_use]
+    pub fn header(mut self, header: bool) -> Self {
+        self.header = Some(header);
+        self
+    }
+
+    /// Adds a column to the schema, which is then given, not inferred.
+    #[must_use]
+    pub fn column(mut self, name: impl Into<String>, column_type: ColumnType) -> Self {
+        self.schema.get_or_insert_default().push(SchemaColumn { name: name.into(), column_type });
+        self
+    }
+
+    /// Sets how many records the schema is inferred from.
+    #[must_use]
+    pub fn sample(mut self, records: usize) -> Self {
+        self.sample = Some(records);
+        self
+    }
+
+    /// Sets what becomes of an object with a column that the schema lacks.
+    #[must_use]
+    pub fn drift(mut self, drift: Drift) -> Self {
+        self.drift = Some(drift);
+        self
+    }
+
+    /// Sets how many bytes a record may have.
+    #[must_use]
+    pub fn max_record(mut self, bytes: usize) -> Self {
+        self.max_record = Some(bytes);
+        self
+    }
+
+    fn dialect(&self, key: &str) -> Dialect {
+        let tabs = Compression::strip(key).to_ascii_lowercase().ends_with(".tsv");
+        let delimiter = self.delimiter.unwrap_or(if tabs { '\t' } else { ',' });
+        // Both were checked to be ASCII.
+        Dialect { delimiter: delimiter as u8, quote: self.quote.unwrap_or('"') as u8 }
+    }
+
+    /// Takes the header off the first block: the columns' names.
+    fn names(&self, dialect: Dialect, first: &mut Block) -> Vec<String> {
+        let mut fields = Fields::default();
+        let Some(span) = dialect.record(&first.text, 0, &mut fields) else { return Vec::new() };
+        let named = self.header.unwrap_or(true);
+        let mut names: Vec<String> = Vec::with_capacity(fields.list.len());
+        for (at, field) in (1..).zip(&fields.list) {
+            let name = if named {
+                String::from_utf8_lossy(&dialect.value(&first.text, field)).into_owned()
+            } else {
+                String::new()
+            };
+            let mut name = if name.is_empty() { format!("column_{at}") } else { name };
+            if names.contains(&name) {
+                name = format!("{name}_{at}");
+            }
+            names.push(name);
+        }
+        if named {
+            first.advance(span.next);
+        }
+        names
+    }
+}
+
+impl Source for Csv {
+    const NAME: &'static str = "object/csv";
+    type Output = Row;
+    type Client = ObjectClient;
+
+    fn identity(&self, client: &ObjectClient) -> SourceIdentity {
+        client.identity().clone()
+    }
+
+    fn validate(&self) -> Vec<Problem> {
+        let mut problems = self.selection_problems();
+        problems.extend(rows::problems(self.schema.as_deref(), self.sample, self.max_record));
+        for (name, char) in [("delimiter", self.delimiter), ("quote", self.quote)] {
+            if char.is_some_and(|char| !char.is_ascii() || char == '\n' || char == '\r') {
+                let problem = Problem::new(name, format!("`{name}` is no single ASCII character"));
+                problems.push(problem.with_help("take a comma, a semicolon, a tab, a pipe"));
+            }
+        }
+        if self.delimiter.is_some_and(|delimiter| delimiter == self.quote.unwrap_or('"')) {
+            problems.push(Problem::new("delimiter", "delimiter and quote are the same character"));
+        }
+        problems
+    }
+
+    async fn partitions(&self, context: &OpenContext<ObjectClient>) -> Result<Vec<Partition>> {
+        rows::partitions(context.client(), &self.selection()).await
+    }
+
+    fn read(
+        &self,
+        partition: &Partition,
+        after: Option<Position>,
+        context: &ReadContext<ObjectClient>,
+    ) -> impl Stream<Item = Result<SourceBatch>> + Send {
+        rows::read(self, partition, after, context)
+    }
+}
+
+impl TextFormat for Csv {
+    fn selection(&self) -> Selection {
+        Self::selection(self)
+    }
+
+    fn max_record(&self) -> usize {
+        self.max_record.unwrap_or(MAX_RECORD)
+    }
+
+    fn sample_size(&self) -> usize {
+        self.sample.unwrap_or(SAMPLE)
+    }
+
+    fn given_schema(&self) -> Option<SchemaRef> {
+        self.schema.as_deref().map(given)
+    }
+
+    fn question(&self) -> String {
+        format!("{} {self:?}", Self::NAME)
+    }
+
+    fn split(&self, key: &str) -> Box<dyn Split> {
+        Box::new(Quotes::new(self.dialect(key)))
+    }
+
+    fn sample(&self, key: &str, mut blocks: Vec<Block>, columns: &mut Shape, most: usize) -> usize {
+        let Some(first) = blocks.first_mut() else { return 0 };
+        let dialect = self.dialect(key);
+        let names = self.names(dialect, first);
+        let mut shapes = vec![Shape::Null; names.len()];
+        let mut fields = Fields::default();
+        let mut seen = 0;
+        'sample: for block in &blocks {
+            let mut at = 0;
+            while let Some(record) = dialect.record(&block.text, at, &mut fields) {
+                at = record.next;
+                if seen == most {
+                    break 'sample;
+                }
+                if record.fault.is_none() && fields.list.len() == names.len() {
+                    for (shape, field) in shapes.iter_mut().zip(&fields.list) {
+                        shape.widen(Shape::of_text(&dialect.value(&block.text, field)));
+                    }
+                    seen += 1;
+                }
+            }
+        }
+        columns.widen(Shape::Object(names.into_iter().zip(shapes).collect()));
+        seen
+    }
+
+    fn decoder(&self, key: &str, schema: SchemaRef, first: &mut Block) -> Result<Arc<dyn Decode>> {
+        let dialect = self.dialect(key);
+        let names = self.names(dialect, first);
+        let mut places = Vec::with_capacity(names.len());
+        let by_order = self.header == Some(false) && self.schema.is_some();
+        for (at, name) in names.iter().enumerate() {
+            let place = if by_order {
+                Some(at).filter(|at| *at < schema.fields().len())
+            } else {
+                schema.index_of(name).ok()
+            };
+            if place.is_none() && self.drift.unwrap_or_default() == Drift::Reject {
+                let remedy = "give a schema with it, raise `sample`, or set `drift` to \"ignore\"";
+                return Err(broken(key, format_args!("the schema has no column `{name}`: {remedy}")));
+            }
+            places.push(place);
+        }
+        Ok(Arc::new(CsvDecoder {
+            key: key.to_owned(),
+            schema,
+            dialect,
+            names,
+            places,
+            max_record: self.max_record(),
+        }))
+    }
+}
+
+struct CsvDecoder {
+    key: String,
+    schema: SchemaRef,
+    dialect: Dialect,
+    names: Vec<String>,
+    /// Which column of the schema each field is.
+    places: Vec<Option<usize>>,
+    max_record: usize,
+}
+
+impl CsvDecoder {
+    fn columns(&self) -> Result<Vec<Column>> {
+        self.schema.fields().iter().map(|field| Column::new(field.data_type())).collect()
+    }
+
+    fn finish(&self, columns: &mut [Column], rows: usize) -> Result<RecordBatch> {
+        let wrong = |error| Error::internal("decoded CSV makes no batch").with_source(error);
+        for column in columns.iter_mut() {
+            // A column that the object does not have.
+            while column.len() < rows {
+                column.push_null();
+            }
+        }
+        let arrays = columns.iter_mut().map(Column::finish).collect::<Result<Vec<_>, _>>().map_err(wrong)?;
+        let options = RecordBatchOptions::new().with_row_count(Some(rows));
+        RecordBatch::try_new_with_options(self.schema.clone(), arrays, &options).map_err(wrong)
+    }
+
+    /// Adds the fields of a record. If one does not fit, says at which byte and why; what was
+    /// added is to be taken back.
+    fn push(&self, text: &[u8], fields: &Fields, columns: &mut [Column]) -> Result<(), (usize, String)> {
+        if fields.list.len() != self.places.len() {
+            let (have, want) = (fields.list.len(), self.places.len());
+            let first = fields.list.first().map_or(0, |field| field.start as usize);
+            return Err((first, format!("the record has {have} fields, the header {want}")));
+        }
+        for (at, (field, place)) in fields.list.iter().zip(&self.places).enumerate() {
+            let Some(column) = place.and_then(|place| columns.get_mut(place)) else { continue };
+            let raw = &text[field.start as usize..field.end as usize];
+            if raw.is_empty() && !(field.quoted && matches!(column.values, Values::Text { .. })) {
+                column.push_null();
+                continue;
+            }
+            let fits = if field.escaped {
+                column.parse(&self.dialect.value(text, field))
+            } else {
+                column.parse(raw)
+            };
+            if !fits {
+                let short: String = String::from_utf8_lossy(raw).chars().take(40).collect();
+                let (name, expected) = (&self.names[at], column.type_name());
+                let message = format!("column `{name}`: expected {expected}, found `{short}`");
+                return Err((field.start as usize, message));
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Decode for CsvDecoder {
+    fn decode(&self, block: &Block, records: &mut Records) -> Result<()> {
+        let mut columns = self.columns()?;
+        let text = &block.text[..];
+        let valid = std::str::from_utf8(text).is_ok();
+        let mut fields = Fields::default();
+        let (mut at, mut rows) = (0, 0);
+        while let Some(record) = self.dialect.record(text, at, &mut fields) {
+            at = record.next;
+            let span = record.start..record.end;
+            let offset = block.offset + record.start as u64;
+            if records.is_past(offset) {
+                continue;
+            }
+            let result = if let Some((at, message)) = record.fault {
+                Err((at, message.to_owned()))
+            } else if span.len() > self.max_record {
+                Err((
+                    record.start,
+                    format!("the record is longer than {} bytes: raise `max_record`", self.max_record),
+                ))
+            } else {
+                match if valid { Ok("") } else { std::str::from_utf8(&text[span.clone()]) } {
+                    Ok(_) => self.push(text, &fields, &mut columns),
+                    Err(error) => {
+                        Err((record.start + error.valid_up_to(), "the text is not UTF-8".to_owned()))
+                    }
+                }
+            };
+            match result {
+                Ok(()) => {
+                    rows += 1;
+                    if records.good(offset) {
+                        records.chunk(self.finish(&mut columns, rows)?);
+                        rows = 0;
+                    }
+                }
+                Err((at, message)) => {
+                    columns.iter_mut().for_each(|column| column.truncate(rows));
+                    records.bad(&self.key, block, span, (at - record.start, &message));
+                }
+            }
+        }
+        records.chunk(self.finish(&mut columns, rows)?);
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_header_is_made_unique_and_taken_off() {
+        let text = "a,,a,\"b\"\"c\"\r\n1,2,3,4\n";
+        let mut block = Block { text: text.into(), offset: 0, line: 1, oversize: None, last: true };
+        let csv = Csv::all();
+        let names = csv.names(csv.dialect("x.csv"), &mut block);
+        assert_eq!(names, ["a", "column_2", "a_3", "b\"c"]);
+        assert_eq!((block.offset, block.line, &block.text[..]), (13, 2, &b"1,2,3,4\n"[..]));
+        assert_eq!(csv.dialect("x.TSV.gz").delimiter, b'\t');
+    }
+
+    #[test]
+    fn odd_characters_are_refused() {
+        use nvisy_core::Source as _;
+        assert_eq!(Csv::all().delimiter('→').quote('\n').validate().len(), 2);
+        assert_eq!(Csv::all().delimiter('"').validate().len(), 1);
+    }
+}

@@ -1,0 +1,179 @@
+//! Apache Parquet.
+
+use std::io::{Read, Seek, SeekFrom};
+
+use futures::Stream;
+use nvisy_core::config::Problem;
+use nvisy_core::primitive::row::Row;
+use nvisy_core::{
+    OpenContext, Partition, Position, ReadContext, Result, Source, SourceBatch, SourceIdentity,
+};
+use parquet::arrow::ProjectionMask;
+use parquet::arrow::arrow_reader::{ArrowReaderMetadata, ParquetRecordBatchReaderBuilder};
+use parquet::errors::ParquetError;
+use parquet::file::reader::{ChunkReader, Length};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::client::{Content, ObjectClient};
+use crate::error::{broken, from_join};
+use crate::rows::{partitions, row_limit};
+use crate::selection::selects;
+use crate::stream::{self, RowReader};
+use crate::task::blocking;
+
+/// Reads Parquet, as rows: column chunks straight into Arrow.
+///
+/// Every object has its own schema: what differs between objects arrives as it is. The
+/// position of an item is the number of its row in its object. An object that is cut off or
+/// damaged fails, named.
+///
+/// Batches hold 8,192 rows by default, more than 1,024. A limit below 1,024 items is kept to.
+///
+/// # Examples
+///
+/// ```
+/// let sales = nvisy_plugin_object::Parquet::prefix("sales/").columns(["id", "total"]);
+/// # let _ = sales;
+/// ```
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Parquet {
+    /// The one object to read.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub path: Option<String>,
+    /// What the keys of the objects to read begin with. Default nothing: all.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub prefix: Option<String>,
+    /// Which objects below the prefix's directory to read, as `**/*.parquet`. Default those
+    /// that end in `.parquet`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub glob: Option<String>,
+    /// Which columns to read: the others are not fetched. Default all.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub columns: Option<Vec<String>>,
+}
+
+selects!(Parquet, &[".parquet"]);
+
+impl Parquet {
+    /// Reads these columns only.
+    #[must_use]
+    pub fn columns<N: Into<String>>(mut self, columns: impl IntoIterator<Item = N>) -> Self {
+        self.columns = Some(columns.into_iter().map(Into::into).collect());
+        self
+    }
+}
+
+/// More objects than this are not opened to count their rows.
+const MAX_COUNTED: usize = 64;
+
+impl Source for Parquet {
+    const NAME: &'static str = "object/parquet";
+    type Output = Row;
+    type Client = ObjectClient;
+
+    fn identity(&self, client: &ObjectClient) -> SourceIdentity {
+        client.identity().clone()
+    }
+
+    fn validate(&self) -> Vec<Problem> {
+        let mut problems = self.selection_problems();
+        if self.columns.as_ref().is_some_and(Vec::is_empty) {
+            problems
+                .push(Problem::new("columns", "there is no column").with_help("leave `columns` out for all"));
+        }
+        problems
+    }
+
+    async fn partitions(&self, context: &OpenContext<ObjectClient>) -> Result<Vec<Partition>> {
+        let mut partitions = partitions(context.client(), &self.selection()).await?;
+        if partitions.len() <= MAX_COUNTED {
+            for partition in &mut partitions {
+                // An object that is broken fails where it is read.
+                let Ok(opened) = context.client().open(&partition.id).await else { continue };
+                let rows = blocking(move || {
+                    let metadata = ArrowReaderMetadata::load(&opened.content, Default::default()).ok()?;
+                    u64::try_from(metadata.metadata().file_metadata().num_rows()).ok()
+                });
+                partition.items = rows.await.map_err(|error| from_join(error, "read", &partition.id))?;
+            }
+        }
+        Ok(partitions)
+    }
+
+    fn read(
+        &self,
+        partition: &Partition,
+        after: Option<Position>,
+        context: &ReadContext<ObjectClient>,
+    ) -> impl Stream<Item = Result<SourceBatch>> + Send {
+        let columns = self.columns.clone();
+        let rows = row_limit(context.limits());
+        stream::read(partition.id.clone(), after, context.clone(), move |key, content, skip| {
+            open(key, content, skip, columns.as_deref(), rows)
+        })
+    }
+}
+
+fn open(
+    key: &str,
+    content: Content,
+    skip: u64,
+    columns: Option<&[String]>,
+    rows: usize,
+) -> Result<Box<dyn RowReader>> {
+    let failed = |error: ParquetError| broken(key, "it is no whole Parquet file").with_source(error);
+    let mut builder = ParquetRecordBatchReaderBuilder::try_new(content).map_err(failed)?;
+    if let Some(columns) = columns {
+        let schema = builder.schema();
+        if let Some(missing) = columns.iter().find(|name| schema.index_of(name).is_err()) {
+            return Err(broken(key, format_args!("it has no column `{missing}`")));
+        }
+        let wanted = schema.fields().iter().enumerate().filter(|(_, field)| columns.contains(field.name()));
+        let mask =
+            ProjectionMask::roots(builder.parquet_schema(), wanted.map(|(at, _)| at).collect::<Vec<_>>());
+        builder = builder.with_projection(mask);
+    }
+    let skip = usize::try_from(skip).unwrap_or(usize::MAX);
+    let reader = builder.with_batch_size(rows).with_offset(skip).build().map_err(failed)?;
+    let key = key.to_owned();
+    Ok(Box::new(
+        reader.map(move |rows| rows.map_err(|error| broken(&key, "it is damaged").with_source(error))),
+    ))
+}
+
+impl Length for Content {
+    fn len(&self) -> u64 {
+        match self {
+            Self::File(file) => file.metadata().map_or(0, |metadata| metadata.len()),
+            Self::Bytes(bytes) => bytes.get_ref().len() as u64,
+        }
+    }
+}
+
+impl ChunkReader for Content {
+    type T = Box<dyn Read>;
+
+    fn get_read(&self, start: u64) -> parquet::errors::Result<Self::T> {
+        match self {
+            Self::File(file) => {
+                let mut file = file.try_clone()?;
+                file.seek(SeekFrom::Start(start))?;
+                Ok(Box::new(std::io::BufReader::new(file)))
+            }
+            Self::Bytes(bytes) => {
+                let mut bytes = bytes.clone();
+                bytes.set_position(start);
+                Ok(Box::new(bytes))
+            }
+        }
+    }
+
+    fn get_bytes(&self, start: u64, length: usize) -> parquet::errors::Result<bytes::Bytes> {
+        match self {
+            Self::File(file) => file.get_bytes(start, length),
+            Self::Bytes(bytes) => bytes.get_ref().get_bytes(start, length),
+        }
+    }
+}

@@ -1,0 +1,509 @@
+//! JSON text straight into columns, without a tree in between.
+
+use arrow::array::RecordBatch;
+use arrow::datatypes::{DataType, SchemaRef};
+use nvisy_core::{Error, Result};
+use serde::de::IgnoredAny;
+
+use crate::column::{Column, Values};
+use crate::schema::Drift;
+
+/// Why a record is none: the message, and the byte within the record where it shows.
+pub(crate) type Fault = (usize, String);
+
+/// How deep objects and lists may be nested: serde_json's own limit.
+const MAX_DEPTH: usize = 127;
+
+/// Decodes records, one at a time, into columns.
+#[derive(Debug)]
+pub(crate) struct JsonColumns {
+    schema: SchemaRef,
+    drift: Drift,
+    rows: Column,
+}
+
+impl JsonColumns {
+    /// Decodes records into the columns of a schema.
+    pub(crate) fn new(schema: SchemaRef, drift: Drift) -> Result<Self> {
+        let rows = Column::new(&DataType::Struct(schema.fields().clone()))?;
+        Ok(Self { schema, drift, rows })
+    }
+
+    /// Adds the one record that `text` holds. If it holds none, nothing is added.
+    pub(crate) fn push(&mut self, text: &str) -> Result<(), Fault> {
+        let before = self.rows.len();
+        let mut cursor = Cursor { text, at: 0, depth: 0, drift: self.drift };
+        cursor.space();
+        let result = match cursor.peek() {
+            Some(b'{') => cursor.value(&mut self.rows, "").and_then(|()| {
+                cursor.space();
+                if cursor.at < text.len() {
+                    cursor.fail("there is something behind the object")
+                } else {
+                    Ok(())
+                }
+            }),
+            _ => cursor.fail("a record is an object: `{` is missing"),
+        };
+        result.inspect_err(|_| self.rows.truncate(before))
+    }
+
+    /// Returns the records, and begins anew.
+    pub(crate) fn finish(&mut self) -> Result<RecordBatch> {
+        let wrong = |error| Error::internal("decoded JSON makes no batch").with_source(error);
+        let Values::Struct { len, columns, .. } = &mut self.rows.values else {
+            return Err(Error::internal("a record is an object"));
+        };
+        let rows = std::mem::take(len);
+        let arrays = columns.iter_mut().map(Column::finish).collect::<Result<Vec<_>, _>>().map_err(wrong)?;
+        self.rows.truncate(0);
+        let options = arrow::array::RecordBatchOptions::new().with_row_count(Some(rows));
+        RecordBatch::try_new_with_options(self.schema.clone(), arrays, &options).map_err(wrong)
+    }
+}
+
+struct Cursor<'a> {
+    text: &'a str,
+    at: usize,
+    depth: usize,
+    drift: Drift,
+}
+
+impl<'a> Cursor<'a> {
+    fn fail<T>(&self, message: impl Into<String>) -> Result<T, Fault> {
+        Err((self.at, message.into()))
+    }
+
+    #[inline]
+    fn bytes(&self) -> &'a [u8] {
+        self.text.as_bytes()
+    }
+
+    #[inline]
+    fn peek(&self) -> Option<u8> {
+        self.bytes().get(self.at).copied()
+    }
+
+    #[inline]
+    fn space(&mut self) {
+        while let Some(b' ' | b'\t' | b'\n' | b'\r') = self.peek() {
+            self.at += 1;
+        }
+    }
+
+    #[inline]
+    fn take(&mut self, byte: u8) -> bool {
+        let there = self.peek() == Some(byte);
+        self.at += usize::from(there);
+        there
+    }
+
+    fn literal(&mut self, word: &str) -> Result<(), Fault> {
+        if self.bytes()[self.at..].starts_with(word.as_bytes()) {
+            self.at += word.len();
+            return Ok(());
+        }
+        self.fail("this is no JSON value")
+    }
+
+    /// Reads a value into a column; `name` is the column's.
+    fn value(&mut self, column: &mut Column, name: &str) -> Result<(), Fault> {
+        let Some(first) = self.peek() else { return self.fail("the record ends where a value is due") };
+        if first == b'n' {
+            self.literal("null")?;
+            column.push_null();
+            return Ok(());
+        }
+        match &mut column.values {
+            Values::Struct { .. } if first == b'{' => return self.object(column),
+            Values::List { .. } if first == b'[' => return self.list(column, name),
+            Values::Text { .. } if first == b'"' => {
+                let start = self.at;
+                let (text, escaped) = self.string()?;
+                let fits = if escaped {
+                    column.push_text(self.unescape(start)?.as_bytes())
+                } else {
+                    column.push_text(text)
+                };
+                return if fits {
+                    Ok(())
+                } else {
+                    self.fail(format!("column `{name}`: the text is too long"))
+                };
+            }
+            Values::Text { .. } => {
+                let start = self.at;
+                self.skip()?;
+                let bytes = self.bytes();
+                return if column.push_text(&bytes[start..self.at]) {
+                    Ok(())
+                } else {
+                    self.fail(format!("column `{name}`: the text is too long"))
+                };
+            }
+            Values::Int(values) => {
+                if let Some(value) = self.integer() {
+                    values.push(value);
+                    column.valid();
+                    return Ok(());
+                }
+            }
+            Values::Float(_) if first == b'-' || first.is_ascii_digit() => {
+                let start = self.at;
+                self.number()?;
+                let bytes = self.bytes();
+                let text = &bytes[start..self.at];
+                // JSON's grammar was checked; `-0` and the like are floats here.
+                if let Some(value) = std::str::from_utf8(text).ok().and_then(|text| text.parse().ok())
+                    && let Values::Float(values) = &mut column.values
+                {
+                    values.push(value);
+                    column.valid();
+                    return Ok(());
+                }
+                self.at = start;
+            }
+            Values::Bool(values) if first == b't' || first == b'f' => {
+                let value = first == b't';
+                self.literal(if value { "true" } else { "false" })?;
+                values.push(value);
+                column.valid();
+                return Ok(());
+            }
+            Values::Date(_) | Values::Timestamp { .. } if first == b'"' => {
+                let start = self.at;
+                let (text, _) = self.string()?;
+                if column.parse(text) {
+                    return Ok(());
+                }
+                self.at = start;
+            }
+            _ => {}
+        }
+        let start = self.at;
+        self.skip()?;
+        let short: String = self.text[start..self.at].chars().take(40).collect();
+        let message = format!("column `{name}`: expected {}, found `{short}`", column.type_name());
+        Err((start, message))
+    }
+
+    fn enter(&mut self) -> Result<(), Fault> {
+        self.depth += 1;
+        if self.depth > MAX_DEPTH { self.fail("objects and lists are nested too deep") } else { Ok(()) }
+    }
+
+    fn object(&mut self, column: &mut Column) -> Result<(), Fault> {
+        self.enter()?;
+        let Values::Struct { len, fields, columns } = &mut column.values else {
+            return self.fail("an object where there is none");
+        };
+        let row = *len;
+        self.at += 1;
+        self.space();
+        let mut next = 0;
+        if !self.take(b'}') {
+            loop {
+                self.space();
+                let start = self.at;
+                let (key, escaped) = self.string()?;
+                let place = if escaped {
+                    let key = self.unescape(start)?;
+                    fields.iter().position(|field| field.name() == &key)
+                } else {
+                    // Most records have their columns in the same order.
+                    match fields.get(next) {
+                        Some(field) if field.name().as_bytes() == key => Some(next),
+                        _ => fields.iter().position(|field| field.name().as_bytes() == key),
+                    }
+                };
+                self.space();
+                if !self.take(b':') {
+                    return self.fail("`:` is missing behind a name");
+                }
+                self.space();
+                match place {
+                    Some(place) => {
+                        next = place + 1;
+                        // Of a name that stands twice the last value counts.
+                        columns[place].truncate(row);
+                        self.value(&mut columns[place], fields[place].name())?;
+                    }
+                    None => {
+                        self.skip()?;
+                        if self.drift == Drift::Reject {
+                            let key = String::from_utf8_lossy(key);
+                            let remedy =
+                                "give a schema with it, raise `sample`, or set `drift` to \"ignore\"";
+                            return Err((start, format!("the schema has no column `{key}`: {remedy}")));
+                        }
+                    }
+                }
+                self.space();
+                if self.take(b',') {
+                    continue;
+                }
+                if self.take(b'}') {
+                    break;
+                }
+                return self.fail("`,` or `}` is missing behind a value");
+            }
+        }
+        self.depth -= 1;
+        for column in columns.iter_mut() {
+            if column.len() == row {
+                column.push_null();
+            }
+        }
+        *len += 1;
+        column.valid();
+        Ok(())
+    }
+
+    fn list(&mut self, column: &mut Column, name: &str) -> Result<(), Fault> {
+        self.enter()?;
+        let Values::List { ends, item, .. } = &mut column.values else {
+            return self.fail("a list where there is none");
+        };
+        self.at += 1;
+        self.space();
+        if !self.take(b']') {
+            loop {
+                self.space();
+                self.value(item, name)?;
+                self.space();
+                if self.take(b',') {
+                    continue;
+                }
+                if self.take(b']') {
+                    break;
+                }
+                return self.fail("`,` or `]` is missing behind a value");
+            }
+        }
+        self.depth -= 1;
+        let Ok(end) = i32::try_from(item.len()) else { return self.fail("a list is too long") };
+        ends.push(end);
+        column.valid();
+        Ok(())
+    }
+
+    /// Reads a string: what is between the quotes, and whether there are escapes in it.
+    #[inline]
+    fn string(&mut self) -> Result<(&'a [u8], bool), Fault> {
+        if !self.take(b'"') {
+            return self.fail("`\"` is missing before a name or text");
+        }
+        let bytes = self.bytes();
+        let start = self.at;
+        let mut escaped = false;
+        loop {
+            match end_of_plain(&bytes[self.at..]) {
+                Some(len) => self.at += len,
+                None => {
+                    self.at = bytes.len();
+                    return self.fail("a text does not end");
+                }
+            }
+            match bytes[self.at] {
+                b'"' => {
+                    self.at += 1;
+                    return Ok((&bytes[start..self.at - 1], escaped));
+                }
+                b'\\' => {
+                    escaped = true;
+                    self.at = (self.at + 2).min(bytes.len());
+                }
+                _ => return self.fail("a text holds a control character: write it as an escape"),
+            }
+        }
+    }
+
+    /// Returns what the string from `start` to here says.
+    fn unescape(&self, start: usize) -> Result<String, Fault> {
+        serde_json::from_str(&self.text[start..self.at])
+            .map_err(|error| (start, format!("a text does not read: {}", short(&error))))
+    }
+
+    /// Reads an integer of 64 bits; stays where it is if there is none.
+    #[inline]
+    fn integer(&mut self) -> Option<i64> {
+        let bytes = &self.bytes()[self.at..];
+        let digits = usize::from(bytes.first() == Some(&b'-'));
+        let end = digits + bytes[digits..].iter().take_while(|byte| byte.is_ascii_digit()).count();
+        if matches!(bytes.get(end), Some(b'.' | b'e' | b'E')) {
+            return None;
+        }
+        // JSON knows a `-0`, which is zero.
+        let value = if &bytes[..end] == b"-0" { 0 } else { crate::text::int(&bytes[..end])? };
+        self.at += end;
+        Some(value)
+    }
+
+    /// Passes a number.
+    fn number(&mut self) -> Result<(), Fault> {
+        self.take(b'-');
+        match self.peek() {
+            Some(b'0') => self.at += 1,
+            Some(b'1'..=b'9') => self.digits(),
+            _ => return self.fail("a number has no digits"),
+        }
+        if self.take(b'.') {
+            self.some_digits()?;
+        }
+        if let Some(b'e' | b'E') = self.peek() {
+            self.at += 1;
+            if let Some(b'+' | b'-') = self.peek() {
+                self.at += 1;
+            }
+            self.some_digits()?;
+        }
+        match self.peek() {
+            Some(b'0'..=b'9') => self.fail("a number begins with a zero"),
+            _ => Ok(()),
+        }
+    }
+
+    fn digits(&mut self) {
+        while let Some(b'0'..=b'9') = self.peek() {
+            self.at += 1;
+        }
+    }
+
+    fn some_digits(&mut self) -> Result<(), Fault> {
+        let before = self.at;
+        self.digits();
+        if self.at == before { self.fail("a number lacks digits") } else { Ok(()) }
+    }
+
+    /// Passes a value of any kind.
+    fn skip(&mut self) -> Result<(), Fault> {
+        let start = self.at;
+        let mut values = serde_json::Deserializer::from_str(&self.text[start..]).into_iter::<IgnoredAny>();
+        match values.next() {
+            Some(Ok(_)) => {
+                self.at += values.byte_offset();
+                Ok(())
+            }
+            Some(Err(error)) => self.fail(short(&error)),
+            None => self.fail("the record ends where a value is due"),
+        }
+    }
+}
+
+/// An error of serde_json without its own line and column, which count from the value.
+fn short(error: &serde_json::Error) -> String {
+    let text = error.to_string();
+    text.split(" at line ").next().unwrap_or_default().to_owned()
+}
+
+/// Returns how many bytes stand before the first quote, backslash or control character.
+#[inline]
+pub(crate) fn end_of_plain(bytes: &[u8]) -> Option<usize> {
+    const ONES: u64 = 0x0101_0101_0101_0101;
+    const HIGHS: u64 = 0x8080_8080_8080_8080;
+    let zeros = |word: u64| word.wrapping_sub(ONES) & !word & HIGHS;
+    let mut at = 0;
+    // Eight at a time. A false alarm can only stand behind a true one.
+    while let Some(eight) = bytes.get(at..at + 8) {
+        let word = u64::from_le_bytes([
+            eight[0], eight[1], eight[2], eight[3], eight[4], eight[5], eight[6], eight[7],
+        ]);
+        let control = word.wrapping_sub(ONES * 0x20) & !word & HIGHS;
+        let found =
+            control | zeros(word ^ (ONES * u64::from(b'"'))) | zeros(word ^ (ONES * u64::from(b'\\')));
+        if found != 0 {
+            return Some(at + (found.trailing_zeros() / 8) as usize);
+        }
+        at += 8;
+    }
+    let rest = &bytes[at..];
+    rest.iter().position(|byte| matches!(byte, b'"' | b'\\' | 0..=0x1f)).map(|more| at + more)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::schema::{Shape, inferred};
+
+    fn columns(sample: &str, drift: Drift) -> JsonColumns {
+        let Shape::Object(columns) = serde_json::from_str(sample).unwrap() else {
+            panic!("a sample is an object")
+        };
+        JsonColumns::new(inferred(&columns), drift).unwrap()
+    }
+
+    fn check(sample: &str, record: &str, expected: &str) {
+        let mut columns = columns(sample, Drift::Ignore);
+        columns.push(record).unwrap();
+        let row = nvisy_core::primitive::row::Row::new(columns.finish().unwrap().into(), 0).unwrap();
+        assert_eq!(
+            serde_json::Value::from(row.to_json()),
+            serde_json::from_str::<serde_json::Value>(expected).unwrap()
+        );
+    }
+
+    fn refuse(sample: &str, record: &str, says: &str) {
+        let mut columns = columns(sample, Drift::Reject);
+        columns.push(sample).unwrap();
+        let (_, message) = columns.push(record).unwrap_err();
+        assert!(message.contains(says), "{record}: {message}");
+        columns.push(sample).unwrap();
+        assert_eq!(columns.finish().unwrap().num_rows(), 2, "what was refused leaves nothing");
+    }
+
+    #[test]
+    fn values_arrive_in_their_columns() {
+        let sample = r#"{"a": 1, "b": 1.5, "c": "x", "d": true, "e": [1], "f": {"g": [{"h": "x"}]}}"#;
+        check(
+            sample,
+            r#"{"d":false,"a":-7,"b":1e2}"#,
+            r#"{"a":-7,"b":100.0,"c":null,"d":false,"e":null,"f":null}"#,
+        );
+        check(
+            sample,
+            r#" {"c":"ü\"\u00e9\ud83d\ude00","e":[],"f":{"g":[{"h":null},null]}} "#,
+            r#"{"a":null,"b":null,"c":"ü\"é😀","d":null,"e":[],"f":{"g":[{"h":null},null]}}"#,
+        );
+        check(
+            sample,
+            r#"{"c": 12.50, "x": [{"y": "}"}], "a": 1, "a": 2}"#,
+            r#"{"a":2,"b":null,"c":"12.50","d":null,"e":null,"f":null}"#,
+        );
+        check(
+            sample,
+            r#"{"c": {"k" : [1]}, "\u0061": 5}"#,
+            r#"{"a":5,"b":null,"c":"{\"k\" : [1]}","d":null,"e":null,"f":null}"#,
+        );
+    }
+
+    #[test]
+    fn what_is_no_record_is_refused_and_leaves_nothing() {
+        let sample = r#"{"a": 1, "b": 1.5, "c": "x", "e": [1], "f": {"g": 1}}"#;
+        refuse(sample, "", "`{` is missing");
+        refuse(sample, "[1]", "`{` is missing");
+        refuse(sample, r#"{"a": 1"#, "`,` or `}`");
+        refuse(sample, r#"{"a": 1} {"a": 2}"#, "behind the object");
+        refuse(sample, r#"{"a": 1.5}"#, "column `a`: expected int, found `1.5`");
+        refuse(sample, r#"{"a": "1"}"#, "expected int");
+        refuse(sample, r#"{"a": 01}"#, "invalid number");
+        refuse(sample, r#"{"b": 01}"#, "begins with a zero");
+        refuse(sample, r#"{"c": "a"#, "does not end");
+        refuse(sample, r#"{"c": "\ud800"}"#, "does not read");
+        refuse(sample, "{\"c\": \"a\tb\"}", "control character");
+        refuse(sample, r#"{"e": [1, "x"]}"#, "expected int");
+        refuse(sample, r#"{"f": {"g": 1, "z": 2}}"#, "no column `z`");
+        refuse(sample, &format!(r#"{{"c": {}{}}}"#, "[".repeat(500), "]".repeat(500)), "recursion");
+    }
+
+    #[test]
+    fn the_end_of_plain_text_is_found_at_every_place() {
+        for len in 0..40 {
+            for special in ["\"", "\\", "\n", "\0", "\u{1f}"] {
+                let text =
+                    format!("{}{special}é\"", "é~ \u{7f}".chars().cycle().take(len).collect::<String>());
+                let expected = text.bytes().position(|b| matches!(b, b'"' | b'\\' | 0..=0x1f));
+                assert_eq!(end_of_plain(text.as_bytes()), expected, "{text:?}");
+            }
+        }
+    }
+}

@@ -1,0 +1,94 @@
+//! A directory of this machine.
+
+use std::path::PathBuf;
+
+use nvisy_core::config::Problem;
+use nvisy_core::connection::Reach;
+use nvisy_core::{ConnectContext, Connection, Result};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::client::ObjectClient;
+use crate::error::{from_io, from_join};
+use crate::root::Root;
+use crate::task::blocking;
+
+/// A directory of this machine, as a store: keys are paths below it.
+///
+/// No path leaves it: not by `..`, not as an absolute path, not by a symlink. What tries is a
+/// `permission` error, and nothing is read or written. Symlinks that end within are followed.
+///
+/// Its identity is the directory's path without symlinks, so that ids do not depend on how
+/// the directory was named.
+///
+/// # Errors
+///
+/// `not_found` if there is no such directory, unless it is to be [created](Self::create);
+/// `configuration` if it is no directory.
+///
+/// # Examples
+///
+/// ```
+/// let data = nvisy_plugin_object::Local::at("data");
+/// assert_eq!(serde_json::to_string(&data).unwrap(), r#"{"root":"data"}"#);
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Local {
+    /// The directory, absolute or relative to the working directory.
+    pub root: PathBuf,
+    /// Whether to create the directory if it is not there. Default no.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub create: bool,
+}
+
+impl Local {
+    /// The directory at `root`.
+    #[must_use]
+    pub fn at(root: impl Into<PathBuf>) -> Self {
+        Self { root: root.into(), create: false }
+    }
+
+    /// Creates the directory if it is not there.
+    #[must_use]
+    pub fn create(mut self) -> Self {
+        self.create = true;
+        self
+    }
+}
+
+impl Connection for Local {
+    const NAME: &'static str = "object/local";
+    type Client = ObjectClient;
+
+    fn validate(&self) -> Vec<Problem> {
+        if self.root.as_os_str().is_empty() {
+            return vec![
+                Problem::new("root", "`root` is empty").with_help("write `.` for the working directory"),
+            ];
+        }
+        Vec::new()
+    }
+
+    fn reach(&self) -> Vec<Reach> {
+        vec![Reach::Files { setting: "root".into() }]
+    }
+
+    async fn connect(&self, context: &ConnectContext) -> Result<ObjectClient> {
+        let Self { root, create } = self.clone();
+        let name = root.display().to_string();
+        let opened = blocking(move || {
+            if create {
+                std::fs::create_dir_all(&root)
+                    .map_err(|error| from_io(error, "create the directory", &root.display().to_string()))?;
+            }
+            ObjectClient::of_root(Root::open(&root)?)
+        });
+        let opened = opened.await.map_err(|error| from_join(error, "open", &name)).and_then(|opened| opened);
+        opened.map_err(|error| error.at_connection(context.name()))
+    }
+
+    async fn verify(&self, client: &ObjectClient) -> Result<()> {
+        client.verify().await
+    }
+}

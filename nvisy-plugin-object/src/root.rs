@@ -1,0 +1,246 @@
+//! A directory that no path leaves: not by `..`, not by an absolute path, not by a symlink.
+
+use std::fs;
+use std::io;
+use std::path::{Component, Path, PathBuf};
+
+use nvisy_core::{Error, ErrorKind, Result};
+
+use crate::error::{from_io, outside};
+
+/// How deep directories may be nested.
+const MAX_DEPTH: usize = 64;
+
+/// A directory, and the only door to what is in it.
+///
+/// Keys are paths with `/` between their parts, relative to the root. A symlink is followed as
+/// long as it ends within the root. What is opened is the resolved path, so that only a link
+/// that is put in place between the check and the opening could lead out.
+#[derive(Clone, Debug)]
+pub(crate) struct Root {
+    path: PathBuf,
+}
+
+/// A file in a [`Root`].
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Found {
+    pub(crate) key: String,
+    pub(crate) size: u64,
+}
+
+impl Root {
+    /// Opens a directory as a root.
+    pub(crate) fn open(path: &Path) -> Result<Self> {
+        let name = path.display().to_string();
+        let path = fs::canonicalize(path).map_err(|error| from_io(error, "open the directory", &name))?;
+        if !path.is_dir() {
+            let message = format!("\"{name}\" is no directory: name one as the connection's root");
+            return Err(Error::new(ErrorKind::Configuration, message));
+        }
+        Ok(Self { path })
+    }
+
+    /// Returns the directory itself, without symlinks.
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Resolves a key to the file that is there, without symlinks.
+    pub(crate) fn resolve(&self, key: &str) -> Result<PathBuf> {
+        let joined = self.path.join(relative(key)?);
+        match fs::canonicalize(&joined) {
+            Ok(path) if path.starts_with(&self.path) => Ok(path),
+            Ok(_) => Err(outside(key)),
+            // A dangling link shows only whether something outside exists: it is outside.
+            Err(error) if error.kind() == io::ErrorKind::NotFound && joined.is_symlink() => Err(outside(key)),
+            Err(error) => Err(from_io(error, "read", key)),
+        }
+    }
+
+    /// Resolves a key to the path that a file is to be written to, and makes its parents.
+    pub(crate) fn prepare(&self, key: &str) -> Result<PathBuf> {
+        let relative = relative(key)?;
+        let Some(name) = relative.file_name() else {
+            return Err(Error::configuration(format!("the path \"{key}\" names no file")));
+        };
+        let mut parent = self.path.clone();
+        for part in relative.parent().into_iter().flat_map(Path::components) {
+            parent.push(part);
+            parent = match fs::canonicalize(&parent) {
+                Ok(path) => path,
+                Err(error) if error.kind() == io::ErrorKind::NotFound && !parent.is_symlink() => {
+                    match fs::create_dir(&parent) {
+                        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
+                            return Err(from_io(error, "create the directory of", key));
+                        }
+                        _ => parent,
+                    }
+                }
+                Err(error) if error.kind() == io::ErrorKind::NotFound => return Err(outside(key)),
+                Err(error) => return Err(from_io(error, "write", key)),
+            };
+            if !parent.starts_with(&self.path) {
+                return Err(outside(key));
+            }
+        }
+        let target = parent.join(name);
+        // Renaming replaces a link, it does not follow it; still, a link that leads out is a
+        // path that leads out.
+        if target.is_symlink() {
+            return match fs::canonicalize(&target) {
+                Ok(path) if path.starts_with(&self.path) => Ok(path),
+                _ => Err(outside(key)),
+            };
+        }
+        Ok(target)
+    }
+
+    /// Lists the files whose keys begin with `prefix`, in the order of their keys.
+    pub(crate) fn list(&self, prefix: &str) -> Result<Vec<Found>> {
+        let (directory, _) = prefix.rsplit_once('/').unwrap_or(("", ""));
+        let mut found = Vec::new();
+        let directory = directory.trim_end_matches('/');
+        if !relative_directory(directory)?.as_os_str().is_empty() {
+            match self.resolve(directory) {
+                Ok(path) if path.is_dir() => {}
+                Ok(_) => return Ok(found),
+                Err(error) if error.kind() == ErrorKind::NotFound => return Ok(found),
+                Err(error) => return Err(error),
+            }
+        }
+        self.walk(directory, prefix, &mut Vec::new(), &mut found)?;
+        found.sort();
+        Ok(found)
+    }
+
+    /// Lists a directory; `above` are the directories that it is in, for links that lead back.
+    fn walk(
+        &self,
+        directory: &str,
+        prefix: &str,
+        above: &mut Vec<PathBuf>,
+        found: &mut Vec<Found>,
+    ) -> Result<()> {
+        let path = if directory.is_empty() { self.path.clone() } else { self.resolve(directory)? };
+        if above.contains(&path) {
+            return Ok(());
+        }
+        if above.len() >= MAX_DEPTH {
+            let message = format!("\"{directory}\" is more than {MAX_DEPTH} directories deep");
+            return Err(Error::new(ErrorKind::Validation, message));
+        }
+        let failed = |error| from_io(error, "list", if directory.is_empty() { "." } else { directory });
+        let entries = fs::read_dir(&path).map_err(failed)?;
+        above.push(path);
+        for entry in entries {
+            let entry = entry.map_err(failed)?;
+            let name = entry.file_name();
+            let Some(name) = name.to_str() else {
+                tracing::warn!(name = %name.to_string_lossy(), directory, "skipped a file whose name is not UTF-8");
+                continue;
+            };
+            let key = if directory.is_empty() { name.to_owned() } else { format!("{directory}/{name}") };
+            if !(key.starts_with(prefix) || prefix.starts_with(&format!("{key}/"))) || is_temporary(name) {
+                continue;
+            }
+            let kind = entry.file_type().map_err(failed)?;
+            let metadata = if kind.is_symlink() {
+                fs::metadata(self.resolve(&key)?).map_err(|error| from_io(error, "read", &key))?
+            } else {
+                match entry.metadata() {
+                    Ok(metadata) => metadata,
+                    Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+                    Err(error) => return Err(from_io(error, "read", &key)),
+                }
+            };
+            if metadata.is_dir() {
+                self.walk(&key, prefix, above, found)?;
+            } else if metadata.is_file() {
+                found.push(Found { key, size: metadata.len() });
+            }
+        }
+        above.pop();
+        Ok(())
+    }
+}
+
+/// The ending of files that are being written.
+pub(crate) const TEMPORARY: &str = ".nvisy-tmp";
+
+fn is_temporary(name: &str) -> bool {
+    name.starts_with('.') && name.ends_with(TEMPORARY)
+}
+
+fn relative_directory(directory: &str) -> Result<PathBuf> {
+    if directory.is_empty() { Ok(PathBuf::new()) } else { relative(directory) }
+}
+
+/// Returns the key as a path that names no parent and no root.
+pub(crate) fn relative(key: &str) -> Result<PathBuf> {
+    if key.contains('\0') {
+        return Err(outside(key));
+    }
+    let mut path = PathBuf::new();
+    for part in Path::new(key).components() {
+        match part {
+            Component::Normal(part) => path.push(part),
+            Component::CurDir => {}
+            Component::ParentDir | Component::RootDir | Component::Prefix(_) => return Err(outside(key)),
+        }
+    }
+    Ok(path)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn root() -> (tempfile::TempDir, Root) {
+        let outer = tempfile::tempdir().unwrap();
+        let inner = outer.path().join("root");
+        fs::create_dir_all(inner.join("a/b")).unwrap();
+        fs::write(inner.join("a/b/c.txt"), "c").unwrap();
+        fs::write(inner.join("a.txt"), "a").unwrap();
+        fs::write(outer.path().join("secret.txt"), "s").unwrap();
+        let root = Root::open(&inner).unwrap();
+        (outer, root)
+    }
+
+    #[test]
+    fn paths_that_leave_the_root_are_refused() {
+        let (_outer, root) = root();
+        for key in ["../secret.txt", "a/../../secret.txt", "/etc/passwd", "a/\0"] {
+            assert_eq!(root.resolve(key).unwrap_err().kind(), ErrorKind::Permission, "{key}");
+            assert_eq!(root.prepare(key).unwrap_err().kind(), ErrorKind::Permission, "{key}");
+        }
+        assert_eq!(root.list("../").unwrap_err().kind(), ErrorKind::Permission);
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn symlinks_are_followed_within_the_root_only() {
+        let (outer, root) = root();
+        std::os::unix::fs::symlink(root.path().join("a"), root.path().join("inside")).unwrap();
+        assert_eq!(root.list("inside/").unwrap()[0].key, "inside/b/c.txt");
+        for (target, link) in [("secret.txt", "out.txt"), ("", "out"), ("nowhere", "dangling")] {
+            std::os::unix::fs::symlink(outer.path().join(target), root.path().join(link)).unwrap();
+            assert_eq!(root.resolve(link).unwrap_err().kind(), ErrorKind::Permission, "{link}");
+            assert_eq!(root.prepare(link).unwrap_err().kind(), ErrorKind::Permission, "{link}");
+            assert_eq!(root.list(link).unwrap_err().kind(), ErrorKind::Permission, "{link}");
+            fs::remove_file(root.path().join(link)).unwrap();
+        }
+        std::os::unix::fs::symlink(outer.path(), root.path().join("out")).unwrap();
+        assert_eq!(root.prepare("out/new/x.txt").unwrap_err().kind(), ErrorKind::Permission);
+        assert!(!outer.path().join("new").exists());
+    }
+
+    #[test]
+    fn files_are_listed_by_prefix_in_order() {
+        let (_outer, root) = root();
+        let keys = |prefix| root.list(prefix).unwrap().into_iter().map(|f| f.key).collect::<Vec<_>>();
+        assert_eq!(keys(""), ["a.txt", "a/b/c.txt"]);
+        assert_eq!(keys("a/"), ["a/b/c.txt"]);
+        assert_eq!(keys("a/b/c"), ["a/b/c.txt"]);
+        assert_eq!(keys("nothing/"), [""; 0]);
+    }
+}

@@ -1,0 +1,383 @@
+//! Text formats as streams of record batches: blocks are read ahead, decoded on several
+//! threads, and given out in order.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::thread::available_parallelism;
+
+use arrow::array::RecordBatch;
+use arrow::datatypes::SchemaRef;
+use bytes::Bytes;
+use futures::Stream;
+use nvisy_core::primitive::raw::Raw;
+use nvisy_core::{
+    BatchLimits, Error, ErrorKind, Partition, Position, Positions, ReadContext, Result, SourceBatch,
+};
+
+use crate::block::{Block, BlockReader, Oversize, Split, too_long};
+use crate::client::{Entry, ObjectClient};
+use crate::compression::Compression;
+use crate::error::{from_io, from_join};
+use crate::schema::{Shape, inferred};
+use crate::selection::Selection;
+use crate::task::{Blocking, blocking};
+
+/// How long a record may be, unless a source says otherwise.
+pub(crate) const MAX_RECORD: usize = 16 << 20;
+/// How many records a schema is inferred from, unless a source says otherwise.
+pub(crate) const SAMPLE: usize = 10_000;
+/// How much text of one object a sample reads at the most.
+const SAMPLE_BYTES: u64 = 8 << 20;
+/// How many objects a sample looks into at the most.
+const SAMPLE_OBJECTS: usize = 64;
+/// Rows are cheap: a batch of them is bounded by bytes first, and by so many rows.
+const MAX_ROWS: usize = 8_192;
+
+/// A format whose objects are text, one record after the other.
+pub(crate) trait TextFormat: Clone + Send + Sync + 'static {
+    /// Returns which objects are read.
+    fn selection(&self) -> Selection;
+
+    /// Returns how long a record may be.
+    fn max_record(&self) -> usize;
+
+    /// Returns how many records a schema is inferred from.
+    fn sample_size(&self) -> usize;
+
+    /// Returns the schema that the user gives.
+    fn given_schema(&self) -> Option<SchemaRef>;
+
+    /// Returns what tells this question for a schema from others.
+    fn question(&self) -> String;
+
+    /// Returns what finds the ends of records.
+    fn split(&self, key: &str) -> Box<dyn Split>;
+
+    /// Widens the shapes of the columns by what the blocks of one object show. Returns how
+    /// many records there were.
+    fn sample(&self, key: &str, blocks: Vec<Block>, columns: &mut Shape, most: usize) -> usize;
+
+    /// Returns what decodes an object that begins with `first`; takes a header off it.
+    fn decoder(&self, key: &str, schema: SchemaRef, first: &mut Block) -> Result<Arc<dyn Decode>>;
+}
+
+/// Decodes blocks of one object.
+pub(crate) trait Decode: Send + Sync + 'static {
+    /// Decodes the records of a block into `records`.
+    fn decode(&self, block: &Block, records: &mut Records) -> Result<()>;
+}
+
+/// What was decoded of a block: chunks of rows, and what is no record.
+#[derive(Debug)]
+pub(crate) struct Records {
+    /// Rows a chunk at the most.
+    most: usize,
+    /// The record after which reading goes on.
+    after: Option<u64>,
+    offsets: Vec<u64>,
+    bad: Vec<Bad>,
+    chunks: Vec<Chunk>,
+    failure: Option<Error>,
+}
+
+/// Rows with their offsets, and what is no record among them.
+#[derive(Debug)]
+pub(crate) struct Chunk {
+    rows: RecordBatch,
+    offsets: Vec<u64>,
+    bad: Vec<Bad>,
+}
+
+/// Something that is no record.
+#[derive(Debug)]
+pub(crate) struct Bad {
+    offset: u64,
+    text: Bytes,
+    error: Error,
+}
+
+impl Records {
+    fn new(most: usize, after: Option<u64>) -> Self {
+        Self { most, after, offsets: Vec::new(), bad: Vec::new(), chunks: Vec::new(), failure: None }
+    }
+
+    /// Returns whether the record at `offset` was read already.
+    pub(crate) fn is_past(&self, offset: u64) -> bool {
+        self.after.is_some_and(|after| offset <= after)
+    }
+
+    /// Adds a record. Returns whether the chunk is full: then its rows are due.
+    pub(crate) fn good(&mut self, offset: u64) -> bool {
+        self.offsets.push(offset);
+        self.offsets.len() >= self.most
+    }
+
+    /// Adds what is no record: `text` from `at` in the block, with the fault at byte `fault`
+    /// of it.
+    pub(crate) fn bad(
+        &mut self,
+        key: &str,
+        block: &Block,
+        text: std::ops::Range<usize>,
+        fault: (usize, &str),
+    ) {
+        let offset = block.offset + text.start as u64;
+        let line = block.line_at(text.start + fault.0);
+        let place = block.offset + (text.start + fault.0) as u64;
+        let message = format!("object \"{key}\", line {line}, byte {place}: {}", fault.1);
+        let error = Error::new(ErrorKind::Validation, message);
+        self.bad.push(Bad { offset, text: block.text.slice(text), error });
+    }
+
+    /// Fails the object, behind what was read of it.
+    pub(crate) fn fail(&mut self, error: Error) {
+        self.failure.get_or_insert(error);
+    }
+
+    /// Ends a chunk.
+    pub(crate) fn chunk(&mut self, rows: RecordBatch) {
+        let (offsets, bad) = (std::mem::take(&mut self.offsets), std::mem::take(&mut self.bad));
+        if !offsets.is_empty() || !bad.is_empty() {
+            self.chunks.push(Chunk { rows, offsets, bad });
+        }
+    }
+}
+
+/// How many blocks are decoded at once.
+fn ahead() -> usize {
+    available_parallelism().map_or(2, usize::from).clamp(2, 8) + 1
+}
+
+/// Returns how many rows a batch has at the most: a limit below the default is kept to, for
+/// then a node downstream is slow or dear; one above is a hint.
+pub(crate) fn row_limit(limits: BatchLimits) -> usize {
+    if limits.items < BatchLimits::default().items { limits.items.max(1) } else { limits.items.max(MAX_ROWS) }
+}
+
+/// Returns how many bytes are read at once.
+fn block_size(limits: BatchLimits) -> usize {
+    limits.bytes.clamp(64 << 10, 8 << 20)
+}
+
+/// Returns one partition an object.
+pub(crate) async fn partitions(client: &ObjectClient, selection: &Selection) -> Result<Vec<Partition>> {
+    let entries = client.list(selection).await?;
+    if entries.is_empty() {
+        tracing::warn!(prefix = selection.prefix(), store = client.identity().name(), "nothing to read");
+    }
+    Ok(entries.into_iter().map(|entry| Partition::new(entry.key)).collect())
+}
+
+/// Returns the offset of a position in the object at `key`.
+pub(crate) fn offset_of(position: Option<Position>, key: &str) -> Result<Option<u64>> {
+    match position {
+        None => Ok(None),
+        Some(Position::Marker { object, offset }) if &*object == key => Ok(Some(offset)),
+        Some(other) => {
+            let message = format!("the position {other} is not one of object \"{key}\": begin without it");
+            Err(Error::configuration(message))
+        }
+    }
+}
+
+/// Reads the object that a partition names.
+pub(crate) fn read<F: TextFormat>(
+    format: &F,
+    partition: &Partition,
+    after: Option<Position>,
+    context: &ReadContext<ObjectClient>,
+) -> impl Stream<Item = Result<SourceBatch>> + Send + use<F> {
+    let (format, key, context) = (format.clone(), partition.id.clone(), context.clone());
+    async_stream::try_stream! {
+        let after = offset_of(after, &key)?;
+        let schema = schema(&format, context.client()).await?;
+        let limits = context.limits();
+        let reader = open(&format, context.client(), &key, block_size(limits)).await?;
+        let most = row_limit(limits);
+        let mut reading = Some(next(reader));
+        let mut decoder: Option<Arc<dyn Decode>> = None;
+        let mut decoding: VecDeque<Blocking<Result<Records>>> = VecDeque::new();
+        let mut failed = None;
+        loop {
+            while decoding.len() < ahead() {
+                let Some(task) = reading.take() else { break };
+                let (reader, block) = task.await.map_err(|error| from_join(error, "read", &key))?;
+                // What was read before a fault still arrives.
+                let mut block = match block {
+                    Ok(Some(block)) => block,
+                    Ok(None) => break,
+                    Err(error) => {
+                        failed = Some(error);
+                        break;
+                    }
+                };
+                reading = Some(next(reader));
+                let decoder = match &decoder {
+                    Some(decoder) => decoder.clone(),
+                    None if block.oversize.is_some() => Arc::new(NoRecords(schema.clone())),
+                    None => {
+                        let made = format.decoder(&key, schema.clone(), &mut block)?;
+                        decoder.insert(made).clone()
+                    }
+                };
+                let end = block.offset + block.text.len() as u64;
+                if after.is_some_and(|after| end <= after) && !block.last {
+                    continue;
+                }
+                let (key, schema, limit) = (key.clone(), schema.clone(), format.max_record());
+                decoding.push_back(blocking(move || {
+                    let mut records = Records::new(most, after);
+                    if let Some(oversize) = &block.oversize {
+                        give_up(&key, &schema, oversize, limit, &mut records);
+                    } else {
+                        decoder.decode(&block, &mut records)?;
+                    }
+                    Ok(records)
+                }));
+            }
+            let Some(task) = decoding.pop_front() else { break };
+            let records = task.await.map_err(|error| from_join(error, "read", &key))??;
+            for chunk in records.chunks {
+                yield emit(&context, &key, chunk)?;
+            }
+            if let Some(error) = records.failure {
+                Err(error)?;
+            }
+        }
+        if let Some(error) = failed {
+            Err(error)?;
+        }
+    }
+}
+
+/// Decodes what stands before a header that there is not: nothing.
+struct NoRecords(SchemaRef);
+
+impl Decode for NoRecords {
+    fn decode(&self, _: &Block, records: &mut Records) -> Result<()> {
+        records.chunk(RecordBatch::new_empty(self.0.clone()));
+        Ok(())
+    }
+}
+
+fn give_up(key: &str, schema: &SchemaRef, oversize: &Oversize, limit: usize, records: &mut Records) {
+    if !records.is_past(oversize.offset) {
+        let error = too_long(key, oversize, limit);
+        records.bad.push(Bad { offset: oversize.offset, text: oversize.head.clone(), error });
+        records.chunk(RecordBatch::new_empty(schema.clone()));
+    }
+}
+
+fn emit(context: &ReadContext<ObjectClient>, key: &Arc<str>, chunk: Chunk) -> Result<SourceBatch> {
+    let Chunk { rows, offsets, bad } = chunk;
+    let last = offsets.last().copied().max(bad.last().map(|bad| bad.offset)).unwrap_or(0);
+    let marker = |offset| Position::Marker { object: key.clone(), offset };
+    let rejected = bad.into_iter().map(|bad| context.reject(raw(bad.text), marker(bad.offset), bad.error));
+    let rejected = rejected.collect::<Result<_>>()?;
+    let batch = context.rows(rows, Positions::offsets(key.clone(), offsets), marker(last))?;
+    Ok(batch.with_rejected(rejected))
+}
+
+/// A record as it stands: readable where it is text.
+pub(crate) fn raw(text: Bytes) -> Raw {
+    match std::str::from_utf8(&text) {
+        Ok(text) => Raw::Json(text.into()),
+        // Not a part of the block, which is much larger.
+        Err(_) => Raw::Bytes(Bytes::copy_from_slice(&text)),
+    }
+}
+
+fn next(mut reader: BlockReader) -> Blocking<(BlockReader, Result<Option<Block>>)> {
+    blocking(move || {
+        let block = reader.next();
+        (reader, block)
+    })
+}
+
+async fn open<F: TextFormat>(
+    format: &F,
+    client: &ObjectClient,
+    key: &str,
+    size: usize,
+) -> Result<BlockReader> {
+    let content = client.open(key).await?.content;
+    let input = Compression::of(key).reader(content).map_err(|error| from_io(error, "read", key))?;
+    Ok(BlockReader::new(key, input, format.split(key), size, format.max_record()))
+}
+
+async fn schema<F: TextFormat>(format: &F, client: &ObjectClient) -> Result<SchemaRef> {
+    match format.given_schema() {
+        Some(schema) => Ok(schema),
+        None => client.schema(format.question(), infer(format, client)).await,
+    }
+}
+
+/// Infers the schema from the first records of the objects, in the order of their keys.
+async fn infer<F: TextFormat>(format: &F, client: &ObjectClient) -> Result<SchemaRef> {
+    let mut shape = Shape::Object(Vec::new());
+    let mut left = format.sample_size();
+    for Entry { key, .. } in client.list(&format.selection()).await?.into_iter().take(SAMPLE_OBJECTS) {
+        if left == 0 {
+            break;
+        }
+        // An object that cannot be read fails where it is read.
+        let Ok(reader) = open(format, client, &key, 1 << 18).await else { continue };
+        let (format, name) = (format.clone(), key.clone());
+        let sampled = blocking(move || {
+            let blocks = sample_blocks(reader, left);
+            let seen = format.sample(&key, blocks, &mut shape, left);
+            (shape, seen)
+        });
+        let seen;
+        (shape, seen) = sampled.await.map_err(|error| from_join(error, "read", &name))?;
+        left = left.saturating_sub(seen);
+    }
+    let Shape::Object(columns) = shape else { return Err(Error::internal("records are objects")) };
+    Ok(inferred(&columns))
+}
+
+fn sample_blocks(mut reader: BlockReader, most: usize) -> Vec<Block> {
+    let mut blocks: Vec<Block> = Vec::new();
+    let (mut bytes, mut lines) = (0, 0);
+    while let Ok(Some(block)) = reader.next() {
+        if block.oversize.is_none() {
+            bytes += block.text.len() as u64;
+            lines += memchr::memchr_iter(b'\n', &block.text).count();
+            blocks.push(block);
+        }
+        // A header more.
+        if bytes >= SAMPLE_BYTES || lines > most.saturating_add(1) {
+            break;
+        }
+    }
+    blocks
+}
+
+/// Returns what is wrong with the settings that all text formats of rows have.
+pub(crate) fn problems(
+    schema: Option<&[crate::schema::SchemaColumn]>,
+    sample: Option<usize>,
+    max_record: Option<usize>,
+) -> Vec<nvisy_core::config::Problem> {
+    use nvisy_core::config::Problem;
+    let mut problems = Vec::new();
+    for (name, value) in [("sample", sample), ("max_record", max_record)] {
+        if value == Some(0) {
+            problems.push(
+                Problem::new(name, format!("`{name}` is zero")).with_help("leave it out for the default"),
+            );
+        }
+    }
+    let columns = schema.unwrap_or_default();
+    if schema.is_some() && columns.is_empty() {
+        problems
+            .push(Problem::new("schema", "there is no column").with_help("leave `schema` out to infer it"));
+    }
+    for (at, column) in columns.iter().enumerate() {
+        if columns[..at].iter().any(|before| before.name == column.name) {
+            let message = format!("there are two columns `{}`", column.name);
+            problems.push(Problem::new(format!("schema[{at}].name"), message));
+        }
+    }
+    problems
+}

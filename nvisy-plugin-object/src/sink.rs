@@ -1,0 +1,129 @@
+//! Sinks: batches into files that show under their names when they are complete.
+
+pub(crate) mod bytes;
+#[cfg(feature = "csv")]
+pub(crate) mod csv;
+mod file;
+#[cfg(feature = "ipc")]
+pub(crate) mod ipc;
+#[cfg(feature = "jsonl")]
+pub(crate) mod jsonl;
+pub(crate) mod name;
+#[cfg(feature = "parquet")]
+pub(crate) mod parquet;
+mod rows;
+pub(crate) mod text;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+pub(crate) use self::file::{FileFormat, FileSink, Written};
+
+/// What a sink does where an object of the name is there already.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum OnExisting {
+    /// It fails with `conflict` before it writes, and again when it finishes: nothing that is
+    /// there is ever lost.
+    #[default]
+    Fail,
+    /// It replaces what is there, at once and whole. A run that is resumed replaces what it
+    /// wrote before: put `{run}` or `{part}` in the path, or take [`Number`](Self::Number).
+    Replace,
+    /// It takes the next number that is free.
+    Number,
+}
+
+/// Writes the settings that every sink of rolling files has.
+macro_rules! rolls {
+    ($name:ident) => {
+        impl $name {
+            /// Writes to `path`: see [`path`](Self#structfield.path).
+            #[must_use]
+            pub fn path(path: impl Into<String>) -> Self {
+                Self { path: path.into(), ..Self::default() }
+            }
+
+            /// Sets what happens where the name is taken.
+            #[must_use]
+            pub fn on_existing(mut self, on_existing: $crate::OnExisting) -> Self {
+                self.on_existing = Some(on_existing);
+                self
+            }
+
+            /// Begins a new file after so many items.
+            #[must_use]
+            pub fn roll_rows(mut self, rows: u64) -> Self {
+                self.roll_rows = Some(rows);
+                self
+            }
+
+            /// Begins a new file after about so many bytes.
+            #[must_use]
+            pub fn roll_bytes(mut self, bytes: u64) -> Self {
+                self.roll_bytes = Some(bytes);
+                self
+            }
+
+            fn rolling(&self) -> $crate::sink::Rolling {
+                $crate::sink::Rolling {
+                    path: self.path.clone(),
+                    on_existing: self.on_existing.unwrap_or_default(),
+                    rows: self.roll_rows,
+                    bytes: self.roll_bytes,
+                }
+            }
+        }
+    };
+}
+
+pub(crate) use rolls;
+
+/// Makes a public sink of the private [`FileSink`] in it.
+macro_rules! delegates {
+    ($name:ident) => {
+        impl nvisy_core::Sink for $name {
+            async fn write(
+                &self,
+                batch: &nvisy_core::Batch,
+                context: &nvisy_core::Context,
+            ) -> nvisy_core::Result<nvisy_core::WriteReport> {
+                nvisy_core::Sink::write(&self.0, batch, context).await
+            }
+
+            async fn flush(&self, context: &nvisy_core::Context) -> nvisy_core::Result<()> {
+                nvisy_core::Sink::flush(&self.0, context).await
+            }
+        }
+    };
+}
+
+pub(crate) use delegates;
+
+/// Where files go, and when a new one begins.
+#[derive(Clone, Debug)]
+pub(crate) struct Rolling {
+    pub(crate) path: String,
+    pub(crate) on_existing: OnExisting,
+    pub(crate) rows: Option<u64>,
+    pub(crate) bytes: Option<u64>,
+}
+
+impl Rolling {
+    /// Returns what is wrong with the settings.
+    pub(crate) fn problems(&self) -> Vec<nvisy_core::config::Problem> {
+        use nvisy_core::config::Problem;
+        let mut problems = name::problems(&self.path, name::FILE);
+        for (setting, value) in [("roll_rows", self.rows), ("roll_bytes", self.bytes)] {
+            if value == Some(0) {
+                let problem = Problem::new(setting, format!("`{setting}` is zero"));
+                problems.push(problem.with_help("leave it out for one file"));
+            }
+        }
+        problems
+    }
+}
+
+/// Rows and texts are written best in large batches.
+pub(crate) const OPTIMUM: nvisy_core::BatchLimits =
+    nvisy_core::BatchLimits::items(65_536).with_bytes(16 << 20);

@@ -1,0 +1,94 @@
+//! Names of new objects: templates with placeholders.
+
+use nvisy_core::Context;
+use nvisy_core::config::Problem;
+
+/// The placeholders of files that hold many items.
+pub(crate) const FILE: &[&str] = &["run", "date", "node", "graph", "part"];
+/// The placeholders of files that hold one item.
+pub(crate) const ITEM: &[&str] = &["run", "date", "node", "graph", "id", "key", "stem"];
+
+/// Returns what is wrong with a template.
+pub(crate) fn problems(path: &str, known: &[&str]) -> Vec<Problem> {
+    let mut problems = Vec::new();
+    if path.is_empty() || path.ends_with('/') {
+        problems
+            .push(Problem::new("path", "`path` names no file").with_help("write it as `out/{run}.jsonl`"));
+    }
+    if path.starts_with('/') || path.split('/').any(|part| part == "..") {
+        let problem = Problem::new("path", "`path` leads out of the connection's root");
+        problems.push(problem.with_help("write it relative to the root, without `..`"));
+    }
+    for name in placeholders(path) {
+        if !known.contains(&name) {
+            let problem = Problem::new("path", format!("there is no placeholder `{{{name}}}`"));
+            let list: Vec<String> = known.iter().map(|name| format!("{{{name}}}")).collect();
+            problems.push(problem.with_help(format!("there are {}", list.join(", "))));
+        }
+    }
+    problems
+}
+
+fn placeholders(path: &str) -> impl Iterator<Item = &str> {
+    path.split('{').skip(1).filter_map(|rest| rest.split_once('}').map(|(name, _)| name))
+}
+
+/// Fills in what stays the same during a run.
+pub(crate) fn expand(path: &str, context: &Context) -> String {
+    let run = context.run().map_or_else(|| "detached".to_owned(), |run| run.to_string());
+    let plain = |text: &str| text.replace(['/', '\\', '\0'], "_");
+    path.replace("{run}", &run)
+        .replace("{date}", &context.now().format("%Y-%m-%d").to_string())
+        .replace("{node}", &plain(context.node()))
+        .replace("{graph}", &plain(context.graph()))
+}
+
+/// Names the parts of a file that rolls: by `{part}`, or by a number before the suffix.
+pub(crate) fn part(path: &str, part: u64) -> String {
+    if path.contains("{part}") {
+        return path.replace("{part}", &format!("{part:05}"));
+    }
+    if part == 0 {
+        return path.to_owned();
+    }
+    let stem = stem(path);
+    format!("{stem}-{part}{}", &path[stem.len()..])
+}
+
+/// Returns the path without its suffix, and that of a compression.
+pub(crate) fn stem(path: &str) -> &str {
+    let name = path.rfind('/').map_or(0, |slash| slash + 1);
+    let bare = crate::compression::Compression::strip(path);
+    match bare.rfind('.') {
+        Some(dot) if dot > name => &path[..dot],
+        _ => bare,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn parts_are_numbered_before_the_suffix() {
+        assert_eq!(part("a/b.jsonl.gz", 0), "a/b.jsonl.gz");
+        assert_eq!(part("a/b.jsonl.gz", 2), "a/b-2.jsonl.gz");
+        assert_eq!(part("a.b/c", 1), "a.b/c-1");
+        assert_eq!(part(".hidden", 1), ".hidden-1");
+        assert_eq!(part("p-{part}.csv", 7), "p-00007.csv");
+    }
+
+    #[test]
+    fn a_template_names_a_file_with_known_placeholders() {
+        assert_eq!(problems("out/{run}-{part}.jsonl", FILE), []);
+        assert_eq!(problems("out/", FILE).len(), 1);
+        assert_eq!(problems("../{what}.csv", FILE).len(), 2);
+        assert!(problems("{id}.md", ITEM).is_empty());
+    }
+
+    #[test]
+    fn names_of_nodes_make_no_directories() {
+        let context = Context::new("g", "a/b", "x");
+        assert_eq!(expand("{graph}/{node}/{run}", &context), "g/a_b/detached");
+    }
+}

@@ -1,0 +1,58 @@
+//! Binary formats as streams of record batches: the next batch is decoded while the last one
+//! is on its way.
+
+use std::sync::Arc;
+
+use arrow::array::RecordBatch;
+use futures::Stream;
+use nvisy_core::{Position, Positions, ReadContext, Result, SourceBatch};
+
+use crate::client::{Content, ObjectClient};
+use crate::error::from_join;
+use crate::rows::offset_of;
+use crate::task::{Blocking, blocking};
+
+/// Decodes an object batch by batch. Blocks.
+pub(crate) trait RowReader: Iterator<Item = Result<RecordBatch>> + Send {}
+
+impl<T: Iterator<Item = Result<RecordBatch>> + Send> RowReader for T {}
+
+/// Reads the object at `key`, whose items' positions are the numbers of their rows.
+pub(crate) fn read<F>(
+    key: Arc<str>,
+    after: Option<Position>,
+    context: ReadContext<ObjectClient>,
+    open: F,
+) -> impl Stream<Item = Result<SourceBatch>> + Send
+where
+    F: FnOnce(&str, Content, u64) -> Result<Box<dyn RowReader>> + Send + 'static,
+{
+    async_stream::try_stream! {
+        let mut row = offset_of(after, &key)?.map_or(0, |row| row.saturating_add(1));
+        let content = context.client().open(&key).await?.content;
+        let name = key.clone();
+        let opened = blocking(move || open(&name, content, row)).await.map_err(|error| from_join(error, "read", &key))?;
+        let mut reading = Some(next(opened?));
+        while let Some(task) = reading.take() {
+            let (reader, rows) = task.await.map_err(|error| from_join(error, "read", &key))?;
+            let Some(rows) = rows else { break };
+            let rows = rows?;
+            reading = Some(next(reader));
+            let first = row;
+            row += rows.num_rows() as u64;
+            if row > first {
+                let last = Position::Marker { object: key.clone(), offset: row - 1 };
+                yield context.rows(rows, Positions::rows(key.clone(), first), last)?;
+            }
+        }
+    }
+}
+
+type Decoded = (Box<dyn RowReader>, Option<Result<RecordBatch>>);
+
+fn next(mut reader: Box<dyn RowReader>) -> Blocking<Decoded> {
+    blocking(move || {
+        let rows = reader.next();
+        (reader, rows)
+    })
+}

@@ -1,0 +1,1 @@
+//! The plugin against real files, as one binary.
