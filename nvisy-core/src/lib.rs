@@ -2,7 +2,7 @@
 //!
 //! | to know | read |
 //! |---|---|
-//! | what flows | [`Primitive`], [`Payload`](primitive::Payload), [`Lineage`], [`Batch`] |
+//! | what flows | [`Primitive`], [`Payload`], [`Lineage`], [`Batch`] |
 //! | what moves it | [`Source`], [`Transform`] and the other forms of [`action`], [`SinkConfig`] and [`Sink`] |
 //! | how it plugs in | [`Connection`], [`Plugin`] |
 //! | how it fails | [`Error`] |

@@ -9,7 +9,9 @@ use std::sync::Arc;
 use schemars::{Schema, SchemaGenerator};
 use serde_json::Value;
 
-pub use self::erased::{AnyClient, ErasedActionConfig, ErasedConnection, ErasedSink, ErasedSinkConfig, ErasedSource};
+pub use self::erased::{
+    AnyClient, ErasedActionConfig, ErasedConnection, ErasedSink, ErasedSinkConfig, ErasedSource,
+};
 use crate::action::ActionConfig;
 use crate::config::{Problem, parse};
 use crate::connection::{Client, Connection, NoClient};
@@ -85,6 +87,13 @@ impl<T: ?Sized> TypeEntry<T> {
     /// All problems, each with its path.
     pub fn parse(&self, config: &Value) -> Result<Arc<T>, Vec<Problem>> {
         (self.parse)(config)
+    }
+}
+
+impl<T: ?Sized + 'static> TypeEntry<T> {
+    fn wrapped(self, wrap: impl Fn(Arc<T>) -> Arc<T> + Send + Sync + 'static) -> Self {
+        let parse = self.parse.clone();
+        Self { parse: Arc::new(move |config| parse(config).map(&wrap)), ..self }
     }
 }
 
@@ -231,6 +240,37 @@ impl Plugin {
     #[must_use]
     pub fn sink<S: SinkConfig>(mut self) -> Self {
         self.sinks.push(SinkType::of::<S>());
+        self
+    }
+
+    /// Puts something around every source that a graph makes of these types, such as
+    /// faults in tests.
+    #[must_use]
+    pub fn wrap_sources(
+        mut self,
+        wrap: impl Fn(Arc<dyn ErasedSource>) -> Arc<dyn ErasedSource> + Clone + Send + Sync + 'static,
+    ) -> Self {
+        self.sources = self.sources.into_iter().map(|entry| entry.wrapped(wrap.clone())).collect();
+        self
+    }
+
+    /// Puts something around every action that a graph makes of these types.
+    #[must_use]
+    pub fn wrap_actions(
+        mut self,
+        wrap: impl Fn(Arc<dyn ErasedActionConfig>) -> Arc<dyn ErasedActionConfig> + Clone + Send + Sync + 'static,
+    ) -> Self {
+        self.actions = self.actions.into_iter().map(|entry| entry.wrapped(wrap.clone())).collect();
+        self
+    }
+
+    /// Puts something around every sink that a graph makes of these types.
+    #[must_use]
+    pub fn wrap_sinks(
+        mut self,
+        wrap: impl Fn(Arc<dyn ErasedSinkConfig>) -> Arc<dyn ErasedSinkConfig> + Clone + Send + Sync + 'static,
+    ) -> Self {
+        self.sinks = self.sinks.into_iter().map(|entry| entry.wrapped(wrap.clone())).collect();
         self
     }
 

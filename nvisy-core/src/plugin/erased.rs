@@ -38,10 +38,9 @@ impl AnyClient {
     }
 
     fn typed<C: Client>(&self) -> Result<Arc<C>> {
-        self.0
-            .clone()
-            .downcast()
-            .map_err(|_| Error::configuration(format!("the node needs a connection of the family {}", C::FAMILY)))
+        self.0.clone().downcast().map_err(|_| {
+            Error::configuration(format!("the node needs a connection of the family {}", C::FAMILY))
+        })
     }
 }
 
@@ -94,7 +93,11 @@ pub trait ErasedSource: fmt::Debug + Send + Sync {
     /// See [`Source::identity`].
     fn identity(&self, client: &AnyClient) -> Result<SourceIdentity>;
     /// See [`Source::partitions`].
-    fn partitions<'a>(&'a self, context: Context, client: &'a AnyClient) -> BoxFuture<'a, Result<Vec<Partition>>>;
+    fn partitions<'a>(
+        &'a self,
+        context: Context,
+        client: &'a AnyClient,
+    ) -> BoxFuture<'a, Result<Vec<Partition>>>;
     /// See [`Source::read`].
     fn read(
         self: Arc<Self>,
@@ -115,7 +118,11 @@ impl<S: Source> ErasedSource for S {
         Ok(Source::identity(self, &*client.typed::<S::Client>()?))
     }
 
-    fn partitions<'a>(&'a self, context: Context, client: &'a AnyClient) -> BoxFuture<'a, Result<Vec<Partition>>> {
+    fn partitions<'a>(
+        &'a self,
+        context: Context,
+        client: &'a AnyClient,
+    ) -> BoxFuture<'a, Result<Vec<Partition>>> {
         Box::pin(async move { Source::partitions(self, &OpenContext::new(context, client.typed()?)).await })
     }
 
@@ -196,7 +203,11 @@ pub trait ErasedSinkConfig: fmt::Debug + Send + Sync {
     /// See [`SinkConfig::buffers`].
     fn buffers(&self) -> bool;
     /// See [`SinkConfig::open`].
-    fn open<'a>(&'a self, context: Context, client: &'a AnyClient) -> BoxFuture<'a, Result<Arc<dyn ErasedSink>>>;
+    fn open<'a>(
+        &'a self,
+        context: Context,
+        client: &'a AnyClient,
+    ) -> BoxFuture<'a, Result<Arc<dyn ErasedSink>>>;
 }
 
 impl<S: SinkConfig> ErasedSinkConfig for S {
@@ -221,7 +232,11 @@ impl<S: SinkConfig> ErasedSinkConfig for S {
         SinkConfig::buffers(self)
     }
 
-    fn open<'a>(&'a self, context: Context, client: &'a AnyClient) -> BoxFuture<'a, Result<Arc<dyn ErasedSink>>> {
+    fn open<'a>(
+        &'a self,
+        context: Context,
+        client: &'a AnyClient,
+    ) -> BoxFuture<'a, Result<Arc<dyn ErasedSink>>> {
         Box::pin(async move {
             let sink = SinkConfig::open(self, &OpenContext::new(context, client.typed()?)).await?;
             Ok(Arc::new(sink) as Arc<dyn ErasedSink>)

@@ -2,7 +2,7 @@
 //!
 //! A [`Script`] says which call meets which fault, counts the calls, and remembers what fired.
 //! [`source`], [`sink`], [`sink_config`], [`action`] and [`action_config`] wrap what the engine
-//! holds; [`FaultySource`], [`FaultySink`] and [`FaultyAction`] are the same as nodes of a
+//! holds, and [`plugin`] a whole plugin; [`FaultySource`], [`FaultySink`] and [`FaultyAction`] are the same as nodes of a
 //! graph, with a script that goes by name.
 //!
 //! # Examples
@@ -42,3 +42,15 @@ pub use self::config::{FaultyAction, FaultySink, FaultySource};
 pub use self::script::{Fault, FaultKind, Fired, Script, Site};
 pub use self::sink::{OpenFaultySink, sink, sink_config};
 pub use self::source::source;
+use crate::plugin::Plugin;
+
+/// Returns a plugin whose sources, actions and sinks meet the faults of a script, under their
+/// own names: any graph runs through them as it is.
+#[must_use]
+pub fn plugin(plugin: Plugin, script: &Script) -> Plugin {
+    let (sources, actions, sinks) = (script.clone(), script.clone(), script.clone());
+    plugin
+        .wrap_sources(move |inner| source(inner, &sources))
+        .wrap_actions(move |inner| action_config(inner, &actions))
+        .wrap_sinks(move |inner| sink_config(inner, &sinks))
+}

@@ -245,3 +245,19 @@ async fn a_graph_can_name_everything_here() {
         plugin.sinks().iter().find(|known| known.name() == entry).unwrap().parse(&config).unwrap();
     }
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_whole_plugin_meets_faults_under_its_own_names() {
+    let script = Script::new();
+    script.inject(Site::Read, 1, FaultKind::Retryable);
+    let plugin = faulty::plugin(nvisy_core::testing::plugin(), &script);
+    let source = plugin.sources().iter().find(|entry| entry.name() == "memory/source").unwrap();
+    let (found, failed) = read(source.parse(&json!({"items": [1]})).unwrap(), None).await;
+    assert_eq!((found.len(), failed.unwrap().kind()), (0, ErrorKind::Connection));
+    let sink = plugin.sinks().iter().find(|entry| entry.name() == "memory/sink").unwrap();
+    let sink = sink.parse(&json!({"name": "a whole plugin"})).unwrap();
+    sink.open(Context::detached(), &AnyClient::none()).await.unwrap();
+    let relay = plugin.actions().iter().find(|entry| entry.name() == "memory/relay").unwrap();
+    relay.parse(&json!({})).unwrap().build(Context::detached(), &AnyClient::none()).await.unwrap();
+    assert_eq!(script.all_calls().into_keys().collect::<Vec<_>>(), [Site::Read, Site::Build, Site::Open]);
+}

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use serde_json::{Value, json};
 
 use crate::primitive::document::{Document, DocumentFields};
+use crate::primitive::embedding::{Embedding, EmbeddingFields};
 use crate::primitive::row::Row;
 use crate::primitive::{Kind, Payload};
 
@@ -71,6 +72,31 @@ pub fn documents() -> Vec<Payload> {
             ..DocumentFields::default()
         });
     fields.filter_map(|fields| Document::try_from(fields).ok()).map(Kind::into_payload).collect()
+}
+
+/// Embeddings of so many dimensions: along an axis, all alike, tiny, huge, negative, and of
+/// numbers that have no exact decimal form; each with one of the [`texts`].
+#[must_use]
+pub fn embeddings(dimensions: usize) -> Vec<Payload> {
+    let vector = |n: usize| -> Vec<f32> {
+        (0..dimensions)
+            .map(|d| match n {
+                0 => f32::from(u8::from(d == 0)),
+                1 => 0.1,
+                2 => f32::MIN_POSITIVE * 2.0,
+                3 => 1e15,
+                4 => -1.0 / 3.0,
+                n => ((n * 31 + d * 7) % 97) as f32 / 97.0 - 0.5,
+            })
+            .collect()
+    };
+    let fields = texts().into_iter().enumerate().map(|(n, text)| EmbeddingFields {
+        vector: vector(n),
+        model: "samples".to_owned(),
+        document: Document::new(text).ok().map(std::sync::Arc::new),
+        ..EmbeddingFields::default()
+    });
+    fields.filter_map(|fields| Embedding::try_from(fields).ok()).map(Kind::into_payload).collect()
 }
 
 /// Objects for rows, of an `id`, a `text`, an `integer`, a `float` and a `flag`: every sample

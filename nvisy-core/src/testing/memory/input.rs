@@ -8,9 +8,20 @@ use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
 use crate::error::{Error, Result};
+use crate::primitive::audio::Audio;
+use crate::primitive::completion::Completion;
+use crate::primitive::custom::Custom;
 use crate::primitive::document::Document;
+use crate::primitive::embedding::Embedding;
+use crate::primitive::fine_tune_sample::FineTuneSample;
+use crate::primitive::graph::Graph;
+use crate::primitive::image::Image;
+use crate::primitive::message::Message;
+use crate::primitive::object::Object;
 use crate::primitive::raw::Raw;
 use crate::primitive::row::Row;
+use crate::primitive::structured_output::StructuredOutput;
+use crate::primitive::tool_call_trace::ToolCallTrace;
 use crate::primitive::{Kind, KindId, Kinds, Payload};
 
 /// What a memory source reads. Cheap to clone.
@@ -108,9 +119,17 @@ fn payload(item: &Value, kind: KindId) -> Result<Payload> {
             Value::Object(object) => Ok(Payload::Row(Row::from_json(object, None)?)),
             other => Err(Error::invalid("row", format!("expected an object, found {other}"))),
         },
-        other => Err(Error::configuration(format!(
-            "items of kind {other} cannot be written inline: put them into a store by name"
-        ))),
+        KindId::Object => read::<Object>(item, kind),
+        KindId::Message => read::<Message>(item, kind),
+        KindId::Graph => read::<Graph>(item, kind),
+        KindId::Embedding => read::<Embedding>(item, kind),
+        KindId::Completion => read::<Completion>(item, kind),
+        KindId::StructuredOutput => read::<StructuredOutput>(item, kind),
+        KindId::ToolCallTrace => read::<ToolCallTrace>(item, kind),
+        KindId::Image => read::<Image>(item, kind),
+        KindId::Audio => read::<Audio>(item, kind),
+        KindId::FineTuneSample => read::<FineTuneSample>(item, kind),
+        KindId::Custom => read::<Custom>(item, kind),
     }
 }
 

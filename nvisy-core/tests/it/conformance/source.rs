@@ -326,3 +326,16 @@ async fn items_of_a_memory_source_may_be_of_their_kind_or_are_rejected() {
     let error = read[1].as_ref().unwrap_err();
     assert_eq!((error.kind(), error.context().item.as_deref()), (ErrorKind::Validation, Some("1")));
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_memory_source_reads_every_kind_from_json() {
+    let embeddings = samples::embeddings(3);
+    assert_eq!(embeddings.len(), samples::texts().len());
+    let store = MemoryStore::named("embeddings");
+    store.put(embeddings.clone());
+    let plain: Vec<Value> = embeddings.iter().map(nvisy_core::testing::plain).collect();
+    memory(MemorySource::named("embeddings"), plain.clone()).assert().await;
+    let inline: MemorySource =
+        serde_json::from_value(json!({"items": plain, "kind": "embedding", "partitions": 2})).unwrap();
+    memory(inline, plain).assert().await;
+}
