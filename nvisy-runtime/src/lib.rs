@@ -18,6 +18,8 @@ pub mod expression;
 pub mod registry;
 
 pub mod engine;
+#[cfg(feature = "progress")]
+pub mod progress;
 pub mod secrets;
 
 pub mod actions;

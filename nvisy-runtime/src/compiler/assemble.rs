@@ -1,15 +1,15 @@
 //! The last step: from a graph with nothing wrong to its plan.
 
+use std::num::NonZeroUsize;
 use std::sync::Arc;
 
 use nvisy_core::action::Calls;
-use nvisy_core::{BatchLimits, Guarantee, Kinds};
+use nvisy_core::{ActionConfig, BatchLimits, Guarantee, Kinds};
 use serde_json::Value;
 
-use super::plan::{
-    Delivery, DeliveryGuarantee, ExecutionPlan, Gather, PlanEdge, PlanNode, PlanParts, Port, Work,
-};
+use super::plan::{self, Delivery, DeliveryGuarantee, ExecutionPlan, PlanEdge, PlanNode, PlanParts, Port, Work};
 use super::validate::{Draft, DraftEdge, DraftNode};
+use crate::actions::Gather;
 use crate::graph::{BatchPolicy, Graph, Node, OnError, Policies, Retry};
 
 /// How many items a source may read ahead of what is settled, unless the graph says so.
@@ -59,7 +59,7 @@ pub(super) fn assemble(graph: &Graph, draft: Draft<'_>) -> ExecutionPlan {
         edges: plan_edges,
         connections,
         deliveries,
-        concurrency: graph.settings.concurrency.map_or(DEFAULT_CONCURRENCY, std::num::NonZeroUsize::get),
+        concurrency: graph.settings.concurrency.map_or(DEFAULT_CONCURRENCY, NonZeroUsize::get),
         timeout: graph.settings.timeout,
         uncommitted_items: span,
     }))
@@ -70,7 +70,8 @@ fn plan_node(node: DraftNode<'_>, edges: &[DraftEdge], largest: usize) -> Option
     let calls = calls(&work);
     let policies = &node.node.policies;
     let outputs = node.outputs.iter().map(|edge| (edges[*edge].port.clone(), *edge)).collect();
-    let (limits, gather) = batches(&work, policies, largest);
+    let said = said_of_batches(node.node);
+    let (limits, gather) = batches(&work, policies.batch.is_some(), said, largest);
     Some(PlanNode {
         name: node.name.into(),
         operation: operation(node.node).into(),
@@ -120,7 +121,7 @@ pub(super) fn default_retry(calls: Calls) -> Retry {
 }
 
 fn concurrency(work: &Work, policies: &Policies, calls: Calls) -> usize {
-    policies.concurrency.map_or_else(|| default_concurrency(work, calls), std::num::NonZeroUsize::get)
+    policies.concurrency.map_or_else(|| default_concurrency(work, calls), NonZeroUsize::get)
 }
 
 pub(super) fn default_concurrency(work: &Work, calls: Calls) -> usize {
@@ -132,8 +133,7 @@ pub(super) fn default_concurrency(work: &Work, calls: Calls) -> usize {
 }
 
 /// Returns how large the batches of a node are, and whether smaller ones are joined for it.
-fn batches(work: &Work, policies: &Policies, largest: usize) -> (BatchLimits, Option<Gather>) {
-    let said = policies.batch.unwrap_or_default();
+fn batches(work: &Work, explicit: bool, said: BatchPolicy, largest: usize) -> (BatchLimits, Option<plan::Gather>) {
     let optimum = match work {
         Work::Action(config) => config.optimum(),
         Work::Sink(config) => Some(config.optimum()),
@@ -154,16 +154,31 @@ fn batches(work: &Work, policies: &Policies, largest: usize) -> (BatchLimits, Op
         Work::Source { .. } => false,
         Work::Sink(_) => true,
         // One that calls nobody and yet finds a size best is there to make batches.
-        Work::Action(_) => policies.batch.is_some() || optimum.is_some(),
-        _ => policies.batch.is_some(),
+        Work::Action(_) => explicit || optimum.is_some(),
+        _ => explicit,
     };
-    (limits, joins.then_some(Gather { linger: said.linger }))
+    (limits, joins.then_some(plan::Gather { linger: said.linger }))
+}
+
+/// Returns what a node says of its batches: its policy, and for the action that makes batches
+/// its config.
+pub(super) fn said_of_batches(node: &Node) -> BatchPolicy {
+    let said = node.policies.batch.unwrap_or_default();
+    let gather = (node.uses() == Some(<Gather as ActionConfig>::NAME))
+        .then(|| serde_json::from_value::<Gather>(node.config().cloned().unwrap_or_default()).ok());
+    let Some(gather) = gather.flatten() else { return said };
+    BatchPolicy {
+        items: said.items.or_else(|| NonZeroUsize::new(gather.items?)),
+        bytes: said.bytes.or_else(|| NonZeroUsize::new(gather.bytes?)),
+        linger: said.linger.or(gather.linger),
+        ..said
+    }
 }
 
 fn limits(said: BatchPolicy, or: BatchLimits) -> BatchLimits {
     BatchLimits {
-        items: said.items.map_or(or.items, std::num::NonZeroUsize::get),
-        bytes: said.bytes.map_or(or.bytes, std::num::NonZeroUsize::get),
+        items: said.items.map_or(or.items, NonZeroUsize::get),
+        bytes: said.bytes.map_or(or.bytes, NonZeroUsize::get),
         tokens: said.tokens.map(std::num::NonZeroU64::get).or(or.tokens),
     }
 }

@@ -5,7 +5,7 @@ use std::collections::HashSet;
 use std::time::Duration;
 
 use super::{Check, did_you_mean, join, quoted};
-use crate::compiler::assemble::DEFAULT_UNCOMMITTED_ITEMS;
+use crate::compiler::assemble::{DEFAULT_UNCOMMITTED_ITEMS, said_of_batches};
 use crate::compiler::diagnostic::code;
 use crate::compiler::json::shown;
 use crate::compiler::plan::Port;
@@ -191,12 +191,7 @@ impl Check<'_> {
             let before =
                 self.nodes[node].inputs.iter().map(|edge| held[self.edges[*edge].from]).max().unwrap_or(0);
             let is_source = matches!(self.nodes[node].node.body, NodeBody::Source(_));
-            let items = self.nodes[node]
-                .node
-                .policies
-                .batch
-                .and_then(|batch| batch.items)
-                .map_or(0, |items| items.get() as u64);
+            let items = said_of_batches(self.nodes[node].node).items.map_or(0, |items| items.get() as u64);
             held[node] = if is_source { 0 } else { before.saturating_add(items) };
             if is_source && items > span || before <= span && held[node] > span {
                 let most = if is_source { items } else { held[node] };
@@ -206,7 +201,8 @@ impl Check<'_> {
                 );
                 let help =
                     "make the batches smaller, or raise settings.checkpoint.uncommitted_items".to_owned();
-                let path = join(&self.nodes[node].field("batch"), "items");
+                let field = if self.nodes[node].node.policies.batch.is_some() { "batch" } else { "config" };
+                let path = join(&self.nodes[node].field(field), "items");
                 self.say_with(code::BATCH_EXCEEDS_SPAN, path, message, help);
             }
         }
