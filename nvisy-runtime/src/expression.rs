@@ -177,7 +177,7 @@ impl Expression {
     /// `validation`: the fault, and its place in the text.
     pub fn evaluate(&self, item: &Primitive) -> Result<Value> {
         let scope = Scope::of(item);
-        let value = eval::evaluate(&self.0.node, &scope).map(value::Val::into_value);
+        let value = eval::evaluate(&self.0.node, &scope);
         value.map_err(|fault| fault.into_error(self.text()).at_item(item.id()))
     }
 
@@ -237,7 +237,7 @@ impl Expression {
         let one = |index| {
             let payload = batch.payload(index);
             let scope = Scope::at(batch, index, &payload);
-            let value = eval::evaluate(&self.0.node, &scope).map(value::Val::into_value);
+            let value = eval::evaluate(&self.0.node, &scope);
             value.map_err(|fault| fault.into_error(self.text()).at_item(batch.id(index)))
         };
         (0..batch.len()).map(one).collect()

@@ -187,6 +187,11 @@ impl ActionConfig for Map {
             }
             problems.extend(super::problem_of(format!("set.{field}"), Expression::compile(text)));
         }
+        if self.input_kinds().is_empty() {
+            let problem =
+                Problem::new("", "no kind of item has both the fields that are set and those that are read");
+            problems.push(problem.with_help("put a `convert` in between, or set `meta.tags.NAME`"));
+        }
         problems
     }
 

@@ -10,7 +10,7 @@ use super::ast::{Arithmetic, Compare, Comprehension, Expr, Form, Node, Root};
 use super::functions::Function;
 use super::scope::Scope;
 use super::types::{self, Type};
-use super::value::{List, Map, Octets, Text, Val, duration_text, parse_duration, timestamp_text};
+use super::value::{List, Map, Octets, Text, Val, Value, duration_text, parse_duration, timestamp_text};
 
 /// What went wrong, and at which byte of the text.
 #[derive(Debug)]
@@ -113,8 +113,9 @@ impl Fault {
 }
 
 /// Evaluates an expression on an item.
-pub(super) fn evaluate<'a>(node: &'a Node, scope: &'a Scope<'a>) -> Eval<Val<'a>> {
-    Evaluator { scope, locals: Vec::new(), fuel: MAX_COST }.eval(node)
+pub(super) fn evaluate<'a>(node: &'a Node, scope: &'a Scope<'a>) -> Eval<Value> {
+    let value = Evaluator { scope, locals: Vec::new(), fuel: MAX_COST }.eval(node)?;
+    value.into_value(&mut MAX_COST.clone()).ok_or_else(|| Fault::new(node.at, Cause::Cost))
 }
 
 /// Evaluates a condition on an item.
@@ -171,20 +172,26 @@ impl<'a> Evaluator<'a> {
             Expr::Root(root) => self.root(at, *root)?,
             Expr::Local(local) => self.locals.get(*local).cloned().unwrap_or(Val::Null),
             Expr::Field { of, name } => match self.eval(of)? {
-                Val::Map(map) => match map.field(name) {
-                    Some(value) => value,
-                    None if matches!(map, Map::Row(_)) => {
-                        return Err(Fault::new(at, Cause::NotInRow((**name).into())));
+                Val::Map(map) => {
+                    self.spend(at, map.lookup())?;
+                    match map.field(name) {
+                        Some(value) => value,
+                        None if matches!(map, Map::Row(_)) => {
+                            return Err(Fault::new(at, Cause::NotInRow((**name).into())));
+                        }
+                        None => return Err(Fault::new(at, Cause::NoSuchKey((**name).into()))),
                     }
-                    None => return Err(Fault::new(at, Cause::NoSuchKey((**name).into()))),
-                },
+                }
                 other => return Err(Fault::new(at, Cause::NoFields(other.type_of()))),
             },
             Expr::Has { of, name } => match &of.expr {
                 // An item of another kind has none of its fields.
                 Expr::Root(root @ Root::Kind(_)) if self.scope.root(*root).is_none() => Val::Bool(false),
                 _ => match self.eval(of)? {
-                    Val::Map(map) => Val::Bool(map.has(name)),
+                    Val::Map(map) => {
+                        self.spend(at, map.lookup())?;
+                        Val::Bool(map.has(name))
+                    }
                     other => return Err(Fault::new(at, Cause::NoFields(other.type_of()))),
                 },
             },
@@ -205,7 +212,6 @@ impl<'a> Evaluator<'a> {
             Expr::Or(terms) => Val::Bool(self.logic(terms, true)?),
             Expr::Compare(op, sides) => {
                 let (left, right) = (self.eval(&sides[0])?, self.eval(&sides[1])?);
-                self.spend(at, left.weight().min(right.weight()))?;
                 Val::Bool(self.compare(at, *op, &left, &right)?)
             }
             Expr::Arithmetic(op, sides) => {
@@ -215,10 +221,16 @@ impl<'a> Evaluator<'a> {
             }
             Expr::In(sides) => {
                 let (value, set) = (self.eval(&sides[0])?, self.eval(&sides[1])?);
-                self.spend(at, set.weight())?;
                 Val::Bool(match &set {
-                    Val::List(list) => list.iter().any(|item| item.equals(&value)),
-                    Val::Map(map) => map.get(&value).is_some(),
+                    Val::List(list) => {
+                        let found = list.iter().any(|item| item.equals(&value, &mut self.fuel));
+                        self.spend(at, 1)?;
+                        found
+                    }
+                    Val::Map(map) => {
+                        self.spend(at, map.lookup())?;
+                        map.get(&value).is_some()
+                    }
                     other => return Err(Fault::new(sides[1].at, Cause::NoIn(other.type_of()))),
                 })
             }
@@ -248,7 +260,7 @@ impl<'a> Evaluator<'a> {
         self.scope.root(root).ok_or_else(|| Fault::new(at, Cause::WrongKind(root, self.scope.kind())))
     }
 
-    fn index(&self, at: u32, of: &Val<'a>, index: &Val<'a>) -> Eval<Val<'a>> {
+    fn index(&mut self, at: u32, of: &Val<'a>, index: &Val<'a>) -> Eval<Val<'a>> {
         match of {
             Val::List(list) => {
                 let number = match index {
@@ -262,16 +274,20 @@ impl<'a> Evaluator<'a> {
                 found.ok_or_else(|| Fault::new(at, Cause::OutOfBounds(number, list.len())))
             }
             Val::Map(map) => {
+                self.spend(at, map.lookup())?;
                 map.get(index).ok_or_else(|| Fault::new(at, Cause::NoSuchKey(show(index).into())))
             }
             other => Err(Fault::new(at, Cause::NoFields(other.type_of()))),
         }
     }
 
-    fn compare(&self, at: u32, op: Compare, left: &Val<'a>, right: &Val<'a>) -> Eval<bool> {
+    fn compare(&mut self, at: u32, op: Compare, left: &Val<'a>, right: &Val<'a>) -> Eval<bool> {
         if op.is_equality() {
-            return Ok(left.equals(right) == (op == Compare::Equal));
+            let equal = left.equals(right, &mut self.fuel);
+            self.spend(at, 1)?;
+            return Ok(equal == (op == Compare::Equal));
         }
+        self.spend(at, left.weight().min(right.weight()))?;
         let order = left.order(right);
         order
             .map(|order| op.holds(order))
@@ -286,7 +302,7 @@ impl<'a> Evaluator<'a> {
                 return Err(Fault::new(at, Cause::NoKey(key.type_of())));
             }
             self.spend(at, map.len() as u64)?;
-            if map.iter().any(|(known, _)| known.equals(&key)) {
+            if map.iter().any(|(known, _)| known.equals(&key, &mut self.fuel)) {
                 return Err(Fault::new(at, Cause::Repeated(show(&key).into())));
             }
             map.push((key, value));
@@ -521,13 +537,16 @@ fn call<'a>(function: Function, values: &[Val<'a>]) -> Result<Val<'a>, Cause> {
         }
         F::Split => {
             let (text, separator, _) = texts().ok_or_else(refused)?;
-            let part = |part: &str| Val::text(part);
-            let parts = if separator.is_empty() {
-                text.chars().map(|c| Val::text(c.to_string())).collect()
+            let most = MAX_COST as usize;
+            let parts: Vec<_> = if separator.is_empty() {
+                text.chars().take(most + 1).map(|c| Val::text(c.to_string())).collect()
             } else {
-                text.split(separator).map(part).collect()
+                text.split(separator).take(most + 1).map(Val::text).collect()
             };
-            Val::List(List::Own(parts))
+            if parts.len() > most {
+                return Err(Cause::Cost);
+            }
+            Val::List(List::Own(parts.into()))
         }
         F::Substring => {
             let Val::Text(text) = value else { return Err(refused()) };
@@ -549,13 +568,12 @@ fn call<'a>(function: Function, values: &[Val<'a>]) -> Result<Val<'a>, Cause> {
                 Some(Val::Text(separator)) => &**separator,
                 _ => "",
             };
-            let most = (list.len() as u64).saturating_mul(separator.len() as u64 + 1);
-            if most / 32 > MAX_COST {
-                return Err(Cause::Cost);
-            }
             let mut joined = String::new();
             for (index, item) in list.iter().enumerate() {
                 let Val::Text(item) = item else { return Err(Cause::Argument(function, item.type_of())) };
+                if (joined.len() + separator.len() + item.len()) as u64 / 32 > MAX_COST {
+                    return Err(Cause::Cost);
+                }
                 if index > 0 {
                     joined += separator;
                 }

@@ -93,7 +93,7 @@ impl Value {
 
 impl PartialEq for Value {
     fn eq(&self, other: &Self) -> bool {
-        self.borrow().equals(&other.borrow())
+        self.borrow().equals(&other.borrow(), &mut u64::MAX.clone())
     }
 }
 
@@ -269,30 +269,39 @@ impl<'a> Val<'a> {
     }
 
     /// Whether both are equal: values of different types are not, numbers are by value.
-    pub(super) fn equals(&self, other: &Self) -> bool {
+    ///
+    /// Each part compared takes of the budget; once it is used up, nothing is equal.
+    pub(super) fn equals(&self, other: &Self, budget: &mut u64) -> bool {
+        *budget = budget.saturating_sub(1 + self.weight().min(other.weight()));
+        if *budget == 0 {
+            return false;
+        }
         match (self, other) {
             (Self::Null, Self::Null) => true,
-            (Self::Bool(a), Self::Bool(b)) => a == b,
-            (Self::Text(a), Self::Text(b)) => **a == **b,
-            (Self::Bytes(a), Self::Bytes(b)) => **a == **b,
-            (Self::Timestamp(a), Self::Timestamp(b)) => a == b,
-            (Self::Duration(a), Self::Duration(b)) => a == b,
             (Self::List(a), Self::List(b)) => {
                 a.len() == b.len()
                     && (0..a.len()).all(|i| match (a.get(i), b.get(i)) {
-                        (Some(a), Some(b)) => a.equals(&b),
+                        (Some(a), Some(b)) => a.equals(&b, budget),
                         _ => false,
                     })
             }
             (Self::Map(a), Self::Map(b)) => {
+                if a.len() != b.len() {
+                    return false;
+                }
+                *budget = budget.saturating_sub(a.len() as u64 + b.len() as u64);
                 let (mine, other) = (a.entries(), b.entries());
-                mine.len() == other.len()
-                    && mine
-                        .iter()
-                        .all(|(key, value)| other.iter().any(|(k, v)| key.equals(k) && value.equals(v)))
+                mine.iter().all(|(key, value)| {
+                    other.iter().any(|(k, v)| key.equals(k, budget) && value.equals(v, budget))
+                })
             }
             _ => self.order(other).is_some_and(|order| order.is_some_and(Ordering::is_eq)),
         }
+    }
+
+    /// Whether both are equal, of which one is small.
+    fn is(&self, other: &Val<'_>) -> bool {
+        self.order(other).is_some_and(|order| order.is_some_and(Ordering::is_eq))
     }
 
     /// How both are ordered: none for types that have no order, none within for numbers that
@@ -328,8 +337,10 @@ impl<'a> Val<'a> {
         }
     }
 
-    pub(super) fn into_value(self) -> Value {
-        match self {
+    /// The value with all that is in it; none if that takes more than the budget.
+    pub(super) fn into_value(self, budget: &mut u64) -> Option<Value> {
+        *budget = budget.checked_sub(1)?;
+        Some(match self {
             Self::Null => Value::Null,
             Self::Bool(value) => Value::Bool(value),
             Self::Int(value) => Value::Int(value),
@@ -339,11 +350,23 @@ impl<'a> Val<'a> {
             Self::Bytes(bytes) => Value::Bytes(bytes.to_vec()),
             Self::Timestamp(value) => Value::Timestamp(value),
             Self::Duration(value) => Value::Duration(value),
-            Self::List(list) => Value::List(list.iter().map(Val::into_value).collect()),
-            Self::Map(map) => {
-                Value::Map(map.entries().into_iter().map(|(k, v)| (k.into_value(), v.into_value())).collect())
+            Self::List(list) => {
+                let mut values = Vec::new();
+                for item in list.iter() {
+                    *budget = budget.checked_sub(item.weight())?;
+                    values.push(item.into_value(budget)?);
+                }
+                Value::List(values)
             }
-        }
+            Self::Map(map) => {
+                let mut entries = Vec::new();
+                for (key, value) in map.entries() {
+                    *budget = budget.checked_sub(key.weight() + value.weight())?;
+                    entries.push((key.into_value(budget)?, value.into_value(budget)?));
+                }
+                Value::Map(entries)
+            }
+        })
     }
 }
 
@@ -406,6 +429,15 @@ impl<'a> Map<'a> {
         }
     }
 
+    /// What looking for a key takes.
+    pub(super) fn lookup(&self) -> u64 {
+        match self {
+            Self::Own(_) | Self::Cells(_) => self.len() as u64 / 2,
+            Self::Row(_) | Self::Struct(_) => self.len() as u64 / 16,
+            _ => 0,
+        }
+    }
+
     fn names(&self) -> &'static [&'static str] {
         match self {
             Self::Document(_) => &super::types::DOCUMENT,
@@ -419,9 +451,9 @@ impl<'a> Map<'a> {
     /// The value of a key, if the key is there.
     pub(super) fn get(&self, key: &Val<'_>) -> Option<Val<'a>> {
         match (self, key) {
-            (Self::Own(entries), key) => entries.iter().find(|(k, _)| k.equals(key)).map(|(_, v)| v.clone()),
+            (Self::Own(entries), key) => entries.iter().find(|(k, _)| k.is(key)).map(|(_, v)| v.clone()),
             (Self::Cells(map), key) => {
-                map.iter().find(|(k, _)| Val::of_cell(*k).equals(key)).map(|(_, v)| Val::of_cell(v))
+                map.iter().find(|(k, _)| Val::of_cell(*k).is(key)).map(|(_, v)| Val::of_cell(v))
             }
             (_, Val::Text(name)) => self.field(name),
             _ => None,

@@ -184,12 +184,18 @@ fn an_expression_from_a_stranger_is_bounded() {
     for text in [
         "row.l.map(a, row.l.map(b, row.l.map(c, row.l.map(d, a + b + c + d))))",
         "row.l.all(a, row.l.all(b, row.l.all(c, true)))",
-        "row.l.map(a, row.t + row.t).size() > 0",
+        "row.l.map(a, row.t + row.t)",
         "row.l.map(a, row.t.replace('x', row.t))",
+        "row.l.map(a, row.t).join()",
+        "row.l.map(a, row.t.split(''))",
+        "row.l.all(a, row.l.map(b, row.l) == row.l.map(b, row.l))",
+        "row.l.all(a, row.l.map(b, row.l) in [row.l.map(b, row.l)])",
+        "row.l.map(a, row.l.map(b, row.l))",
+        &format!("[1]{}", ".map(a, [a, a])".repeat(40)),
+        &format!("[1]{0} == [1]{0}", ".map(a, [a, a])".repeat(40)),
         "false && row.l.all(a, row.l.all(b, row.l.all(c, true))) || row.l.all(a, row.l.all(b, row.l.all(c, true)))",
     ] {
-        let text = text.replace(".size() > 0", "");
-        let error = Expression::compile(&text).unwrap().evaluate(&item).unwrap_err();
+        let error = Expression::compile(text).unwrap().evaluate(&item).unwrap_err();
         assert!(error.message().contains("more than 1000000 steps"), "{text}: {error}");
     }
 }
@@ -355,7 +361,7 @@ fn same(left: &Value, right: &Value) -> bool {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 3_000, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 1_000, ..ProptestConfig::default() })]
 
     #[test]
     fn columns_give_what_rows_give(rows in columns(), text in texts()) {
@@ -404,6 +410,11 @@ proptest! {
         let _ = Expression::compile(&format!("row.{text}"));
     }
 
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 200, ..ProptestConfig::default() })]
+
     #[test]
     fn it_agrees_with_another_implementation(rows in columns(), text in texts()) {
         let Ok(expression) = Expression::compile(&text) else { return Ok(()) };
@@ -418,7 +429,7 @@ proptest! {
             }
             context.add_variable_from_value("row", map);
             // What it cannot evaluate, it says nothing of: it has no arithmetic over numbers of
-            // two types, and no decimals and timestamps of Arrow.
+            // two types, and no decimals and timestamps of Arrow. And its map has keys of nulls.
             let Ok(theirs) = program.execute(&context) else { continue };
             if text.contains("has(") { continue }
             let ours = expression.evaluate(&item);
