@@ -7,7 +7,7 @@ use nvisy_core::lineage::Record;
 use nvisy_core::metadata::Metadata;
 use nvisy_core::primitive::document::{Document, DocumentFields};
 use nvisy_core::primitive::embedding::{Embedding, EmbeddingFields, Metric};
-use nvisy_core::{Batch, Context, Error, ErrorKind, Payload, PrimitiveId, Result, RunId};
+use nvisy_core::{Batch, Context, Error, ErrorKind, Kind, Payload, PrimitiveId, Result, RunId};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -130,21 +130,21 @@ pub(crate) struct StoredPoint {
 }
 
 impl StoredPoint {
-    /// Seals the payload again.
+    /// Seals the payload again: takes the vector and the document out.
     ///
     /// # Errors
     ///
     /// `validation` if what is stored is no embedding any more.
-    pub(crate) fn to_embedding(&self) -> Result<Embedding> {
-        let document = self.document.clone().map(Document::try_from).transpose()?;
-        EmbeddingFields {
-            vector: self.vector.clone(),
-            model: self.model.clone(),
+    pub(crate) fn seal(&mut self) -> Result<Payload> {
+        let document = self.document.take().map(Document::try_from).transpose()?;
+        let fields = EmbeddingFields {
+            vector: std::mem::take(&mut self.vector),
+            model: std::mem::take(&mut self.model),
             document: document.map(Arc::new),
-            content_hash: self.content_hash.clone(),
+            content_hash: self.content_hash.take(),
             metric: self.metric,
-        }
-        .try_into()
+        };
+        Ok(Embedding::try_from(fields)?.into_payload())
     }
 
     /// Returns an envelope with what users said, and where the item came from.

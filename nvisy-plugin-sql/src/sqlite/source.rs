@@ -114,7 +114,7 @@ impl SqliteSource {
 
     /// Reads so many key ranges in parallel, at the most.
     #[must_use]
-    pub fn partitions(mut self, partitions: NonZeroU32) -> Self {
+    pub fn in_partitions(mut self, partitions: NonZeroU32) -> Self {
         self.partitions = Some(partitions);
         self
     }

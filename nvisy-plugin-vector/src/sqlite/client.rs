@@ -124,6 +124,15 @@ impl SqliteClient {
         writer.acquire().await.map_err(|e| self.error(e))
     }
 
+    /// Gives the connection that writes back, unless something went wrong: SQLite may have rolled
+    /// the transaction back of its own accord, and the driver would not know.
+    fn settle<T>(mut connection: PoolConnection<sqlx::Sqlite>, result: Result<T>) -> Result<T> {
+        if result.is_err() {
+            connection.close_on_drop();
+        }
+        result
+    }
+
     fn error(&self, error: sqlx::Error) -> Error {
         translate(&self.place, error)
     }

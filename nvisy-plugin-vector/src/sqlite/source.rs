@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use futures::Stream;
+use nvisy_core::Payload;
 use nvisy_core::config::Problem;
 use nvisy_core::prelude::*;
 use nvisy_core::primitive::embedding::Embedding;
@@ -99,17 +100,19 @@ impl Source for SqliteSource {
                 let mut points = Vec::with_capacity(page.len());
                 let mut rejected = Vec::new();
                 for read in page {
-                    let (id, sealed) = match read {
-                        Ok(point) => (Arc::from(point.id.to_string()), point.to_embedding().map(|e| (point, e))),
-                        Err((id, error)) => (Arc::from(id), Err(error)),
-                    };
-                    match sealed {
-                        Ok(sealed) => points.push(sealed),
-                        Err(error) => {
-                            let raw = Raw::Json(serde_json::json!({ "id": &*id }));
-                            rejected.push(context.reject(raw, Position::Token(Arc::clone(&id)), error)?);
+                    let id: Arc<str> = match read {
+                        Ok((point, payload)) => {
+                            let id = point.id.to_string().into();
+                            points.push((point, payload));
+                            id
                         }
-                    }
+                        Err((id, error)) => {
+                            let id: Arc<str> = id.into();
+                            let raw = Raw::Json(serde_json::json!({ "id": &*id }));
+                            rejected.push(context.reject(raw, Position::Token(id.clone()), error)?);
+                            id
+                        }
+                    };
                     after = Some(id);
                 }
                 let Some(last) = after.clone().filter(|_| !points.is_empty() || !rejected.is_empty()) else { break };
@@ -125,13 +128,13 @@ impl Source for SqliteSource {
 /// Makes a batch of points, each under its own id and with what users said about it.
 fn batch(
     context: &ReadContext<SqliteClient>,
-    points: Vec<(StoredPoint, Embedding)>,
+    points: Vec<(StoredPoint, Payload)>,
     after: Position,
 ) -> Result<SourceBatch> {
-    let (points, embeddings): (Vec<_>, Vec<_>) = points.into_iter().unzip();
+    let (points, payloads): (Vec<_>, Vec<_>) = points.into_iter().unzip();
     let positions: Vec<Position> =
         points.iter().map(|point| Position::Token(point.id.to_string().into())).collect();
-    let read = context.items(embeddings, Positions::each(positions), after)?;
+    let read = context.items(payloads, Positions::each(positions), after)?;
     let batch = read.batch.with_ids(points.iter().map(|point| point.id).collect())?;
     let items = batch.into_primitives().into_iter().zip(&points);
     let edited = items.map(|(item, point)| item.edit_metadata(|metadata| point.edit(metadata)));

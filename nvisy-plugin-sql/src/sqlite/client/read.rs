@@ -297,7 +297,7 @@ impl SqliteClient {
         let parameters = selection.parameters.len();
         let first = parts.query(parameters, range.is_some(), false);
         let next = parts.query(parameters, range.is_some(), true);
-        self.check_parameters(&parts, &first, parameters + if range.is_some() { 3 } else { 1 }).await?;
+        self.check_filter(&parts, parameters).await?;
 
         let mut samples = vec![Sample::default(); parts.columns.len()];
         if parts.columns.iter().any(|column| known(&column.name).is_none()) {
@@ -328,17 +328,19 @@ impl SqliteClient {
     }
 
     /// Checks the filter: its syntax, its columns, and that it has as many places as parameters.
-    async fn check_parameters(&self, parts: &Parts, sql: &str, want: usize) -> Result<()> {
+    async fn check_filter(&self, parts: &Parts, want: usize) -> Result<()> {
+        let Some(filter) = &parts.filter else { return Ok(()) };
+        let sql = AssertSqlSafe(format!("SELECT 1 FROM {} WHERE ({filter}\n)", parts.from));
         let mut connection = self.reader().await?;
-        let statement = connection.prepare(AssertSqlSafe(sql.to_owned()).into_sql_str()).await;
-        let statement = statement.map_err(|e| self.error(e).during("prepare"))?;
-        let have =
-            statement.parameters().map_or(want, |parameters| parameters.map_left(<[_]>::len).into_inner());
-        if have == want {
-            return Ok(());
+        let statement =
+            connection.prepare(sql.into_sql_str()).await.map_err(|e| self.error(e).during("where"))?;
+        match statement.parameters().map_or(want, |parameters| parameters.map_left(<[_]>::len).into_inner()) {
+            have if have == want => Ok(()),
+            have => {
+                let what = &parts.what;
+                Err(Error::configuration(format!("{what}: {want} parameters for {have} places in `where`")))
+            }
         }
-        let (have, want) = (have.saturating_add_signed(-1), want - 1);
-        Err(Error::configuration(format!("{}: {want} parameters for {have} places in `where`", parts.what)))
     }
 
     async fn sample(&self, parts: &Parts, parameters: &[Json], samples: &mut [Sample]) -> Result<()> {

@@ -119,14 +119,24 @@ impl SqliteClient {
         items: &[Writer<'_>],
     ) -> Result<Vec<Result<()>>> {
         let mut connection = self.writer().await?;
-        let written = match self.write_together(&mut connection, target, known, items).await {
-            Ok(Together::Done(results)) => return Ok(results),
-            Ok(Together::Torn) => self.write_alone(&mut connection, target, known, items).await,
-            Err(error) => Err(error),
+        // What is seen of the table counts once it is committed: a write may end anywhere.
+        let mut seen = known.take();
+        let written = match self.write_together(&mut connection, target, &mut seen, items).await {
+            Ok(Together::Done(results)) => Ok(results),
+            Ok(Together::Torn) => {
+                // The driver has lost count of the transaction: another connection takes over.
+                connection.close_on_drop();
+                drop(connection);
+                seen = None;
+                self.write_alone(target, items).await
+            }
+            Err(error) => {
+                connection.close_on_drop();
+                Err(error)
+            }
         };
-        if written.is_err() {
-            // The table may have been changed by others.
-            *known = None;
+        if written.is_ok() {
+            *known = seen;
         }
         written
     }
@@ -142,8 +152,6 @@ impl SqliteClient {
         let failed = |error| translate(&place, error);
         let mut transaction = connection.begin_with("BEGIN IMMEDIATE").await.map_err(failed)?;
         let (mut shapes, prepared) = self.prepare(&mut transaction, target, known, items).await?;
-        transaction.execute("SAVEPOINT nvisy_batch").await.map_err(failed)?;
-
         let mut results: Vec<Result<()>> = Vec::with_capacity(items.len());
         let mut start = 0;
         while start < prepared.len() {
@@ -158,26 +166,20 @@ impl SqliteClient {
                 .map_while(|item| item.as_ref().ok().filter(|values| values.shape == first.shape))
                 .collect();
             let sql = shape.statement(target, chunk.len());
-            match execute(&mut transaction, sql, &chunk).await {
-                Ok(()) => results.extend(chunk.iter().map(|_| Ok(()))),
-                Err(error) if is_about_the_item(&error) => {
-                    // A failed statement is undone as a whole, so each row is tried alone.
+            match attempt(&mut transaction, sql, &chunk).await.map_err(failed)? {
+                Attempt::Written => results.extend(chunk.iter().map(|_| Ok(()))),
+                Attempt::Torn => return Ok(Together::Torn),
+                Attempt::Refused(error) if chunk.len() == 1 => results.push(Err(failed(error))),
+                Attempt::Refused(_) => {
+                    let sql = shape.statement(target, 1);
                     for values in &chunk {
-                        if !is_open(&mut transaction).await {
-                            return Ok(Together::Torn);
+                        match attempt(&mut transaction, sql, &[values]).await.map_err(failed)? {
+                            Attempt::Written => results.push(Ok(())),
+                            Attempt::Refused(error) => results.push(Err(failed(error))),
+                            Attempt::Torn => return Ok(Together::Torn),
                         }
-                        let sql = shape.statement(target, 1);
-                        match execute(&mut transaction, sql, &[values]).await {
-                            Ok(()) => results.push(Ok(())),
-                            Err(error) if is_about_the_item(&error) => results.push(Err(failed(error))),
-                            Err(error) => return Err(failed(error)),
-                        }
-                    }
-                    if !is_open(&mut transaction).await {
-                        return Ok(Together::Torn);
                     }
                 }
-                Err(error) => return Err(failed(error)),
             }
             start += chunk.len();
         }
@@ -190,18 +192,15 @@ impl SqliteClient {
     }
 
     /// Writes each item in a transaction of its own.
-    async fn write_alone(
-        &self,
-        connection: &mut SqliteConnection,
-        target: &Target,
-        known: &mut Option<Table>,
-        items: &[Writer<'_>],
-    ) -> Result<Vec<Result<()>>> {
+    async fn write_alone(&self, target: &Target, items: &[Writer<'_>]) -> Result<Vec<Result<()>>> {
         let place = format!("{}: table \"{}\"", self.place(), target.table);
         let mut results: Vec<Result<()>> = Vec::with_capacity(items.len());
         for index in 0..items.len() {
-            let item = &items[index..=index];
-            let written = self.write_one(connection, target, known, item, &place).await;
+            let mut connection = self.writer().await?;
+            let written = self.write_one(&mut connection, target, &items[index..=index], &place).await;
+            if !matches!(written, Ok(Ok(()))) {
+                connection.close_on_drop();
+            }
             match written {
                 Ok(result) => results.push(result),
                 Err(error) if results.iter().all(Result::is_err) => return Err(error),
@@ -218,13 +217,12 @@ impl SqliteClient {
         &self,
         connection: &mut SqliteConnection,
         target: &Target,
-        known: &mut Option<Table>,
         item: &[Writer<'_>],
         place: &str,
     ) -> Result<Result<()>> {
         let failed = |error| translate(place, error);
         let mut transaction = connection.begin_with("BEGIN IMMEDIATE").await.map_err(failed)?;
-        let (mut shapes, prepared) = self.prepare(&mut transaction, target, known, item).await?;
+        let (mut shapes, prepared) = self.prepare(&mut transaction, target, &mut None, item).await?;
         let values = match prepared.into_iter().next() {
             Some(Ok(values)) => values,
             Some(Err(error)) => return Ok(Err(error)),
@@ -454,10 +452,31 @@ async fn execute(
     sqlx::query_with(AssertSqlSafe(sql), arguments).execute(connection).await.map(drop)
 }
 
-/// Returns whether the transaction is still open: a trigger may roll it back as a whole.
-async fn is_open(connection: &mut SqliteConnection) -> bool {
-    connection.execute("RELEASE nvisy_batch").await.is_ok()
-        && connection.execute("SAVEPOINT nvisy_batch").await.is_ok()
+/// What became of a statement within a transaction.
+enum Attempt {
+    Written,
+    /// It is undone as a whole.
+    Refused(sqlx::Error),
+    /// It took the whole transaction with it, as a trigger may.
+    Torn,
+}
+
+async fn attempt(
+    connection: &mut SqliteConnection,
+    sql: &str,
+    rows: &[&Values<'_>],
+) -> Result<Attempt, sqlx::Error> {
+    connection.execute("SAVEPOINT nvisy_rows").await?;
+    match execute(connection, sql, rows).await {
+        Ok(()) => connection.execute("RELEASE nvisy_rows").await.map(|_| Attempt::Written),
+        Err(error) if is_about_the_item(&error) => {
+            // A trigger may leave a part of the statement, or nothing of the transaction.
+            let undone = connection.execute("ROLLBACK TO nvisy_rows").await.is_ok()
+                && connection.execute("RELEASE nvisy_rows").await.is_ok();
+            Ok(if undone { Attempt::Refused(error) } else { Attempt::Torn })
+        }
+        Err(error) => Err(error),
+    }
 }
 
 /// Writes the creation of a table that holds the items' columns.

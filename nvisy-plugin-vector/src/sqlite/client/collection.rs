@@ -227,6 +227,17 @@ impl SqliteClient {
     ) -> Result<Collection> {
         self.check_dimensions(name, dimensions.get())?;
         let mut connection = self.writer().await?;
+        let created = self.create_through(&mut connection, name, dimensions, metric).await;
+        Self::settle(connection, created)
+    }
+
+    async fn create_through(
+        &self,
+        connection: &mut SqliteConnection,
+        name: &str,
+        dimensions: NonZeroU32,
+        metric: Metric,
+    ) -> Result<Collection> {
         let mut transaction = connection.begin_with("BEGIN IMMEDIATE").await.map_err(|e| self.error(e))?;
         let collection = match find(&mut transaction, name).await.map_err(|e| self.error(e))? {
             Some(collection) => {
@@ -286,8 +297,13 @@ impl SqliteClient {
     ///
     /// `permission` if the file is read-only.
     pub async fn drop_collection(&self, name: &str) -> Result<bool> {
-        let failed = |error| translate(&self.place, error);
         let mut connection = self.writer().await?;
+        let dropped = self.drop_through(&mut connection, name).await;
+        Self::settle(connection, dropped)
+    }
+
+    async fn drop_through(&self, connection: &mut SqliteConnection, name: &str) -> Result<bool> {
+        let failed = |error| translate(&self.place, error);
         let mut transaction = connection.begin_with("BEGIN IMMEDIATE").await.map_err(failed)?;
         let Some(collection) = find(&mut transaction, name).await.map_err(failed)? else { return Ok(false) };
         for table in [collection.texts(), collection.vectors(), collection.points()] {
@@ -322,9 +338,19 @@ impl SqliteClient {
     /// `not_found` if there is no such collection; `permission` if the file is read-only.
     pub async fn delete_by_root(&self, name: &str, root: PrimitiveId) -> Result<u64> {
         let collection = self.existing(name).await?;
+        let mut connection = self.writer().await?;
+        let deleted = self.delete_through(&mut connection, &collection, root).await;
+        Self::settle(connection, deleted)
+    }
+
+    async fn delete_through(
+        &self,
+        connection: &mut SqliteConnection,
+        collection: &Collection,
+        root: PrimitiveId,
+    ) -> Result<u64> {
         let (points, vectors) = (collection.points(), collection.vectors());
         let failed = |error| translate(&self.place, error);
-        let mut connection = self.writer().await?;
         let mut transaction = connection.begin_with("BEGIN IMMEDIATE").await.map_err(failed)?;
         let which = format!("SELECT rowid FROM {points} WHERE nvisy_root = ?");
         let root = root.to_string();

@@ -7,7 +7,7 @@ use nvisy_core::config::Problem;
 use nvisy_core::lineage::Record;
 use nvisy_core::primitive::document::DocumentFields;
 use nvisy_core::primitive::embedding::Metric;
-use nvisy_core::{Error, ErrorKind, Result};
+use nvisy_core::{Error, ErrorKind, Payload, Result};
 use sqlx::sqlite::{SqliteArguments, SqliteRow};
 use sqlx::{Arguments, AssertSqlSafe, Row, SqliteConnection};
 
@@ -33,8 +33,8 @@ const POINT: &str = "p.id, p.text, p.title, p.source_uri, p.language, p.mime_typ
 /// The column of the vector, behind them.
 const VECTOR: usize = 18;
 
-/// A point, or its id and why it cannot be read.
-pub(crate) type Scrolled = Result<StoredPoint, (String, Error)>;
+/// A point with its payload, or its id and why it cannot be read.
+pub(crate) type Scrolled = Result<(StoredPoint, Payload), (String, Error)>;
 
 impl SqliteClient {
     /// Reads the points behind an id, in the order of their ids, each with its vector.
@@ -70,22 +70,21 @@ impl SqliteClient {
             if page.len() >= limit || size >= max_bytes {
                 return Ok((page, false));
             }
+            let place = || format!("{}: collection \"{}\": cannot be read", self.place, collection.name());
             let read = point(&row).and_then(|mut point| {
                 point.vector = vector(row.try_get(VECTOR)?);
                 Ok(point)
             });
-            page.push(match read {
-                Ok(point) => {
-                    let text = point.document.as_ref().map_or(0, |document| document.text.len());
-                    size += 4 * point.vector.len() + text;
-                    Ok(point)
+            let sealed = match read {
+                Ok(mut point) => point.seal().map(|payload| (point, payload)),
+                Err(error) => Err(Error::new(ErrorKind::Validation, place()).with_source(error)),
+            };
+            page.push(match sealed {
+                Ok((point, payload)) => {
+                    size += payload.size();
+                    Ok((point, payload))
                 }
-                Err(error) => {
-                    let id: String = row.try_get(0).map_err(|e| self.error(e))?;
-                    let message =
-                        format!("{}: collection \"{}\": cannot be read", self.place, collection.name());
-                    Err((id, Error::new(ErrorKind::Validation, message).with_source(error)))
-                }
+                Err(error) => Err((row.try_get(0).map_err(|e| self.error(e))?, error)),
             });
         }
         Ok((page, true))

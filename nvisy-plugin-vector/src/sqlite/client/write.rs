@@ -53,8 +53,18 @@ pub(crate) struct Destination {
 impl SqliteClient {
     /// Writes points; says of each whether it was taken. An error means that nothing was written.
     pub(crate) async fn write(&self, to: &Destination, points: &[NewPoint]) -> Result<Vec<Result<()>>> {
-        let failed = |error| translate(&self.place, error);
         let mut connection = self.writer().await?;
+        let written = self.write_through(&mut connection, to, points).await;
+        Self::settle(connection, written)
+    }
+
+    async fn write_through(
+        &self,
+        connection: &mut SqliteConnection,
+        to: &Destination,
+        points: &[NewPoint],
+    ) -> Result<Vec<Result<()>>> {
+        let failed = |error| translate(&self.place, error);
         let mut transaction = connection.begin_with("BEGIN IMMEDIATE").await.map_err(failed)?;
         let found = find(&mut transaction, &to.name).await.map_err(failed)?;
         let collection = match (found, points.first()) {
@@ -139,7 +149,7 @@ async fn put(
         for (offset, point) in some.iter().enumerate() {
             let index = start + offset;
             let stored = Stored::of(&point.embedding.vector, collection.metric());
-            bind(point, &ids[index], rowids[index], stored.apart, &mut arguments)?;
+            bind(point, &ids[index], rowids[index], stored.apart.as_deref(), &mut arguments)?;
             compared.extend(stored.compared.map(|vector| (rowids[index], vector)));
         }
         let sql = upsert(&table, some.len());
@@ -179,7 +189,7 @@ fn bind(
     point: &NewPoint,
     id: &str,
     rowid: i64,
-    apart: Option<Vec<u8>>,
+    apart: Option<&[u8]>,
     arguments: &mut SqliteArguments,
 ) -> Result<(), sqlx::Error> {
     let embedding = &point.embedding;
@@ -213,7 +223,7 @@ fn bind(
         arguments.add(point.run.map(|run| run.to_string()))?;
         arguments.add(point.root.map(|root| root.to_string()))?;
         arguments.add(lineage.as_str())?;
-        arguments.add(apart.as_deref())
+        arguments.add(apart)
     };
     add().map_err(sqlx::Error::Encode)
 }

@@ -1,0 +1,8 @@
+//! SQLite as a source and a sink, against SQLite itself.
+
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test may fail")]
+
+mod conformance;
+mod database;
+mod sink;
+mod source;
