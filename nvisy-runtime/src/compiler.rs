@@ -46,7 +46,11 @@ impl CompileOptions {
 /// # Errors
 ///
 /// All that is wrong with it.
-pub fn compile(graph: &Graph, registry: &Registry, options: &CompileOptions) -> Result<ExecutionPlan, Diagnostics> {
+pub fn compile(
+    graph: &Graph,
+    registry: &Registry,
+    options: &CompileOptions,
+) -> Result<ExecutionPlan, Diagnostics> {
     match validate::validate(graph, registry, options, &Broken::default()) {
         (Some(draft), diagnostics) if diagnostics.is_empty() => Ok(assemble::assemble(graph, draft)),
         (_, diagnostics) => Err(bounded(diagnostics)),
@@ -58,7 +62,11 @@ pub fn compile(graph: &Graph, registry: &Registry, options: &CompileOptions) -> 
 /// # Errors
 ///
 /// All that is wrong with it, each with line and column, also where parts of it cannot be read.
-pub fn compile_json(text: &str, registry: &Registry, options: &CompileOptions) -> Result<ExecutionPlan, Diagnostics> {
+pub fn compile_json(
+    text: &str,
+    registry: &Registry,
+    options: &CompileOptions,
+) -> Result<ExecutionPlan, Diagnostics> {
     let json = Json::parse(text).map_err(|diagnostic| Diagnostics::new(vec![*diagnostic]))?;
     let parse::Draft { graph, broken, mut diagnostics } = parse::Draft::read(&json);
     let (draft, more) = validate::validate(&graph, registry, options, &broken);
@@ -68,7 +76,6 @@ pub fn compile_json(text: &str, registry: &Registry, options: &CompileOptions) -
         _ => {
             diagnostics.truncate(MAX_DIAGNOSTICS + 1);
             parse::locate(&mut diagnostics, &json, text);
-            diagnostics.sort_by_key(|d| (d.line, d.column));
             Err(bounded(diagnostics))
         }
     }

@@ -13,8 +13,12 @@ use serde::{Serialize, Serializer};
 pub use self::connection::{ConnectionSpec, ConnectionUse};
 pub use self::function::Function;
 pub use self::named::Named;
-pub use self::node::{ActionNode, BranchNode, FanInNode, FanOutNode, Node, NodeBody, PortRef, Route, SinkNode, SourceNode};
-pub use self::policy::{Backoff, BatchPolicy, CheckpointSettings, OnError, Policies, RateLimit, Retry, Settings};
+pub use self::node::{
+    ActionNode, BranchNode, FanInNode, FanOutNode, Node, NodeBody, PortRef, Route, SinkNode, SourceNode,
+};
+pub use self::policy::{
+    Backoff, BatchPolicy, CheckpointSettings, OnError, Policies, RateLimit, Retry, Settings,
+};
 
 use self::function::Functions;
 

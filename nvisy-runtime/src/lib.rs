@@ -27,9 +27,12 @@ pub mod plugins;
 
 pub use self::engine::Engine;
 
+pub use nvisy_core::{self, DeadLetter, primitive};
+
 /// What a program that builds and runs graphs needs.
 pub mod prelude {
     pub use nvisy_core::prelude::*;
+    pub use nvisy_core::primitive::{document::Document, embedding::Embedding, raw::Raw, row::Row};
 
     pub use crate::Engine;
     pub use crate::builder::{Flow, GraphBuilder, OnConnection};

@@ -7,7 +7,9 @@ use nvisy_core::action::Calls;
 use nvisy_core::{ActionConfig, BatchLimits, Guarantee, Kinds};
 use serde_json::Value;
 
-use super::plan::{self, Delivery, DeliveryGuarantee, ExecutionPlan, PlanEdge, PlanNode, PlanParts, Port, Work};
+use super::plan::{
+    self, Delivery, DeliveryGuarantee, ExecutionPlan, PlanEdge, PlanNode, PlanParts, Port, Work,
+};
 use super::validate::{Draft, DraftEdge, DraftNode};
 use crate::actions::Gather;
 use crate::graph::{BatchPolicy, Graph, Node, OnError, Policies, Retry};
@@ -133,7 +135,12 @@ pub(super) fn default_concurrency(work: &Work, calls: Calls) -> usize {
 }
 
 /// Returns how large the batches of a node are, and whether smaller ones are joined for it.
-fn batches(work: &Work, explicit: bool, said: BatchPolicy, largest: usize) -> (BatchLimits, Option<plan::Gather>) {
+fn batches(
+    work: &Work,
+    explicit: bool,
+    said: BatchPolicy,
+    largest: usize,
+) -> (BatchLimits, Option<plan::Gather>) {
     let optimum = match work {
         Work::Action(config) => config.optimum(),
         Work::Sink(config) => Some(config.optimum()),

@@ -14,6 +14,8 @@ pub(super) const MAX_BYTES: usize = 4 << 20;
 pub(super) const MAX_DEPTH: usize = 64;
 /// The longest string, in bytes.
 pub(super) const MAX_STRING: usize = 1 << 20;
+/// The longest key of an object, in bytes.
+pub(super) const MAX_KEY: usize = 1 << 10;
 /// The longest number, in characters.
 pub(super) const MAX_NUMBER: usize = 64;
 /// How many values there may be, of any kind.
@@ -50,7 +52,7 @@ impl Json {
             let message = format!("the text has {} bytes, more than {MAX_BYTES}", text.len());
             return Err(Box::new(Diagnostic::new(code::JSON_TOO_LARGE, "", message)));
         }
-        let mut parser = Parser { text, at: 0, values: 0, path: String::new() };
+        let mut parser = Parser { text, at: 0, values: 0, path: Vec::new() };
         let json = parser.value(0)?;
         parser.space();
         match parser.peek() {
@@ -125,14 +127,20 @@ pub(super) fn join_path(path: &str, rest: &str) -> String {
 }
 
 /// Returns line and column, from one, of a byte; the column counts characters.
-pub(super) fn line_and_column(text: &str, at: usize) -> (usize, usize) {
-    let mut at = at.min(text.len());
-    while !text.is_char_boundary(at) {
-        at -= 1;
-    }
-    let before = &text[..at];
-    let start = before.rfind('\n').map_or(0, |newline| newline + 1);
-    (before.bytes().filter(|b| *b == b'\n').count() + 1, before[start..].chars().count() + 1)
+fn line_and_column(text: &str, at: usize) -> (usize, usize) {
+    lines_and_columns(text, &[at]).next().unwrap_or((1, 1))
+}
+
+/// Returns lines and columns, from one, of bytes in ascending order, in one pass.
+pub(super) fn lines_and_columns(text: &str, ascending: &[usize]) -> impl Iterator<Item = (usize, usize)> {
+    let mut chars = text.char_indices().peekable();
+    let (mut line, mut column) = (1, 1);
+    ascending.iter().map(move |at| {
+        while let Some((_, c)) = chars.next_if(|(i, _)| i < at) {
+            (line, column) = if c == '\n' { (line + 1, 1) } else { (line, column + 1) };
+        }
+        (line, column)
+    })
 }
 
 enum Step<'a> {
@@ -167,7 +175,15 @@ struct Parser<'a> {
     text: &'a str,
     at: usize,
     values: usize,
-    path: String,
+    /// The way to here: what a message makes of it is only written when there is one.
+    path: Vec<Inside<'a>>,
+}
+
+#[derive(Clone, Copy)]
+enum Inside<'a> {
+    /// The member of an object, by its key as it stands in the text.
+    Member(&'a str),
+    Item(usize),
 }
 
 type Parsed<T> = Result<T, Box<Diagnostic>>;
@@ -185,7 +201,11 @@ impl<'a> Parser<'a> {
 
     fn fail(&self, code: &'static str, message: impl Into<String>) -> Box<Diagnostic> {
         let (line, column) = line_and_column(self.text, self.at);
-        Box::new(Diagnostic::new(code, &self.path, message).at(line, column))
+        let path = self.path.iter().fold(String::new(), |path, step| match step {
+            Inside::Member(key) => join(&path, &serde_json::from_str::<String>(key).unwrap_or_default()),
+            Inside::Item(index) => format!("{path}[{index}]"),
+        });
+        Box::new(Diagnostic::new(code, path, message).at(line, column))
     }
 
     fn expected(&self, what: &str) -> Box<Diagnostic> {
@@ -196,10 +216,10 @@ impl<'a> Parser<'a> {
         self.fail(code::JSON_SYNTAX, format!("expected {what}, but {found}"))
     }
 
-    fn within<T>(&mut self, path: String, read: impl FnOnce(&mut Self) -> Parsed<T>) -> Parsed<T> {
-        let outer = std::mem::replace(&mut self.path, path);
+    fn within<T>(&mut self, step: Inside<'a>, read: impl FnOnce(&mut Self) -> Parsed<T>) -> Parsed<T> {
+        self.path.push(step);
         let read = read(self)?;
-        self.path = outer;
+        self.path.pop();
         Ok(read)
     }
 
@@ -250,20 +270,22 @@ impl<'a> Parser<'a> {
             }
             let at = self.at;
             let key = self.string()?;
-            let path = join(&self.path, &key);
+            let step = Inside::Member(&self.text[at..self.at]);
+            if key.len() > MAX_KEY {
+                self.at = at;
+                return Err(self.fail(code::JSON_TOO_LARGE, format!("the key has more than {MAX_KEY} bytes")));
+            }
             if !keys.insert(key.clone()) {
                 self.at = at;
-                self.path = path;
-                return Err(self.fail(
-                    code::JSON_DUPLICATE_KEY,
-                    format!("the key \"{}\" stands here twice", shown(&key)),
-                ));
+                self.path.push(step);
+                let message = format!("the key \"{}\" stands here twice", shown(&key));
+                return Err(self.fail(code::JSON_DUPLICATE_KEY, message));
             }
             self.space();
             if !self.word(":") {
                 return Err(self.expected("a colon after the key"));
             }
-            let value = self.within(path, |parser| parser.value(depth + 1))?;
+            let value = self.within(step, |parser| parser.value(depth + 1))?;
             members.push(Member { key, at, value });
             self.space();
             if self.word("}") {
@@ -283,8 +305,8 @@ impl<'a> Parser<'a> {
             return Ok(Shape::Array(items));
         }
         loop {
-            let path = format!("{}[{}]", self.path, items.len());
-            items.push(self.within(path, |parser| parser.value(depth + 1))?);
+            let step = Inside::Item(items.len());
+            items.push(self.within(step, |parser| parser.value(depth + 1))?);
             self.space();
             if self.word("]") {
                 return Ok(Shape::Array(items));

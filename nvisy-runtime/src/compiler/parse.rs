@@ -8,8 +8,8 @@ use serde::{Deserialize, Deserializer};
 use serde_json::Value;
 
 use super::diagnostic::{Diagnostic, Diagnostics, code};
-use super::json::{Json, Member, Shape, join, line_and_column, shown};
-use super::suggest::did_you_mean;
+use super::json::{Json, Member, Shape, join, lines_and_columns, shown};
+use super::suggest::{did_you_mean, known_fields};
 use crate::graph::{
     ActionNode, BranchNode, ConnectionSpec, ConnectionUse, FanInNode, FanOutNode, Graph, Named, Node,
     NodeBody, Policies, Route, Settings, SinkNode, SourceNode,
@@ -50,10 +50,11 @@ impl<'de> Deserialize<'de> for Graph {
     }
 }
 
-/// Adds line and column to what is found in a text.
+/// Adds line and column to what is found in a text, and sorts by them.
 pub(super) fn locate(diagnostics: &mut [Diagnostic], json: &Json, text: &str) {
-    for diagnostic in diagnostics.iter_mut().filter(|d| d.line.is_none()) {
-        let (line, column) = line_and_column(text, json.locate(&diagnostic.path));
+    diagnostics.sort_by_cached_key(|diagnostic| json.locate(&diagnostic.path));
+    let places: Vec<usize> = diagnostics.iter().map(|diagnostic| json.locate(&diagnostic.path)).collect();
+    for (diagnostic, (line, column)) in diagnostics.iter_mut().zip(lines_and_columns(text, &places)) {
         diagnostic.line = Some(line);
         diagnostic.column = Some(column);
     }
@@ -124,10 +125,17 @@ impl Reader {
             self.invalid(path, format!("expected an array of {what}s, found {}", json.describe()));
             return None;
         };
-        let strings =
-            items.iter().enumerate().map(|(i, item)| self.string(item, &format!("{path}[{i}]"), what));
-        let strings: Vec<_> = strings.collect();
-        strings.into_iter().collect()
+        let mut strings = Vec::with_capacity(items.len());
+        for (i, item) in items.iter().enumerate() {
+            match &item.shape {
+                Shape::String(string) => strings.push(string.clone()),
+                _ => self.invalid(
+                    &format!("{path}[{i}]"),
+                    format!("expected a {what}, found {}", item.describe()),
+                ),
+            }
+        }
+        (strings.len() == items.len()).then_some(strings)
     }
 
     fn unknown<'k>(&mut self, path: &str, key: &str, known: impl IntoIterator<Item = &'k str>, of: &str) {
@@ -144,16 +152,28 @@ impl Reader {
             Ok(value) => Some(value),
             Err(problems) => {
                 for problem in problems {
-                    let code = if problem.code == Problem::UNKNOWN_FIELD {
-                        code::GRAPH_UNKNOWN_FIELD
-                    } else {
-                        code::GRAPH_INVALID
-                    };
-                    self.say(Diagnostic::of(problem.with_code(code), path));
+                    self.problem(problem, path);
                 }
                 None
             }
         }
+    }
+
+    fn problem(&mut self, problem: Problem, path: &str) {
+        if problem.code != Problem::UNKNOWN_FIELD {
+            return self.say(Diagnostic::of(problem.with_code(code::GRAPH_INVALID), path));
+        }
+        let mut diagnostic = Diagnostic::of(problem.with_code(code::GRAPH_UNKNOWN_FIELD), path);
+        if let (Some(field), Some(known)) =
+            (diagnostic.path.rsplit('.').next(), known_fields(&diagnostic.message))
+        {
+            let message = format!("there is no field `{}` here", shown(field));
+            let known: Vec<&str> = known.iter().map(String::as_str).collect();
+            let help = did_you_mean(field, known.iter().copied())
+                .unwrap_or_else(|| format!("the fields are {}", known.join(", ")));
+            diagnostic = Diagnostic { message, help: Some(help), ..diagnostic };
+        }
+        self.say(diagnostic);
     }
 
     fn graph(&mut self, json: &Json, graph: &mut Graph, broken: &mut Broken) {

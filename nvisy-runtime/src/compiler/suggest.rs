@@ -2,7 +2,7 @@
 
 /// Returns the candidate nearest to a word, if it is near enough to have been meant.
 pub(super) fn nearest<'a>(word: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
-    const LONGEST: usize = 64;
+    const LONGEST: usize = 48;
     let word: Vec<char> = word.chars().take(LONGEST + 1).collect();
     if word.len() > LONGEST {
         return None;
@@ -21,6 +21,12 @@ pub(super) fn nearest<'a>(word: &str, candidates: impl IntoIterator<Item = &'a s
 /// Returns "did you mean" as help, if something is near.
 pub(super) fn did_you_mean<'a>(word: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<String> {
     nearest(word, candidates).map(|candidate| format!("did you mean \"{candidate}\"?"))
+}
+
+/// Returns the fields that serde names in "unknown field `x`, expected one of `a`, `b`".
+pub(super) fn known_fields(message: &str) -> Option<Vec<String>> {
+    let (_, expected) = message.split_once(", expected ")?;
+    Some(expected.split('`').skip(1).step_by(2).map(str::to_owned).collect())
 }
 
 /// The optimal-string-alignment distance (Levenshtein's with swaps of neighbours), unless it

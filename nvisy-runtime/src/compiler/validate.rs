@@ -81,6 +81,7 @@ pub(super) fn validate<'g>(
         edges: Vec::new(),
         connections: Vec::new(),
         missed: HashSet::new(),
+        meant: HashSet::new(),
     };
     check.sizes_and_names();
     check.types();
@@ -143,10 +144,12 @@ struct Check<'g> {
     connections: Vec<PlanConnection>,
     /// What inputs that exist nowhere were probably meant to name: not unread, in all likelihood.
     missed: HashSet<usize>,
+    /// The connections that nodes were probably meant to name.
+    meant: HashSet<&'g str>,
 }
 
 /// How many problems are worth a suggestion: looking for near names is not cheap.
-const MAX_SUGGESTIONS: usize = 200;
+const MAX_SUGGESTIONS: usize = 50;
 
 impl<'g> Check<'g> {
     fn say(

@@ -6,8 +6,8 @@ use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde_json::{Map, Value, json};
 
 use super::{
-    ActionNode, BranchNode, ConnectionSpec, FanInNode, FanOutNode, Graph, Named, Node, NodeBody, Policies, Route, Settings,
-    SinkNode, SourceNode,
+    ActionNode, BranchNode, ConnectionSpec, FanInNode, FanOutNode, Graph, Named, Node, NodeBody, Policies,
+    Route, Settings, SinkNode, SourceNode,
 };
 
 /// Returns the policies that nodes of a type have.

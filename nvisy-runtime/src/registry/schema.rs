@@ -58,10 +58,16 @@ impl Registry {
 /// Returns the schema of a node or connection that uses one registered type.
 fn entry_schema<T: ?Sized>(base: &Value, entry: &TypeEntry<T>, generator: &mut SchemaGenerator) -> Value {
     let config = entry.schema(generator).to_value();
-    let resolved = config.get("$ref").and_then(Value::as_str).and_then(|reference| {
-        generator.definitions().get(reference.rsplit('/').next()?).cloned()
-    });
-    let needs = resolved.as_ref().unwrap_or(&config).get("required").and_then(Value::as_array).is_some_and(|r| !r.is_empty());
+    let resolved = config
+        .get("$ref")
+        .and_then(Value::as_str)
+        .and_then(|reference| generator.definitions().get(reference.rsplit('/').next()?).cloned());
+    let needs = resolved
+        .as_ref()
+        .unwrap_or(&config)
+        .get("required")
+        .and_then(Value::as_array)
+        .is_some_and(|r| !r.is_empty());
     let mut schema = base.clone();
     let Some(object) = schema.as_object_mut() else { return schema };
     if let Some(description) = resolved.as_ref().unwrap_or(&config).get("description") {

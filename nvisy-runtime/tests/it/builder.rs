@@ -164,7 +164,8 @@ fn copies_flow_together_again() {
           "settings": {
             "dead_letter": "failed"
           }
-        }"#]].assert_eq(&graph.to_json());
+        }"#]]
+    .assert_eq(&graph.to_json());
     assert!(compile(&graph, &registry(), &CompileOptions::default()).is_ok());
 }
 
@@ -175,7 +176,9 @@ fn a_function_runs_from_the_builder_and_is_missed_elsewhere() {
     graph
         .source("tickets", Tickets::prefix("a").on(&lake))
         .then("docs", Convert::to_document("body"))
-        .then_fn("upper", |item: Item<Document>| Ok(Outcome::emit(item.map_text(|text| text.to_uppercase())?)))
+        .then_fn("upper", |item: Item<Document>| {
+            Ok(Outcome::emit(item.map_text(|text| text.to_uppercase())?))
+        })
         .sink("lines", Lines::path("b"));
     let graph = graph.build().unwrap();
     assert_eq!(graph.nodes.get("upper").unwrap().uses(), Some("fn/upper"));
@@ -197,9 +200,11 @@ fn a_function_runs_from_the_builder_and_is_missed_elsewhere() {
 fn a_node_without_a_reader_is_found_when_the_graph_compiles() {
     let graph = Graph::builder("unread");
     let lake = graph.connect("lake", Store { root: "lake".to_owned() });
-    let [some, _others] = graph
-        .source("tickets", Tickets::prefix("a").on(&lake))
-        .branch("split", [("open", "row.open")], "closed");
+    let [some, _others] = graph.source("tickets", Tickets::prefix("a").on(&lake)).branch(
+        "split",
+        [("open", "row.open")],
+        "closed",
+    );
     some.sink("lines", Lines::path("b"));
     let unread = compile(&graph.build().unwrap(), &registry(), &CompileOptions::default()).unwrap_err();
     assert_eq!(unread.as_slice().len(), 1, "{unread}");

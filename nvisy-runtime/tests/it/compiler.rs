@@ -93,7 +93,8 @@ fn a_plan_is_drawn() {
             n5 --> n7
             n3 -- "other" --> n8
             n5 -. dead_letter .-> n6
-    "#]].assert_eq(&plan(TICKETS).to_mermaid());
+    "#]]
+    .assert_eq(&plan(TICKETS).to_mermaid());
     expect_test::expect![[r#"
         digraph "tickets" {
             rankdir=LR;
@@ -115,7 +116,8 @@ fn a_plan_is_drawn() {
             n3 -> n8 [label="other"];
             n5 -> n6 [label="dead_letter", style=dashed];
         }
-    "#]].assert_eq(&plan(TICKETS).to_dot());
+    "#]]
+    .assert_eq(&plan(TICKETS).to_dot());
     let graph = Graph::from_json(TICKETS).unwrap();
     assert!(graph.to_mermaid().contains("tickets<br/>acme/tickets"));
     assert!(graph.to_dot().contains("style=dashed"));
@@ -184,7 +186,8 @@ fn the_dead_letters_of_all_meet_in_one_sink() {
           in → kept: at least once: the sink appends: what is replayed is there twice
           in → failed: at least once: the sink appends: what is replayed is there twice; of dead letters only
           in → seen: at most once: a way there is a fan-out's best-effort branch
-    "#]].assert_eq(&plan(text).explain());
+    "#]]
+    .assert_eq(&plan(text).explain());
 }
 
 #[test]
@@ -264,9 +267,17 @@ const CASES: &[Case] = &[
     }),
     (code::GRAPH_CYCLE, |g| set(g, "/nodes/open/inputs", json!(["chunks"]))),
     (code::NODE_UNREACHABLE, |g| {
-        set(g, "/nodes/a", json!({ "type": "action", "use": "filter", "inputs": ["b"], "config": { "when": "true" } }));
+        set(
+            g,
+            "/nodes/a",
+            json!({ "type": "action", "use": "filter", "inputs": ["b"], "config": { "when": "true" } }),
+        );
         set(g, "/nodes/b", json!({ "type": "fan_out", "inputs": ["a"] }));
-        set(g, "/nodes/after", json!({ "type": "sink", "use": "acme/lines", "inputs": ["b"], "config": { "path": "b" } }));
+        set(
+            g,
+            "/nodes/after",
+            json!({ "type": "sink", "use": "acme/lines", "inputs": ["b"], "config": { "path": "b" } }),
+        );
     }),
     (code::NAME_INVALID, |g| set(g, "/nodes/lang/default", json!("dead_letter"))),
     (code::USE_UNKNOWN, |g| set(g, "/nodes/chunks/use", json!("acme/chunks"))),
@@ -277,7 +288,11 @@ const CASES: &[Case] = &[
     (code::INPUT_COUNT, |g| set(g, "/nodes/open/inputs", json!([]))),
     (code::INPUT_DUPLICATE, |g| set(g, "/nodes/open/inputs", json!(["tickets", "tickets"]))),
     (code::OUTPUT_SECOND_READER, |g| {
-        set(g, "/nodes/copy", json!({ "type": "sink", "use": "acme/lines", "inputs": ["open"], "config": { "path": "b" } }));
+        set(
+            g,
+            "/nodes/copy",
+            json!({ "type": "sink", "use": "acme/lines", "inputs": ["open"], "config": { "path": "b" } }),
+        );
     }),
     (code::OUTPUT_UNREAD, |g| remove(g, "/nodes/others")),
     (code::KIND_MISMATCH, |g| set(g, "/nodes/store/inputs", json!(["chunks"]))),
@@ -291,7 +306,9 @@ const CASES: &[Case] = &[
         set(g, "/nodes/open/inputs", json!(["copies"]));
     }),
     (code::CONNECTION_UNKNOWN, |g| set(g, "/nodes/tickets/connection", json!("lak"))),
-    (code::CONNECTION_UNUSED, |g| set(g, "/connections/spare", json!({ "use": "acme/store", "config": { "root": "x" } }))),
+    (code::CONNECTION_UNUSED, |g| {
+        set(g, "/connections/spare", json!({ "use": "acme/store", "config": { "root": "x" } }))
+    }),
     (code::CONNECTION_MISSING, |g| remove(g, "/nodes/vectors/connection")),
     (code::CONNECTION_NOT_NEEDED, |g| set(g, "/nodes/others/connection", json!("lake"))),
     (code::CONNECTION_WRONG_FAMILY, |g| set(g, "/nodes/vectors/connection", json!("lake"))),
@@ -388,10 +405,16 @@ fn a_long_chain_compiles() {
         let before = i - 1;
         nodes.push(format!(r#""n{i}": {{ "type": "action", "use": "filter", "inputs": ["n{before}"], "config": {{ "when": "row.a" }} }}"#));
     }
-    nodes.push(r#""end": { "type": "sink", "use": "acme/lines", "inputs": ["n9998"], "config": { "path": "b" } }"#.to_owned());
+    nodes.push(
+        r#""end": { "type": "sink", "use": "acme/lines", "inputs": ["n9998"], "config": { "path": "b" } }"#
+            .to_owned(),
+    );
     let text = format!("{{ \"version\": 1, \"name\": \"n\", \"nodes\": {{ {} }} }}", nodes.join(","));
     plan(&text);
-    let circle = text.replace(r#""n1": { "type": "action", "use": "filter", "inputs": ["n0"]"#, r#""n1": { "type": "action", "use": "filter", "inputs": ["n9998"]"#);
+    let circle = text.replace(
+        r#""n1": { "type": "action", "use": "filter", "inputs": ["n0"]"#,
+        r#""n1": { "type": "action", "use": "filter", "inputs": ["n9998"]"#,
+    );
     let found = compile_json(&circle, &registry(), &CompileOptions::default()).unwrap_err();
     assert!(found.iter().any(|d| d.code == code::GRAPH_CYCLE && d.message.contains("n1 → n2 → n3")));
 }
@@ -442,7 +465,9 @@ fn every_plugin_that_is_on_is_in_the_schema() {
     jsonschema::validator_for(&schema).unwrap();
     let text = schema.to_string();
     let names = registry.sources().map(|e| e.name()).chain(registry.sinks().map(|e| e.name()));
-    for name in names.chain(registry.actions().map(|e| e.name())).chain(registry.connections().map(|e| e.name())) {
+    for name in
+        names.chain(registry.actions().map(|e| e.name())).chain(registry.connections().map(|e| e.name()))
+    {
         assert!(text.contains(&format!("{{\"const\":\"{name}\"}}")), "{name}");
     }
 }

@@ -6,9 +6,9 @@ use std::time::Duration;
 use nvisy_core::ErrorKind;
 use nvisy_runtime::compiler::code;
 use nvisy_runtime::graph::{
-    ActionNode, Backoff, BatchPolicy, BranchNode, CheckpointSettings, ConnectionSpec, ConnectionUse, FanInNode,
-    FanOutNode, Graph, Named, Node, NodeBody, OnError, Policies, RateLimit, Retry, Route, Settings, SinkNode,
-    SourceNode,
+    ActionNode, Backoff, BatchPolicy, BranchNode, CheckpointSettings, ConnectionSpec, ConnectionUse,
+    FanInNode, FanOutNode, Graph, Named, Node, NodeBody, OnError, Policies, RateLimit, Retry, Route,
+    Settings, SinkNode, SourceNode,
 };
 use proptest::collection::vec;
 use proptest::option::of;
@@ -34,10 +34,12 @@ fn config() -> impl Strategy<Value = Value> {
     let value = leaf.prop_recursive(3, 16, 4, |inner| {
         prop_oneof![
             vec(inner.clone(), 0..4).prop_map(Value::from),
-            prop::collection::btree_map(".{0,6}", inner, 0..4).prop_map(|map| Value::Object(map.into_iter().collect())),
+            prop::collection::btree_map(".{0,6}", inner, 0..4)
+                .prop_map(|map| Value::Object(map.into_iter().collect())),
         ]
     });
-    prop::collection::btree_map("[a-z_]{1,8}", value, 0..4).prop_map(|map| Value::Object(map.into_iter().collect()))
+    prop::collection::btree_map("[a-z_]{1,8}", value, 0..4)
+        .prop_map(|map| Value::Object(map.into_iter().collect()))
 }
 
 fn time() -> impl Strategy<Value = Duration> {
@@ -65,12 +67,15 @@ fn retry() -> impl Strategy<Value = Retry> {
 
 fn policies() -> impl Strategy<Value = Policies> {
     let on_error = prop::sample::select(vec![OnError::Fail, OnError::DeadLetter, OnError::Drop]);
-    let batch = (any::<u16>(), any::<u16>(), any::<u16>(), of(time())).prop_map(|(items, bytes, tokens, linger)| BatchPolicy {
-        items: NonZeroUsize::new(items.into()),
-        bytes: NonZeroUsize::new(bytes.into()),
-        tokens: NonZeroU64::new(tokens.into()),
-        linger,
-    });
+    let batch =
+        (any::<u16>(), any::<u16>(), any::<u16>(), of(time())).prop_map(|(items, bytes, tokens, linger)| {
+            BatchPolicy {
+                items: NonZeroUsize::new(items.into()),
+                bytes: NonZeroUsize::new(bytes.into()),
+                tokens: NonZeroU64::new(tokens.into()),
+                linger,
+            }
+        });
     (of(retry()), of(time()), of(time()), any::<u8>(), of(rate_limit()), of(on_error), of(batch)).prop_map(
         |(retry, timeout, deadline, concurrency, rate_limit, on_error, batch)| Policies {
             retry,
@@ -85,8 +90,11 @@ fn policies() -> impl Strategy<Value = Policies> {
 }
 
 fn spec() -> impl Strategy<Value = ConnectionSpec> {
-    (name(), config(), of(rate_limit()))
-        .prop_map(|(uses, config, rate_limit)| ConnectionSpec { uses, config, rate_limit })
+    (name(), config(), of(rate_limit())).prop_map(|(uses, config, rate_limit)| ConnectionSpec {
+        uses,
+        config,
+        rate_limit,
+    })
 }
 
 fn body() -> impl Strategy<Value = NodeBody> {
@@ -96,28 +104,38 @@ fn body() -> impl Strategy<Value = NodeBody> {
     prop_oneof![
         (name(), connection(), config(), of(".{0,12}"))
             .prop_map(|(uses, connection, config, key)| SourceNode { uses, connection, config, key }.into()),
-        (name(), connection(), inputs(), config())
-            .prop_map(|(uses, connection, inputs, config)| ActionNode { uses, connection, inputs, config }.into()),
-        (name(), connection(), inputs(), config())
-            .prop_map(|(uses, connection, inputs, config)| SinkNode { uses, connection, inputs, config }.into()),
+        (name(), connection(), inputs(), config()).prop_map(|(uses, connection, inputs, config)| {
+            ActionNode { uses, connection, inputs, config }.into()
+        }),
+        (name(), connection(), inputs(), config()).prop_map(|(uses, connection, inputs, config)| SinkNode {
+            uses,
+            connection,
+            inputs,
+            config
+        }
+        .into()),
         (inputs(), vec((name(), ".{0,12}"), 0..4), of(name())).prop_map(|(inputs, routes, default)| {
             let mut routes: Vec<_> = routes.into_iter().map(|(name, when)| Route { name, when }).collect();
             let mut seen = std::collections::HashSet::new();
             routes.retain(|route| seen.insert(route.name.clone()));
             BranchNode { inputs, routes, default }.into()
         }),
-        (inputs(), vec(name(), 0..3)).prop_map(|(inputs, best_effort)| FanOutNode { inputs, best_effort }.into()),
+        (inputs(), vec(name(), 0..3))
+            .prop_map(|(inputs, best_effort)| FanOutNode { inputs, best_effort }.into()),
         inputs().prop_map(|inputs| FanInNode { inputs }.into()),
     ]
 }
 
 fn settings() -> impl Strategy<Value = Settings> {
-    (any::<u8>(), of(time()), of(name()), of(any::<u32>())).prop_map(|(concurrency, timeout, dead_letter, items)| Settings {
-        concurrency: NonZeroUsize::new(concurrency.into()),
-        timeout,
-        dead_letter,
-        checkpoint: items.map(|items| CheckpointSettings { uncommitted_items: NonZeroU64::new(items.into()) }),
-    })
+    (any::<u8>(), of(time()), of(name()), of(any::<u32>())).prop_map(
+        |(concurrency, timeout, dead_letter, items)| Settings {
+            concurrency: NonZeroUsize::new(concurrency.into()),
+            timeout,
+            dead_letter,
+            checkpoint: items
+                .map(|items| CheckpointSettings { uncommitted_items: NonZeroU64::new(items.into()) }),
+        },
+    )
 }
 
 fn graph() -> impl Strategy<Value = Graph> {
@@ -194,47 +212,86 @@ fn refused(text: &str, expected: &expect_test::Expect) {
 
 #[test]
 fn what_is_no_json_is_refused_with_its_place() {
-    refused("", &expect_test::expect![[r#"
+    refused(
+        "",
+        &expect_test::expect![[r#"
         the graph does not compile:
-        json.syntax: (line 1, column 1): expected a value, but the text ends here"#]]);
-    refused("{\n  \"version\": 1,\n  \"nodes\": { \"a\": { \"type\": \"sour", &expect_test::expect![[r#"
+        json.syntax: (line 1, column 1): expected a value, but the text ends here"#]],
+    );
+    refused(
+        "{\n  \"version\": 1,\n  \"nodes\": { \"a\": { \"type\": \"sour",
+        &expect_test::expect![[r#"
         the graph does not compile:
-        json.syntax: nodes.a.type (line 3, column 34): expected the end of the string, but the text ends here"#]]);
-    refused("{ \"name\": \"a\", \"name\": \"b\" }", &expect_test::expect![[r#"
+        json.syntax: nodes.a.type (line 3, column 34): expected the end of the string, but the text ends here"#]],
+    );
+    refused(
+        "{ \"name\": \"a\", \"name\": \"b\" }",
+        &expect_test::expect![[r#"
         the graph does not compile:
-        json.duplicate_key: name (line 1, column 16): the key "name" stands here twice"#]]);
-    refused("{ \"name\": 1e999 }", &expect_test::expect![[r#"
+        json.duplicate_key: name (line 1, column 16): the key "name" stands here twice"#]],
+    );
+    refused(
+        "{ \"name\": 1e999 }",
+        &expect_test::expect![[r#"
         the graph does not compile:
-        json.syntax: name (line 1, column 11): `1e999` is no number, or too large for one"#]]);
-    refused("{} []", &expect_test::expect![[r#"
+        json.syntax: name (line 1, column 11): `1e999` is no number, or too large for one"#]],
+    );
+    refused(
+        "{} []",
+        &expect_test::expect![[r#"
         the graph does not compile:
-        json.syntax: (line 1, column 4): expected the end of the text, but this is '['"#]]);
+        json.syntax: (line 1, column 4): expected the end of the text, but this is '['"#]],
+    );
 }
 
 #[test]
 fn what_is_beyond_the_bounds_is_refused() {
     let deep = format!("{{ \"nodes\": {}{} }}", "[".repeat(100_000), "]".repeat(100_000));
-    refused(&deep, &expect_test::expect![[r#"
+    refused(
+        &deep,
+        &expect_test::expect![[r#"
         the graph does not compile:
-        json.too_deep: nodes[0][0][0][0][0][0][0][0][0][0][0][0][0][0][0][0][0][0][0][0][0][0][0][0][0][0][0][0][0][0][0][0][0][0][0][0][0][0][0][0][0][0][0][0][0][0][0][0][0][0][0][0][0][0][0][0][0][0][0][0][0][0][0] (line 1, column 75): objects and arrays lie more than 64 deep in each other"#]]);
+        json.too_deep: nodes[0][0][0][0][0][0][0][0][0][0][0][0][0][0][0][0][0][0][0][0][0][0][0][0][0][0][0][0][0][0][0][0][0][0][0][0][0][0][0][0][0][0][0][0][0][0][0][0][0][0][0][0][0][0][0][0][0][0][0][0][0][0][0] (line 1, column 75): objects and arrays lie more than 64 deep in each other"#]],
+    );
     let long = format!("{{ \"name\": \"{}\" }}", "x".repeat(2 << 20));
-    refused(&long, &expect_test::expect![[r#"
+    refused(
+        &long,
+        &expect_test::expect![[r#"
         the graph does not compile:
-        json.too_large: name (line 1, column 11): the string has more than 1048576 bytes"#]]);
-    refused(&format!("{{ \"version\": {} }}", "1".repeat(100)), &expect_test::expect![[r#"
+        json.too_large: name (line 1, column 11): the string has more than 1048576 bytes"#]],
+    );
+    refused(
+        &format!("{{ \"version\": {} }}", "1".repeat(100)),
+        &expect_test::expect![[r#"
         the graph does not compile:
-        json.too_large: version (line 1, column 14): the number has more than 64 characters"#]]);
-    refused(&" ".repeat(5 << 20), &expect_test::expect![[r#"
+        json.too_large: version (line 1, column 14): the number has more than 64 characters"#]],
+    );
+    refused(
+        &format!("{{ \"{}\": 1 }}", "k".repeat(2_000)),
+        &expect_test::expect![[r#"
         the graph does not compile:
-        json.too_large: the text has 5242880 bytes, more than 4194304"#]]);
-    refused(&format!("[{}0]", "0,".repeat(600_000)), &expect_test::expect![[r#"
+        json.too_large: (line 1, column 3): the key has more than 1024 bytes"#]],
+    );
+    refused(
+        &" ".repeat(5 << 20),
+        &expect_test::expect![[r#"
         the graph does not compile:
-        json.too_large: [499999] (line 1, column 1000000): there are more than 500000 values"#]]);
+        json.too_large: the text has 5242880 bytes, more than 4194304"#]],
+    );
+    refused(
+        &format!("[{}0]", "0,".repeat(600_000)),
+        &expect_test::expect![[r#"
+        the graph does not compile:
+        json.too_large: [499999] (line 1, column 1000000): there are more than 500000 values"#]],
+    );
     let nodes: Vec<_> = (0..10_001).map(|i| format!("\"n{i}\": {{}}")).collect();
     let many = format!("{{ \"version\": 1, \"name\": \"n\", \"nodes\": {{ {} }} }}", nodes.join(","));
-    refused(&many, &expect_test::expect![[r#"
+    refused(
+        &many,
+        &expect_test::expect![[r#"
         the graph does not compile:
-        graph.too_large: nodes (line 1, column 30): there are 10001 nodes, more than 10000"#]]);
+        graph.too_large: nodes (line 1, column 30): there are 10001 nodes, more than 10000"#]],
+    );
 }
 
 #[test]
@@ -252,7 +309,9 @@ fn wrong_types_and_unknown_fields_are_all_found_at_once() {
   },
   "settings": { "concurency": 10 }
 }"#;
-    refused(text, &expect_test::expect![[r#"
+    refused(
+        text,
+        &expect_test::expect![[r#"
         the graph does not compile, for 16 reasons:
         graph.invalid: (line 1, column 1): the field `name` is missing
         graph.version: version (line 2, column 14): this is no version that can be read: 2
@@ -264,17 +323,20 @@ fn wrong_types_and_unknown_fields_are_all_found_at_once() {
           help: did you mean "config"?
         graph.invalid: nodes.tickets.type (line 6, column 26): there is no type of node "sourse"
           help: did you mean "source"?
-        graph.invalid: nodes.open.timeout (line 7, column 83): `soon` is not a duration such as "200ms" or "1m 30s": expected number at 0
-        graph.invalid: nodes.open.concurrency (line 7, column 106): invalid value: integer `0`, expected a nonzero usize
+        graph.invalid: nodes.open (line 7, column 5): the field `inputs` is missing
         graph.unknown_field: nodes.open.input (line 7, column 50): a node of type "action" has no field `input`
           help: did you mean "inputs"?
-        graph.invalid: nodes.open (line 7, column 5): the field `inputs` is missing
+        graph.invalid: nodes.open.timeout (line 7, column 83): `soon` is not a duration such as "200ms" or "1m 30s": expected number at 0
+        graph.invalid: nodes.open.concurrency (line 7, column 106): invalid value: integer `0`, expected a nonzero usize
         graph.invalid: nodes.lang.inputs (line 8, column 43): expected an array of names, found a string
         graph.invalid: nodes.lang.routes[0] (line 8, column 62): expected a route: {"route": NAME, "when": EXPRESSION}, found a string
-        graph.unknown_field: nodes.store.retry.jiter (line 9, column 117): unknown field `jiter`, expected one of `max_attempts`, `backoff`, `initial`, `max`, `jitter`, `on`
         graph.invalid: nodes.store.config (line 9, column 64): expected a config, which is an object, found an array
+        graph.unknown_field: nodes.store.retry.jiter (line 9, column 117): there is no field `jiter` here
+          help: did you mean "jitter"?
         graph.invalid: nodes.nothing (line 10, column 16): expected a node, which is an object, found a number
-        graph.unknown_field: settings.concurency (line 12, column 31): unknown field `concurency`, expected one of `concurrency`, `timeout`, `dead_letter`, `checkpoint`"#]]);
+        graph.unknown_field: settings.concurency (line 12, column 31): there is no field `concurency` here
+          help: did you mean "concurrency"?"#]],
+    );
 }
 
 #[test]

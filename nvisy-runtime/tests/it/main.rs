@@ -1,5 +1,6 @@
 //! Integration tests: one binary for the crate.
 
+mod actions;
 mod builder;
 mod compiler;
 mod expression;

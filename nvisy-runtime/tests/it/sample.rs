@@ -129,7 +129,8 @@ impl Source for Tickets {
     }
 
     fn validate(&self) -> Vec<Problem> {
-        let outside = self.prefix.starts_with("..").then(|| Problem::new("prefix", "the prefix leaves the store"));
+        let outside =
+            self.prefix.starts_with("..").then(|| Problem::new("prefix", "the prefix leaves the store"));
         let none = (self.page == Some(0)).then(|| Problem::new("page", "a page holds one ticket at least"));
         outside.into_iter().chain(none).collect()
     }

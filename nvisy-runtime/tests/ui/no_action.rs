@@ -5,5 +5,8 @@ use nvisy_runtime::prelude::*;
 
 fn main() {
     let graph = Graph::builder("none");
-    graph.source("texts", MemorySource::documents(["a"])).then("what", 7).sink("kept", MemorySink::named("kept"));
+    graph
+        .source("texts", MemorySource::documents(["a"]))
+        .then("what", 7)
+        .sink("kept", MemorySink::named("kept"));
 }

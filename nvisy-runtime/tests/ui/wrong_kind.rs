@@ -20,5 +20,8 @@ impl Transform for Shout {
 
 fn main() {
     let graph = Graph::builder("wrong");
-    graph.source("rows", MemorySource::rows([])).then("shout", Shout {}).sink("kept", MemorySink::named("kept"));
+    graph
+        .source("rows", MemorySource::rows([]))
+        .then("shout", Shout {})
+        .sink("kept", MemorySink::named("kept"));
 }

@@ -1,6 +1,6 @@
 //! Connections: that each is there, used, of the right family, and within reach.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use nvisy_core::plugin::{ClientType, TypeEntry};
@@ -26,17 +26,20 @@ impl<'g> Check<'g> {
             let connection = self.connection(name, spec, &join("connections", name));
             shared.insert(name, connection);
         }
-        let mut used = std::collections::HashSet::new();
+        let mut used: HashSet<&str> = HashSet::new();
         for node in 0..self.nodes.len() {
             if let Some(ConnectionUse::Shared(name)) = self.nodes[node].node.connection() {
                 used.insert(name.as_str());
             }
             self.connect(node, &shared);
         }
-        if !self.broken.nodes.is_empty() {
+        if !self.broken.nodes.is_empty() || self.nodes.is_empty() {
             return;
         }
         for name in self.graph.connections.names().filter(|name| !used.contains(name)) {
+            if self.meant.contains(name) {
+                continue;
+            }
             let help = format!("name it in a node, \"connection\": \"{name}\", or remove it");
             let message = format!("no node works through the connection \"{name}\"");
             self.say_with(code::CONNECTION_UNUSED, join("connections", name), message, help);
@@ -55,7 +58,10 @@ impl<'g> Check<'g> {
                 None if self.broken.connections.contains(wanted) => return,
                 None => {
                     let help = match self.nearest(wanted, shared.keys().copied()) {
-                        Some(near) => did_you_mean(near),
+                        Some(near) => {
+                            self.meant.insert(near);
+                            did_you_mean(near)
+                        }
                         None if shared.is_empty() => "add it to \"connections\"".to_owned(),
                         None => format!("there are {}", quoted(self.graph.connections.names())),
                     };
@@ -99,9 +105,10 @@ impl<'g> Check<'g> {
         self.say_with(code::CONNECTION_NOT_NEEDED, path, message, "remove it".to_owned());
     }
 
-    fn help_for_missing(&self, needs: ClientType, shared: &HashMap<&'g str, Shared>) -> String {
+    fn help_for_missing(&mut self, needs: ClientType, shared: &HashMap<&'g str, Shared>) -> String {
         let fits = |name: &&str| shared.get(name).is_some_and(|c| c.client == Some(needs));
         let there: Vec<_> = self.graph.connections.names().filter(fits).collect();
+        self.meant.extend(&there);
         if let [first, ..] = there[..] {
             return match there.len() {
                 1 => format!("write \"connection\": \"{first}\""),

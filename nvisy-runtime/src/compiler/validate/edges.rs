@@ -31,7 +31,8 @@ impl<'g> Check<'g> {
                     );
                 }
             }
-            self.arity(node, inputs);
+            // One that is named twice is a mistake of its own.
+            self.arity(node, inputs, seen.len());
         }
         self.second_readers();
         self.best_effort();
@@ -123,10 +124,10 @@ impl<'g> Check<'g> {
         }
     }
 
-    fn arity(&mut self, node: usize, inputs: &[String]) {
+    fn arity(&mut self, node: usize, inputs: &[String], have: usize) {
         let (name, body) = (self.nodes[node].name, &self.nodes[node].node.body);
         let takes_dead_letters = self.graph.settings.dead_letter.as_deref() == Some(name);
-        let (path, have) = (self.nodes[node].field("inputs"), inputs.len());
+        let path = self.nodes[node].field("inputs");
         match (body, have) {
             (NodeBody::Source(_), _) => return,
             (NodeBody::FanIn(_), 2..) | (_, 1) => return,

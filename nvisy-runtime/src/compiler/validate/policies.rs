@@ -42,8 +42,9 @@ impl Check<'_> {
             ("on_error", policies.on_error.is_some()),
             ("batch", policies.batch.is_some()),
         ];
-        for (policy, _) in
-            given.into_iter().filter(|(policy, given)| *given && !applicable_policies(body_type).contains(policy))
+        for (policy, _) in given
+            .into_iter()
+            .filter(|(policy, given)| *given && !applicable_policies(body_type).contains(policy))
         {
             let message = format!("node \"{name}\" is a {body_type}: it has no `{policy}`");
             let help = match applicable_policies(body_type) {

@@ -9,6 +9,7 @@ use super::{Check, did_you_mean, join, quoted};
 use crate::compiler::diagnostic::{Diagnostic, code};
 use crate::compiler::json::shown;
 use crate::compiler::plan::Work;
+use crate::compiler::suggest::known_fields;
 use crate::expression::{Expression, ExpressionError};
 use crate::graph::{ActionNode, BranchNode, FanOutNode, Function, NodeBody, SinkNode, SourceNode};
 
@@ -223,10 +224,4 @@ impl<'g> Check<'g> {
         };
         self.say_with(code::USE_UNKNOWN, path, format!("there is no {what} \"{}\"", shown(uses)), help);
     }
-}
-
-/// Returns the fields that serde names in "unknown field `x`, expected one of `a`, `b`".
-fn known_fields(message: &str) -> Option<Vec<String>> {
-    let (_, expected) = message.split_once(", expected ")?;
-    Some(expected.split('`').skip(1).step_by(2).map(str::to_owned).collect())
 }
