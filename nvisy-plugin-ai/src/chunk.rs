@@ -2,6 +2,7 @@
 
 mod cut;
 mod markdown;
+mod measure;
 mod segment;
 
 use std::ops::Range;
@@ -18,6 +19,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use self::cut::{Atoms, Rule};
+use self::measure::{Characters, Tokens};
 use crate::tokens::Encoding;
 
 /// How a chunk is measured, and where it is best cut.
@@ -32,7 +34,8 @@ pub enum Strategy {
     /// of more than 2,000 characters counts as several.
     Sentences,
     /// Model tokens; cut where Markdown has a seam: before headings, else between blocks, list
-    /// items, sentences, lines. Code, tables and lists stay whole where they fit.
+    /// items, sentences, lines. Code, tables and lists stay whole where they fit, and a chunk
+    /// ends with its section, unless that is smaller than a quarter of the size.
     Markdown,
 }
 
@@ -52,7 +55,7 @@ impl Strategy {
 /// A chunk keeps what its document says (title, language, MIME type, source URI, attributes)
 /// and adds its place: `chunk` counts from zero, `byte_range` says which bytes of the source
 /// it is. With [`markdown`](Self::markdown) the attribute `headings` holds the headings that
-/// the chunk begins under, outermost first.
+/// all of the chunk stands under, outermost first.
 ///
 /// # Contract
 ///
@@ -159,7 +162,8 @@ impl Chunk {
     pub fn apply(&self, document: &Item<Document>) -> Result<Outcome<Document>> {
         let text = document.text.as_str();
         if u32::try_from(text.len()).is_err() {
-            let message = format!("a text of {} bytes is too long to chunk: cut it below 4 GiB first", text.len());
+            let message =
+                format!("a text of {} bytes is too long to chunk: cut it below 4 GiB first", text.len());
             return Err(Error::new(ErrorKind::Validation, message).at_item(document.id()));
         }
         if text.trim().is_empty() {
@@ -188,34 +192,33 @@ impl Chunk {
     fn pieces(&self, text: &str) -> Vec<Piece> {
         let (size, overlap) = (self.size.max(1), self.overlap);
         let encoding = self.encoding.unwrap_or_default();
-        let rule = Rule { size, overlap, fill: size / 2, keep_indent: false };
+        let rule = Rule { size, overlap, fill: size / 2, keep_indent: false, sections: None };
         let plain = |ranges: Vec<Range<usize>>| {
             ranges.into_iter().map(|range| Piece { range, headings: Vec::new() }).collect()
         };
         match self.strategy {
             Strategy::Tokens => {
-                let atoms = Atoms::tokens(text, &segment::seams(text), encoding, size);
-                plain(atoms.cut(rule, |text| encoding.count(text)))
+                let tokens = Tokens::new(text, encoding);
+                plain(Atoms::new(text, tokens, &segment::seams(text), size).cut(rule))
             }
             Strategy::Characters => {
-                let atoms = Atoms::characters(text, &segment::seams(text), size);
-                plain(atoms.cut(rule, |text| text.chars().count()))
+                plain(Atoms::new(text, Characters(text), &segment::seams(text), size).cut(rule))
             }
             Strategy::Sentences => {
-                let atoms = Atoms::sentences(text, &segment::seams(text));
-                plain(atoms.cut(Rule { fill: size, ..rule }, |_| 0))
+                plain(Atoms::sentences(text, &segment::seams(text)).cut(Rule { fill: size, ..rule }))
             }
             Strategy::Markdown => {
                 let outline = markdown::Outline::of(text);
                 let mut seams = segment::seams(text);
                 outline.rate(text, &mut seams);
-                let atoms = Atoms::tokens(text, &seams, encoding, size);
-                let ranges = atoms.cut(Rule { fill: 0, keep_indent: true, ..rule }, |text| encoding.count(text));
+                let atoms = Atoms::new(text, Tokens::new(text, encoding), &seams, size);
+                let rule =
+                    Rule { fill: 0, keep_indent: true, sections: Some(outline.first_section(text)), ..rule };
                 let piece = |range: Range<usize>| {
-                    let at = range.start + markdown::blank(&text[range.start..]);
-                    Piece { headings: outline.headings_at(at), range }
+                    let start = range.start + markdown::indent(&text[range.start..]);
+                    Piece { headings: outline.headings_of(start..range.end), range }
                 };
-                ranges.into_iter().map(piece).collect()
+                atoms.cut(rule).into_iter().map(piece).collect()
             }
         }
     }
@@ -275,7 +278,8 @@ impl ActionConfig for Chunk {
             problems.push(Problem::new("size", message).with_help(format!("from 1 to {MAX_SIZE}")));
         }
         if self.overlap >= self.size.max(1) {
-            let message = format!("an overlap of {} leaves no room in a chunk of {}", self.overlap, self.size);
+            let message =
+                format!("an overlap of {} leaves no room in a chunk of {}", self.overlap, self.size);
             problems.push(Problem::new("overlap", message).with_help("make it smaller than `size`"));
         }
         if self.encoding.is_some() && !self.counts_tokens() {

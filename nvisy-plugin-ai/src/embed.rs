@@ -82,7 +82,13 @@ impl Embed {
     #[must_use]
     pub fn model(model: impl Into<String>) -> Self {
         let model = model.into();
-        Self { model, dimensions: None, normalize: false, batch_items: BATCH_ITEMS, batch_tokens: BATCH_TOKENS }
+        Self {
+            model,
+            dimensions: None,
+            normalize: false,
+            batch_items: BATCH_ITEMS,
+            batch_tokens: BATCH_TOKENS,
+        }
     }
 
     /// Sets how long the vectors shall be, for models that can be shortened.
@@ -122,7 +128,12 @@ impl Embed {
         self.request(client, texts, &Context::detached()).await
     }
 
-    async fn request(&self, client: &ModelClient, texts: &[&str], context: &Context) -> Result<Vec<Vec<f32>>> {
+    async fn request(
+        &self,
+        client: &ModelClient,
+        texts: &[&str],
+        context: &Context,
+    ) -> Result<Vec<Vec<f32>>> {
         let Self { model, dimensions, .. } = self;
         let request = EmbedRequest { model, texts, dimensions: *dimensions };
         let mut vectors = client.request(request, context).await?;
@@ -169,15 +180,19 @@ impl ActionConfig for Embed {
     fn validate(&self) -> Vec<Problem> {
         let mut problems = Vec::new();
         if self.model.trim().is_empty() {
-            problems.push(Problem::new("model", "no model is named").with_help("such as `text-embedding-3-small`"));
+            problems.push(
+                Problem::new("model", "no model is named").with_help("such as `text-embedding-3-small`"),
+            );
         }
         if let Some(dimensions) = self.dimensions.filter(|d| !(1..=MAX_DIMENSIONS).contains(d)) {
             let message = format!("a vector cannot have {dimensions} dimensions");
-            problems.push(Problem::new("dimensions", message).with_help(format!("from 1 to {MAX_DIMENSIONS}")));
+            problems
+                .push(Problem::new("dimensions", message).with_help(format!("from 1 to {MAX_DIMENSIONS}")));
         }
         if !(1..=MAX_BATCH_ITEMS).contains(&self.batch_items) {
             let message = format!("a call cannot take {} documents", self.batch_items);
-            problems.push(Problem::new("batch_items", message).with_help(format!("from 1 to {MAX_BATCH_ITEMS}")));
+            problems
+                .push(Problem::new("batch_items", message).with_help(format!("from 1 to {MAX_BATCH_ITEMS}")));
         }
         if self.batch_tokens == 0 {
             problems.push(Problem::new("batch_tokens", "a call cannot take 0 tokens").with_help("1 or more"));
@@ -231,8 +246,13 @@ impl BatchTransform for Embeds {
     type Input = Document;
     type Output = Embedding;
 
-    async fn transform(&self, items: Vec<Item<Document>>, context: &Context) -> Result<Vec<Outcome<Embedding>>> {
-        let texts: Vec<&str> = items.iter().map(|item| item.text.as_str()).filter(|text| !is_blank(text)).collect();
+    async fn transform(
+        &self,
+        items: Vec<Item<Document>>,
+        context: &Context,
+    ) -> Result<Vec<Outcome<Embedding>>> {
+        let texts: Vec<&str> =
+            items.iter().map(|item| item.text.as_str()).filter(|text| !is_blank(text)).collect();
         let vectors = self.config.request(&self.client, &texts, context).await?;
         self.check_dimensions(&vectors)?;
         let mut vectors = vectors.into_iter();

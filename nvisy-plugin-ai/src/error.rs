@@ -10,7 +10,8 @@ pub(crate) use self::refusal::{AddressRefused, Refusal, no_answer};
 
 /// Who answered: a model, and where it is, if it is somewhere else.
 pub(crate) fn name(model: &str, endpoint: Option<&str>) -> String {
-    endpoint.map_or_else(|| format!("model \"{model}\""), |endpoint| format!("model \"{model}\" at {endpoint}"))
+    endpoint
+        .map_or_else(|| format!("model \"{model}\""), |endpoint| format!("model \"{model}\" at {endpoint}"))
 }
 
 pub(crate) fn wrong_count(who: &str, want: usize, have: usize) -> Error {
@@ -29,12 +30,14 @@ pub(crate) fn wrong_dimensions(who: &str, asked: Option<u32>, want: usize, have:
 }
 
 pub(crate) fn changed_dimensions(model: &str, want: usize, have: usize) -> Error {
-    let message = format!("model \"{model}\" answered with vectors of {have} dimensions, and with {want} before");
+    let message =
+        format!("model \"{model}\" answered with vectors of {have} dimensions, and with {want} before");
     Error::new(ErrorKind::Validation, message)
 }
 
 pub(crate) fn not_finite(who: &str, index: usize) -> Error {
-    let message = format!("{who} answered with a vector for text {index} that holds something other than numbers");
+    let message =
+        format!("{who} answered with a vector for text {index} that holds something other than numbers");
     Error::new(ErrorKind::Validation, message)
 }
 

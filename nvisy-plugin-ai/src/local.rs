@@ -90,7 +90,11 @@ impl Embedder for HashEmbedder {
         let dimensions = request.dimensions.unwrap_or(DIMENSIONS) as usize;
         let mut features = Vec::new();
         let vectors = request.texts.iter().map(|text| embed(text, dimensions, &mut features)).collect();
-        context.meter().model_usage(&ModelUsage { model: Local::HASH.into(), requests: 1, ..ModelUsage::default() });
+        context.meter().model_usage(&ModelUsage {
+            model: Local::HASH.into(),
+            requests: 1,
+            ..ModelUsage::default()
+        });
         Ok(vectors)
     }
 }
@@ -217,7 +221,9 @@ mod tests {
 
     #[test]
     fn a_vector_has_length_one_whatever_the_text() {
-        for text in ["a", "!!!", "漢字かな", "e\u{301}", &"word ".repeat(10_000), "\u{1f468}\u{200d}\u{1f469}"] {
+        for text in
+            ["a", "!!!", "漢字かな", "e\u{301}", &"word ".repeat(10_000), "\u{1f468}\u{200d}\u{1f469}"]
+        {
             let length: f32 = check(text).iter().map(|x| x * x).sum();
             assert!((length - 1.0).abs() < 1e-5, "{text:?}: {length}");
         }
@@ -246,7 +252,8 @@ mod tests {
     fn vectors_never_change() {
         // Golden: a change here makes every stored vector worthless.
         let vector = check("the quick brown fox");
-        let bits: Vec<_> = vector.iter().enumerate().filter(|(_, x)| **x != 0.0).map(|(i, x)| (i, x.to_bits())).collect();
+        let bits: Vec<_> =
+            vector.iter().enumerate().filter(|(_, x)| **x != 0.0).map(|(i, x)| (i, x.to_bits())).collect();
         assert_eq!(bits, GOLDEN);
     }
 

@@ -46,7 +46,11 @@ impl<'a> EmbedRequest<'a> {
 /// 3. Its future may be dropped at any await.
 pub trait Embedder: Send + Sync + 'static {
     /// Embeds texts.
-    fn embed(&self, request: EmbedRequest<'_>, context: &Context) -> impl Future<Output = Result<Vec<Vec<f32>>>> + Send;
+    fn embed(
+        &self,
+        request: EmbedRequest<'_>,
+        context: &Context,
+    ) -> impl Future<Output = Result<Vec<Vec<f32>>>> + Send;
 
     /// Checks that the service is there and knows us. Default nothing to check.
     fn verify(&self) -> impl Future<Output = Result<()>> + Send {
@@ -162,14 +166,22 @@ fn check(request: &EmbedRequest<'_>, vectors: &[Vec<f32>], endpoint: Option<&str
 
 /// An [`Embedder`] of any type.
 trait ErasedEmbedder: Send + Sync {
-    fn embed<'a>(&'a self, request: EmbedRequest<'a>, context: &'a Context) -> BoxFuture<'a, Result<Vec<Vec<f32>>>>;
+    fn embed<'a>(
+        &'a self,
+        request: EmbedRequest<'a>,
+        context: &'a Context,
+    ) -> BoxFuture<'a, Result<Vec<Vec<f32>>>>;
     fn verify(&self) -> BoxFuture<'_, Result<()>>;
     fn weigh(&self, model: &str, text: &str) -> u64;
     fn endpoint(&self) -> Option<&str>;
 }
 
 impl<E: Embedder> ErasedEmbedder for E {
-    fn embed<'a>(&'a self, request: EmbedRequest<'a>, context: &'a Context) -> BoxFuture<'a, Result<Vec<Vec<f32>>>> {
+    fn embed<'a>(
+        &'a self,
+        request: EmbedRequest<'a>,
+        context: &'a Context,
+    ) -> BoxFuture<'a, Result<Vec<Vec<f32>>>> {
         Box::pin(Embedder::embed(self, request, context))
     }
 

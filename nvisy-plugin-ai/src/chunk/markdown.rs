@@ -32,7 +32,8 @@ impl Outline {
         let mut depth = 0_usize;
         let mut lists = 0_usize;
         let mut title: Option<Heading> = None;
-        let options = Options::ENABLE_TABLES | Options::ENABLE_YAML_STYLE_METADATA_BLOCKS | Options::ENABLE_FOOTNOTES;
+        let options =
+            Options::ENABLE_TABLES | Options::ENABLE_YAML_STYLE_METADATA_BLOCKS | Options::ENABLE_FOOTNOTES;
         for (event, range) in Parser::new_ext(text, options).into_offset_iter() {
             match event {
                 Event::Start(tag) => {
@@ -41,8 +42,12 @@ impl Outline {
                     }
                     match tag {
                         Tag::Heading { level, .. } if depth == 0 => {
-                            let heading =
-                                Heading { at: range.start, level: level as u8, text: String::new(), parent: None };
+                            let heading = Heading {
+                                at: range.start,
+                                level: level as u8,
+                                text: String::new(),
+                                parent: None,
+                            };
                             title = Some(heading);
                         }
                         Tag::List(_) => lists += 1,
@@ -108,18 +113,32 @@ impl Outline {
         self.headings.push(heading);
     }
 
-    /// Returns the headings that the byte at `at` stands under, outermost first; a heading
+    /// Returns the headings that all of a stretch stands under, outermost first; a heading
     /// stands under itself.
-    pub(super) fn headings_at(&self, at: usize) -> Vec<String> {
-        let mut path = Vec::new();
-        let mut next = self.headings.partition_point(|heading| heading.at <= at).checked_sub(1);
-        while let Some(index) = next {
-            let heading = &self.headings[index];
-            path.push(heading.text.clone());
-            next = heading.parent;
+    pub(super) fn headings_of(&self, range: Range<usize>) -> Vec<String> {
+        let first = self.headings.partition_point(|heading| heading.at <= range.start);
+        let within = self.headings[first..].iter().take_while(|heading| heading.at < range.end);
+        let mut path = self.path(first.checked_sub(1));
+        for heading in within {
+            // Under its parent stands whatever it stands under, and it is named in the text.
+            let parent = self.path(heading.parent);
+            path.truncate(path.iter().zip(&parent).take_while(|(a, b)| a == b).count());
         }
+        path.into_iter().map(|index| self.headings[index].text.clone()).collect()
+    }
+
+    /// Returns a heading with those that it stands under, outermost first.
+    fn path(&self, heading: Option<usize>) -> Vec<usize> {
+        let mut path: Vec<usize> =
+            std::iter::successors(heading, |index| self.headings[*index].parent).collect();
         path.reverse();
         path
+    }
+
+    /// Returns how good it would be to cut before the section that the text begins with.
+    pub(super) fn first_section(&self, text: &str) -> Strength {
+        let first = self.headings.first().filter(|heading| text[..heading.at].trim().is_empty());
+        Strength::section(first.map_or(6, |heading| heading.level))
     }
 
     /// Rates the seams of a text by its outline.
@@ -134,7 +153,7 @@ impl Outline {
             }
             while starts.next_if(|(at, _)| *at < seam.at).is_some() {}
             // A line is cut before its indentation, a block begins behind it.
-            let reach = seam.at + blank(&text[seam.at..]);
+            let reach = seam.at + indent(&text[seam.at..]);
             while let Some((_, strength)) = starts.next_if(|(at, _)| *at <= reach) {
                 if cap != Some(HEADING) {
                     seam.strength = seam.strength.max(*strength);
@@ -147,7 +166,12 @@ impl Outline {
 /// A heading stays with what follows it.
 const HEADING: Strength = Strength::INNER;
 
-/// Returns the length of the white space that a text begins with.
-pub(super) fn blank(text: &str) -> usize {
-    text.len() - text.trim_start().len()
+/// Returns the length of the indentation that a text begins with.
+pub(super) fn indent(text: &str) -> usize {
+    text.len() - text.trim_start_matches([' ', '\t']).len()
+}
+
+/// Returns the length of the blank lines and indentation that a text begins with.
+fn blank(text: &str) -> usize {
+    text.len() - text.trim_ascii_start().len()
 }

@@ -147,7 +147,8 @@ fn sentence_starts(text: &str) -> impl Iterator<Item = usize> {
 }
 
 fn ends_sentence(text: &str) -> bool {
-    let text = text.trim_end_matches(['"', '\'', ')', ']', '}', '”', '’', '»', '」', '』', '）', '*', '_', '`']);
+    let text =
+        text.trim_end_matches(['"', '\'', ')', ']', '}', '”', '’', '»', '」', '』', '）', '*', '_', '`']);
     text.ends_with(['.', '!', '?', '…', ':', ';', '。', '！', '？', '．', '؟', '۔', '।', '॥', '։', '።'])
 }
 
@@ -155,7 +156,11 @@ fn begins_item(text: &str) -> bool {
     let text = text.trim_start();
     let digits = text.bytes().take_while(u8::is_ascii_digit).count();
     let rest = &text[digits..];
-    let marked = if digits > 0 { rest.starts_with(['.', ')']) } else { rest.starts_with(['-', '*', '+', '#', '|', '•', '–']) };
+    let marked = if digits > 0 {
+        rest.starts_with(['.', ')'])
+    } else {
+        rest.starts_with(['-', '*', '+', '#', '|', '•', '–'])
+    };
     marked && rest.chars().nth(1).is_none_or(|c| c == ' ' || c == '#' || c == '|')
 }
 
@@ -194,8 +199,13 @@ mod tests {
     #[test]
     fn words_sentences_and_paragraphs_are_told_apart() {
         use Strength as S;
-        let expected =
-            [("One ", S::WORD), ("fish. ", S::SENTENCE), ("Two\n", S::LINE), ("fish\n\n", S::BLOCK), ("Red", S::BLOCK)];
+        let expected = [
+            ("One ", S::WORD),
+            ("fish. ", S::SENTENCE),
+            ("Two\n", S::LINE),
+            ("fish\n\n", S::BLOCK),
+            ("Red", S::BLOCK),
+        ];
         check("One fish. Two\nfish\n\nRed", &expected);
     }
 

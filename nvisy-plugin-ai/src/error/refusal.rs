@@ -35,27 +35,39 @@ impl Refusal<'_> {
         let error = match status {
             401 => Error::new(ErrorKind::Authentication, self.unknown(&answer)),
             402 => Error::new(ErrorKind::Permission, format!("{endpoint} asks for payment ({status}){said}")),
-            403 => Error::new(ErrorKind::Permission, format!("{endpoint} does not allow this ({status}){said}")),
+            403 => {
+                Error::new(ErrorKind::Permission, format!("{endpoint} does not allow this ({status}){said}"))
+            }
             404 => Error::new(ErrorKind::NotFound, self.not_found(&said)),
             408 => Error::new(ErrorKind::Timeout, format!("{endpoint} took too long ({status}){said}")),
-            409 => Error::new(ErrorKind::Conflict, format!("{endpoint} is busy with the same ({status}){said}"))
-                .with_retry_class(RetryClass::Transient),
+            409 => {
+                Error::new(ErrorKind::Conflict, format!("{endpoint} is busy with the same ({status}){said}"))
+                    .with_retry_class(RetryClass::Transient)
+            }
             413 => too_large(endpoint, status, &said),
             429 if answer.is_out_of_quota() => {
-                let message = format!("the quota at {endpoint} is used up ({status}): add credit, or wait for it{said}");
+                let message = format!(
+                    "the quota at {endpoint} is used up ({status}): add credit, or wait for it{said}"
+                );
                 Error::new(ErrorKind::Permission, message)
             }
-            429 => Error::new(ErrorKind::RateLimited, format!("{endpoint} asks us to slow down ({status}){said}")),
+            429 => Error::new(
+                ErrorKind::RateLimited,
+                format!("{endpoint} asks us to slow down ({status}){said}"),
+            ),
             400 | 422 if answer.is_about_size() => too_large(endpoint, status, &said),
             300..400 => {
-                let message = format!("{endpoint} points elsewhere ({status}): set `base_url` to where it is");
+                let message =
+                    format!("{endpoint} points elsewhere ({status}): set `base_url` to where it is");
                 Error::configuration(message)
             }
             405 | 410 | 501 => Error::configuration(format!(
                 "{endpoint} does not offer this ({status}): check `base_url`{said}"
             )),
             500.. => Error::new(ErrorKind::Connection, format!("{endpoint} is in trouble ({status}){said}")),
-            _ => Error::new(ErrorKind::Validation, format!("{endpoint} refuses the request ({status}){said}")),
+            _ => {
+                Error::new(ErrorKind::Validation, format!("{endpoint} refuses the request ({status}){said}"))
+            }
         };
         match self.retry_after(status) {
             Some(after) if error.retry_class() == RetryClass::Transient => error.with_retry_after(after),
@@ -70,7 +82,10 @@ impl Refusal<'_> {
         let code = if code.is_empty() { String::new() } else { format!(", {}", self.scrub(code)) };
         match self.key {
             Some((name, _)) => {
-                format!("{endpoint} does not accept the API key (401{code}): check the secret \"{}\"", name.name())
+                format!(
+                    "{endpoint} does not accept the API key (401{code}): check the secret \"{}\"",
+                    name.name()
+                )
             }
             None => format!("{endpoint} asks for an API key (401{code}): set `api_key`"),
         }
@@ -79,7 +94,9 @@ impl Refusal<'_> {
     fn not_found(&self, said: &str) -> String {
         let endpoint = self.endpoint;
         match self.model {
-            Some(model) => format!("{endpoint} has no model \"{model}\" (404): check `model` and `base_url`{said}"),
+            Some(model) => {
+                format!("{endpoint} has no model \"{model}\" (404): check `model` and `base_url`{said}")
+            }
             None => format!("there is no {endpoint} (404): check `base_url`{said}"),
         }
     }
@@ -87,7 +104,8 @@ impl Refusal<'_> {
     /// What the service says, without the key and not too long.
     fn said(&self, answer: &Answer) -> String {
         let said = self.scrub(&answer.said);
-        let said: Vec<&str> = said.split(|c: char| c.is_whitespace() || c.is_control()).filter(|w| !w.is_empty()).collect();
+        let said: Vec<&str> =
+            said.split(|c: char| c.is_whitespace() || c.is_control()).filter(|w| !w.is_empty()).collect();
         let said = said.join(" ");
         let said = said.trim_end_matches('.');
         match said.char_indices().nth(SAID) {
@@ -103,7 +121,8 @@ impl Refusal<'_> {
 
     fn retry_after(&self, status: u16) -> Option<Duration> {
         let text = |name: &str| self.headers.get(name)?.to_str().ok();
-        let milliseconds = text("retry-after-ms").and_then(|text| text.trim().parse::<f64>().ok()).map(|ms| ms / 1e3);
+        let milliseconds =
+            text("retry-after-ms").and_then(|text| text.trim().parse::<f64>().ok()).map(|ms| ms / 1e3);
         let told = milliseconds.and_then(|s| Duration::try_from_secs_f64(s).ok());
         told.or_else(|| text("retry-after").and_then(|text| retry_after(text, self.now)))
             .or_else(|| if status == 429 { crate::openai::limits::reset(self.headers) } else { None })
@@ -111,7 +130,9 @@ impl Refusal<'_> {
 }
 
 fn too_large(endpoint: &str, status: u16, said: &str) -> Error {
-    let message = format!("the request is larger than {endpoint} takes ({status}): lower `batch_items` or `batch_tokens`, or chunk smaller{said}");
+    let message = format!(
+        "the request is larger than {endpoint} takes ({status}): lower `batch_items` or `batch_tokens`, or chunk smaller{said}"
+    );
     Error::new(ErrorKind::TooLarge, message)
 }
 
@@ -166,7 +187,8 @@ impl Answer {
         let error = json.get("error").unwrap_or(&json);
         let text = |name: &str| error.get(name).and_then(Value::as_str).map(str::to_owned);
         let said = error.as_str().map(str::to_owned);
-        let said = said.or_else(|| text("message")).or_else(|| text("detail")).unwrap_or_else(|| json.to_string());
+        let said =
+            said.or_else(|| text("message")).or_else(|| text("detail")).unwrap_or_else(|| json.to_string());
         Self { code: text("code"), kind: text("type"), said }
     }
 
@@ -176,7 +198,13 @@ impl Answer {
     }
 
     fn is_about_size(&self) -> bool {
-        let codes = ["context_length_exceeded", "max_tokens_per_request", "request_too_large", "string_above_max_length", "array_above_max_length"];
+        let codes = [
+            "context_length_exceeded",
+            "max_tokens_per_request",
+            "request_too_large",
+            "string_above_max_length",
+            "array_above_max_length",
+        ];
         if [&self.code, &self.kind].into_iter().flatten().any(|code| codes.contains(&code.as_str())) {
             return true;
         }
@@ -208,13 +236,22 @@ fn is_code(code: &str) -> bool {
 pub(crate) fn no_answer(error: reqwest::Error, endpoint: &str, timeout: Duration) -> Error {
     let error = error.without_url();
     if let Some(refused) = cause::<AddressRefused>(&error) {
-        return Error::new(ErrorKind::Permission, format!("{refused}: a graph that is not trusted may not reach it"));
+        return Error::new(
+            ErrorKind::Permission,
+            format!("{refused}: a graph that is not trusted may not reach it"),
+        );
     }
     let (kind, message) = if error.is_timeout() {
         let after = humantime::format_duration(timeout);
-        (ErrorKind::Timeout, format!("{endpoint} did not answer within {after}: raise `timeout`, or send less at once"))
+        (
+            ErrorKind::Timeout,
+            format!("{endpoint} did not answer within {after}: raise `timeout`, or send less at once"),
+        )
     } else if error.is_connect() {
-        (ErrorKind::Connection, format!("{endpoint} cannot be reached: check `base_url`, and whether it is running"))
+        (
+            ErrorKind::Connection,
+            format!("{endpoint} cannot be reached: check `base_url`, and whether it is running"),
+        )
     } else if error.is_builder() {
         (ErrorKind::Configuration, format!("no request to {endpoint} can be made: check `base_url`"))
     } else {
@@ -323,13 +360,21 @@ mod tests {
         for wrong in ["-1", "soon", "NaN", "1e400", ""] {
             assert_eq!(after(wrong), None, "{wrong}");
         }
-        assert_eq!(check(429, &[("retry-after-ms", "1500")], "").retry_after(), Some(Duration::from_millis(1_500)));
+        assert_eq!(
+            check(429, &[("retry-after-ms", "1500")], "").retry_after(),
+            Some(Duration::from_millis(1_500))
+        );
         assert_eq!(check(401, &[("retry-after", "7")], "").retry_after(), None);
     }
 
     #[test]
     fn a_key_is_hidden_in_full_and_in_part() {
-        for said in ["sk-canary-0123456789", "sk-canary-0123", "…y-0123456789", "\u{1f511}sk-canary-0123456789\u{1f511}"] {
+        for said in [
+            "sk-canary-0123456789",
+            "sk-canary-0123",
+            "…y-0123456789",
+            "\u{1f511}sk-canary-0123456789\u{1f511}",
+        ] {
             let clean = scrub(said, "sk-canary-0123456789");
             assert!(!clean.contains("canary") && clean.contains("***"), "{clean}");
         }

@@ -92,7 +92,9 @@ impl OpenAiClient {
         let body = match read(&mut response, most).await {
             Ok(body) => body,
             Err(Unread::Lost(error)) => return Err(no_answer(error, endpoint, self.timeout)),
-            Err(Unread::TooLong) => return Err(error::not_the_api(&who, format!("its answer is longer than {most} bytes"))),
+            Err(Unread::TooLong) => {
+                return Err(error::not_the_api(&who, format!("its answer is longer than {most} bytes")));
+            }
         };
         let answer = wire::Response::parse(&body).map_err(|why| error::not_the_api(&who, why))?;
         // It is paid for, whatever is in it.

@@ -50,7 +50,11 @@ pub struct OpenAi {
     #[schemars(with = "String")]
     timeout: Duration,
     /// How long connecting may take. Default `10s`.
-    #[serde(default = "default_connect_timeout", skip_serializing_if = "is_default_connect_timeout", with = "duration")]
+    #[serde(
+        default = "default_connect_timeout",
+        skip_serializing_if = "is_default_connect_timeout",
+        with = "duration"
+    )]
     #[schemars(with = "String")]
     connect_timeout: Duration,
     /// How vectors come over the wire. Default `base64`.
@@ -169,7 +173,8 @@ impl OpenAi {
 
     /// Returns the base URL, without a slash at its end.
     pub(super) fn url(&self) -> Result<Url, Problem> {
-        let problem = |message: &str| Err(Problem::new("base_url", message).with_help("such as `https://host/v1`"));
+        let problem =
+            |message: &str| Err(Problem::new("base_url", message).with_help("such as `https://host/v1`"));
         let Ok(url) = Url::parse(self.base_url.trim_end_matches('/')) else {
             return problem("this is no URL");
         };
@@ -201,13 +206,18 @@ impl Connection for OpenAi {
             Err(problem) => problems.push(problem),
         }
         for (path, value) in [("organization", &self.organization), ("project", &self.project)] {
-            if value.as_ref().is_some_and(|value| value.is_empty() || !value.bytes().all(|b| b.is_ascii_graphic())) {
-                problems.push(Problem::new(path, "this is sent as a header: letters, digits and signs alone"));
+            if value
+                .as_ref()
+                .is_some_and(|value| value.is_empty() || !value.bytes().all(|b| b.is_ascii_graphic()))
+            {
+                problems
+                    .push(Problem::new(path, "this is sent as a header: letters, digits and signs alone"));
             }
         }
         for (path, timeout) in [("timeout", self.timeout), ("connect_timeout", self.connect_timeout)] {
             if timeout.is_zero() {
-                problems.push(Problem::new(path, "nothing answers in no time").with_help("such as `\"60s\"`"));
+                problems
+                    .push(Problem::new(path, "nothing answers in no time").with_help("such as `\"60s\"`"));
             }
         }
         problems
@@ -227,7 +237,8 @@ impl Connection for OpenAi {
             let message = format!("`{}`: {}", problem.path, problem.message);
             return Err(Error::configuration(message).at_connection(context.name()));
         }
-        let client = OpenAiClient::connect(self, context).map_err(|error| error.at_connection(context.name()))?;
+        let client =
+            OpenAiClient::connect(self, context).map_err(|error| error.at_connection(context.name()))?;
         Ok(ModelClient::new(client))
     }
 
@@ -281,7 +292,8 @@ mod tests {
 
     fn check(json: &str, expected: &[&str]) {
         let config: OpenAi = serde_json::from_str(json).unwrap();
-        let problems: Vec<_> = config.validate().into_iter().map(|p| format!("{}: {}", p.path, p.message)).collect();
+        let problems: Vec<_> =
+            config.validate().into_iter().map(|p| format!("{}: {}", p.path, p.message)).collect();
         assert_eq!(problems.len(), expected.len(), "{problems:?}");
         for (problem, expected) in problems.iter().zip(expected) {
             assert!(problem.contains(expected), "{problem}");

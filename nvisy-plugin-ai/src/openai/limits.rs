@@ -77,7 +77,8 @@ mod tests {
         ] {
             headers.insert(name, value.parse().unwrap());
         }
-        let expected = RateHint { requests: Some(59), tokens: Some(149_984), reset: Some(Duration::from_secs(360)) };
+        let expected =
+            RateHint { requests: Some(59), tokens: Some(149_984), reset: Some(Duration::from_secs(360)) };
         assert_eq!(hint(&headers), Some(expected));
     }
 }

@@ -61,7 +61,10 @@ impl<'de> Deserialize<'de> for Vector {
                 let bytes = STANDARD.decode(text).map_err(|_| E::custom("a vector is not valid base64"))?;
                 let (numbers, rest) = bytes.as_chunks();
                 if !rest.is_empty() {
-                    return Err(E::custom(format!("a vector of {} bytes is no list of 4-byte numbers", bytes.len())));
+                    return Err(E::custom(format!(
+                        "a vector of {} bytes is no list of 4-byte numbers",
+                        bytes.len()
+                    )));
                 }
                 Ok(Vector(numbers.iter().map(|number| f32::from_le_bytes(*number)).collect()))
             }
@@ -97,13 +100,16 @@ impl Response {
 
     /// Returns the vectors in the order of the texts.
     pub(super) fn into_vectors(self) -> Result<Vec<Vec<f32>>, String> {
-        let mut vectors: Vec<Option<Vec<f32>>> = std::iter::repeat_with(|| None).take(self.data.len()).collect();
+        let mut vectors: Vec<Option<Vec<f32>>> =
+            std::iter::repeat_with(|| None).take(self.data.len()).collect();
         for (place, entry) in self.data.into_iter().enumerate() {
             let index = entry.index.unwrap_or(place);
             match vectors.get_mut(index) {
                 Some(vector @ None) => *vector = Some(entry.embedding.0),
                 Some(Some(_)) => return Err(format!("there are two vectors with the index {index}")),
-                None => return Err(format!("there is a vector with the index {index} among {}", vectors.len())),
+                None => {
+                    return Err(format!("there is a vector with the index {index} among {}", vectors.len()));
+                }
             }
         }
         Ok(vectors.into_iter().flatten().collect())
@@ -120,7 +126,8 @@ mod tests {
 
     #[test]
     fn vectors_come_in_base64_or_as_numbers_and_in_any_order() {
-        let body = r#"{"data":[{"index":1,"embedding":"AACAPwAAAMA="},{"index":0,"embedding":[0.5,2,-1e-3]}]}"#;
+        let body =
+            r#"{"data":[{"index":1,"embedding":"AACAPwAAAMA="},{"index":0,"embedding":[0.5,2,-1e-3]}]}"#;
         assert_eq!(check(body).unwrap(), [vec![0.5, 2.0, -0.001], vec![1.0, -2.0]]);
     }
 

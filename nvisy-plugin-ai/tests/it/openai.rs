@@ -53,7 +53,8 @@ async fn numbers_are_read_where_base64_is_not_known_or_not_asked_for() {
 
     let server = MockServer::start().await;
     Mock::given(method("POST")).respond_with(faithful).mount(&server).await;
-    let client = config(&server.uri()).encoding_format(EncodingFormat::Float).connect(&context()).await.unwrap();
+    let client =
+        config(&server.uri()).encoding_format(EncodingFormat::Float).connect(&context()).await.unwrap();
     assert_eq!(client.embed("small", &["abc"]).await.unwrap(), [[3.0, -0.5, -1.0]]);
 }
 
@@ -117,8 +118,10 @@ async fn a_rate_limit_says_when_to_come_back_in_seconds_or_by_date() {
 
 #[tokio::test]
 async fn a_used_up_quota_is_not_worth_another_try() {
-    let body = json!({ "error": { "message": "You exceeded your current quota", "code": "insufficient_quota" } });
-    let (_server, client) = answering(status(429).insert_header("retry-after", "1").set_body_json(body)).await;
+    let body =
+        json!({ "error": { "message": "You exceeded your current quota", "code": "insufficient_quota" } });
+    let (_server, client) =
+        answering(status(429).insert_header("retry-after", "1").set_body_json(body)).await;
     let error = refused(&client, &["a"]).await;
     assert_eq!((error.retry_class(), error.retry_after()), (RetryClass::Permanent, None));
 }
@@ -168,7 +171,11 @@ async fn a_connection_cut_behind_the_request_is_ambiguous() {
     for cut in cuts {
         let client = config(&hanging_up(cut).await).connect(&context()).await.unwrap();
         let error = refused(&client, &["a"]).await;
-        assert_eq!((error.kind(), error.retry_class()), (ErrorKind::Ambiguous, RetryClass::Transient), "{error}");
+        assert_eq!(
+            (error.kind(), error.retry_class()),
+            (ErrorKind::Ambiguous, RetryClass::Transient),
+            "{error}"
+        );
     }
 }
 
@@ -197,7 +204,8 @@ async fn a_request_that_is_too_large_says_so() {
 
 #[tokio::test]
 async fn an_unknown_model_is_not_found() {
-    let body = json!({ "error": { "message": "The model `small` does not exist", "code": "model_not_found" } });
+    let body =
+        json!({ "error": { "message": "The model `small` does not exist", "code": "model_not_found" } });
     let (_server, client) = answering(status(404).set_body_json(body)).await;
     let error = refused(&client, &["a"]).await;
     assert_eq!(error.kind(), ErrorKind::NotFound);
@@ -213,7 +221,10 @@ async fn an_answer_that_is_not_the_apis_is_an_error_that_names_the_endpoint() {
         (status(200).set_body_json(json!({ "result": 1 })), "missing field `data`"),
         (data(json!([one])), "1 vectors for 2 texts"),
         (data(json!([one, one, one])), "two vectors with the index 0"),
-        (data(json!([{ "embedding": [1] }, { "embedding": [1] }, { "embedding": [1] }])), "3 vectors for 2 texts"),
+        (
+            data(json!([{ "embedding": [1] }, { "embedding": [1] }, { "embedding": [1] }])),
+            "3 vectors for 2 texts",
+        ),
         (data(json!([one, { "index": 9, "embedding": [1] }])), "index 9 among 2"),
         (data(json!([])), "0 vectors for 2 texts"),
         (status(204), "not JSON"),
@@ -221,7 +232,11 @@ async fn an_answer_that_is_not_the_apis_is_an_error_that_names_the_endpoint() {
     for (answer, said) in cases {
         let (server, client) = answering(answer).await;
         let error = refused(&client, &["a", "b"]).await;
-        assert_eq!((error.kind(), error.retry_class()), (ErrorKind::Internal, RetryClass::Permanent), "{error}");
+        assert_eq!(
+            (error.kind(), error.retry_class()),
+            (ErrorKind::Internal, RetryClass::Permanent),
+            "{error}"
+        );
         assert!(error.message().contains(said) && error.message().contains(&server.uri()), "{error}");
     }
 }
@@ -231,7 +246,11 @@ async fn vectors_of_the_wrong_length_or_without_numbers_are_refused() {
     let nan = "AADAfw==";
     let cases = [
         (json!([{ "embedding": [1, 2] }, { "embedding": [1] }]), None, "of 2 and of 1 dimensions"),
-        (json!([{ "embedding": [1, 2] }, { "embedding": [1, 2] }]), Some(3), "2 dimensions, not the 3 asked for"),
+        (
+            json!([{ "embedding": [1, 2] }, { "embedding": [1, 2] }]),
+            Some(3),
+            "2 dimensions, not the 3 asked for",
+        ),
         (json!([{ "embedding": [] }, { "embedding": [] }]), None, "0 dimensions"),
         (json!([{ "embedding": [1] }, { "embedding": nan }]), None, "text 1"),
     ];
@@ -239,7 +258,11 @@ async fn vectors_of_the_wrong_length_or_without_numbers_are_refused() {
         let (_server, client) = answering(data(vectors)).await;
         let request = EmbedRequest { model: "small", texts: &["a", "b"], dimensions };
         let error = client.request(request, &Context::detached()).await.unwrap_err();
-        assert_eq!((error.kind(), error.retry_class()), (ErrorKind::Validation, RetryClass::Permanent), "{error}");
+        assert_eq!(
+            (error.kind(), error.retry_class()),
+            (ErrorKind::Validation, RetryClass::Permanent),
+            "{error}"
+        );
         assert!(error.message().contains(said), "{error}");
     }
 }
@@ -263,7 +286,9 @@ async fn a_redirect_is_not_followed() {
 
 #[tokio::test]
 async fn verifying_takes_servers_that_list_no_models_and_refuses_wrong_keys() {
-    for (code, kind) in [(200, None), (404, None), (401, Some(ErrorKind::Authentication)), (500, Some(ErrorKind::Connection))] {
+    for (code, kind) in
+        [(200, None), (404, None), (401, Some(ErrorKind::Authentication)), (500, Some(ErrorKind::Connection))]
+    {
         let server = MockServer::start().await;
         Mock::given(method("GET")).and(path("/v1/models")).respond_with(status(code)).mount(&server).await;
         let config = config(&server.uri());

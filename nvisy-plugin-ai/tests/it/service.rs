@@ -45,7 +45,8 @@ pub(crate) fn faithful(request: &Request) -> ResponseTemplate {
     match answer(request) {
         Ok(answer) => ResponseTemplate::new(200).set_body_json(answer),
         Err(message) => {
-            let error = json!({ "error": { "message": message, "type": "invalid_request_error", "code": null } });
+            let error =
+                json!({ "error": { "message": message, "type": "invalid_request_error", "code": null } });
             ResponseTemplate::new(400).set_body_json(error)
         }
     }
@@ -63,7 +64,10 @@ fn answer(request: &Request) -> Result<Value, String> {
         return Err(format!("unknown field {unknown}"));
     }
     let texts = body["input"].as_array().ok_or("`input` is no list")?;
-    if texts.is_empty() || texts.len() > 2_048 || texts.iter().any(|text| text.as_str().is_none_or(str::is_empty)) {
+    if texts.is_empty()
+        || texts.len() > 2_048
+        || texts.iter().any(|text| text.as_str().is_none_or(str::is_empty))
+    {
         return Err("`input` is empty, too long or holds something empty".into());
     }
     let dimensions = body["dimensions"].as_u64().unwrap_or(3) as usize;

@@ -9,11 +9,23 @@ use crate::service::{config, context, refused};
 #[tokio::test]
 async fn addresses_that_are_not_public_are_refused_however_they_are_written() {
     let hosts = [
-        "127.0.0.1", "127.1", "2130706433", "0x7f000001", "0", "10.0.0.1", "192.168.0.1", "169.254.169.254", "[::1]",
-        "[::ffff:127.0.0.1]", "[fe80::1]", "[fd00::1]", "100.100.100.200",
+        "127.0.0.1",
+        "127.1",
+        "2130706433",
+        "0x7f000001",
+        "0",
+        "10.0.0.1",
+        "192.168.0.1",
+        "169.254.169.254",
+        "[::1]",
+        "[::ffff:127.0.0.1]",
+        "[fe80::1]",
+        "[fd00::1]",
+        "100.100.100.200",
     ];
     for host in hosts {
-        let error = config(&format!("http://{host}:8080")).connect(&context().untrusted(true)).await.unwrap_err();
+        let error =
+            config(&format!("http://{host}:8080")).connect(&context().untrusted(true)).await.unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Permission, "{host}: {error}");
         assert!(error.message().contains("`base_url`"), "{error}");
     }
