@@ -266,7 +266,7 @@ impl Columnar for Converting {
             KindId::Document => payloads.map(|payload| self.options.document(payload)).collect(),
             KindId::Row => rows::of(payloads),
             KindId::Raw => payloads.map(|payload| raw(payload).map(Payload::from)).collect(),
-            kind => payloads.map(|payload| read(kind, payload)).collect(),
+            kind => payloads.map(|payload| read(kind, &payload)).collect(),
         };
         outcomes_of(batch, &step, results)
     }
@@ -303,8 +303,8 @@ fn raw(payload: Payload) -> Result<Raw> {
     })
 }
 
-fn read(kind: KindId, payload: Payload) -> Result<Payload> {
-    match &payload {
+fn read(kind: KindId, payload: &Payload) -> Result<Payload> {
+    match payload {
         payload if payload.kind() == kind => Ok(payload.clone()),
         Payload::Raw(raw) => match raw.as_json() {
             Some(value) => json::to_payload(kind, value),

@@ -226,7 +226,7 @@ impl Columnar for Mapping {
                 Ok(rows) => rows,
                 Err(error) => return Ok(all_failed(&batch, &error)),
             };
-            let (mapped, failed) = self.rows(batch.with_rows(rows)?)?;
+            let (mapped, failed) = self.rows(&batch.with_rows(rows)?)?;
             let (emitted, attribution) = match mapped {
                 Some(mapped) => without(mapped, &failed),
                 None => (Batch::empty(), Attribution::Each(Vec::new())),
@@ -272,7 +272,7 @@ impl Mapping {
     }
 
     /// Maps rows that have their new names; none if they all fail.
-    fn rows(&self, batch: Batch) -> Result<(Option<Batch>, Failed)> {
+    fn rows(&self, batch: &Batch) -> Result<(Option<Batch>, Failed)> {
         let Some(rows) = batch.as_rows() else { return Err(Error::internal("rows are no rows")) };
         let schema = rows.schema_ref();
         let mut failed = BTreeMap::new();
@@ -283,7 +283,7 @@ impl Mapping {
             Some(names) => {
                 for name in names {
                     let Some((index, _)) = schema.column_with_name(name) else {
-                        return Ok((None, all_failed(&batch, &missing(name, "project")).failed));
+                        return Ok((None, all_failed(batch, &missing(name, "project")).failed));
                     };
                     columns.push((schema.fields()[index].clone(), rows.column(index).clone()));
                 }
@@ -291,7 +291,7 @@ impl Mapping {
         }
         for (place, expression) in &self.sets {
             let Place::Own(name) = place else { continue };
-            let column = expression.evaluate_column(&batch);
+            let column = expression.evaluate_column(batch);
             for (index, error) in column.faults {
                 failed.entry(index).or_insert(error);
             }
@@ -339,7 +339,7 @@ impl Mapping {
             Payload::Row(row) => {
                 let row = self.renamed(&row.batch().slice(row.index(), 1))?;
                 let row = item.clone().with_payload(Row::new(Arc::new(row), 0)?);
-                let (mapped, mut failed) = self.rows(Batch::from_primitives(vec![row.clone()]))?;
+                let (mapped, mut failed) = self.rows(&Batch::from_primitives(vec![row]))?;
                 return match (failed.pop(), mapped) {
                     (Some((_, error)), _) => Err(error),
                     (None, Some(mapped)) if mapped.len() == 1 => Ok(mapped.primitive(0)),

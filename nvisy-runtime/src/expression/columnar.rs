@@ -224,7 +224,7 @@ impl Evaluator<'_> {
     }
 
     /// An operand as an array or a scalar, with its class and faults.
-    fn operand<'c>(&self, column: &'c Column<'_>) -> Option<Operand> {
+    fn operand(&self, column: &Column<'_>) -> Option<Operand> {
         Some(match column {
             Column::Fault => return None,
             Column::Const(literal) => {
@@ -352,12 +352,12 @@ impl Evaluator<'_> {
             (Class::Double, _) if right.is_exact_double() => {
                 let (left, right) = (left.doubles()?, right.doubles()?);
                 Some(match op {
-                    Compare::Equal => zip(self.len, left, right, |a, b| a == b),
-                    Compare::NotEqual => zip(self.len, left, right, |a, b| a != b),
-                    Compare::Less => zip(self.len, left, right, |a, b| a < b),
-                    Compare::LessEqual => zip(self.len, left, right, |a, b| a <= b),
-                    Compare::Greater => zip(self.len, left, right, |a, b| a > b),
-                    Compare::GreaterEqual => zip(self.len, left, right, |a, b| a >= b),
+                    Compare::Equal => zip(self.len, &left, &right, |a, b| a == b),
+                    Compare::NotEqual => zip(self.len, &left, &right, |a, b| a != b),
+                    Compare::Less => zip(self.len, &left, &right, |a, b| a < b),
+                    Compare::LessEqual => zip(self.len, &left, &right, |a, b| a <= b),
+                    Compare::Greater => zip(self.len, &left, &right, |a, b| a > b),
+                    Compare::GreaterEqual => zip(self.len, &left, &right, |a, b| a >= b),
                 })
             }
             (_, Class::Double) => {
@@ -574,13 +574,7 @@ fn at(index: usize, len: usize) -> usize {
     if len == 1 { 0 } else { index }
 }
 
-fn zip(
-    len: usize,
-    left: ScalarBuffer<f64>,
-    right: ScalarBuffer<f64>,
-    test: impl Fn(f64, f64) -> bool,
-) -> BooleanBuffer {
-    let (left, right) = (&left[..], &right[..]);
+fn zip(len: usize, left: &[f64], right: &[f64], test: impl Fn(f64, f64) -> bool) -> BooleanBuffer {
     if right.len() == 1 {
         let right = right[0];
         return BooleanBuffer::collect_bool(len, |i| test(left[at(i, left.len())], right));

@@ -217,7 +217,7 @@ impl<'a> Evaluator<'a> {
             Expr::Arithmetic(op, sides) => {
                 let (left, right) = (self.eval(&sides[0])?, self.eval(&sides[1])?);
                 self.spend(at, left.weight() + right.weight())?;
-                arithmetic(*op, left, right).map_err(|cause| Fault::new(at, cause))?
+                arithmetic(*op, &left, &right).map_err(|cause| Fault::new(at, cause))?
             }
             Expr::In(sides) => {
                 let (value, set) = (self.eval(&sides[0])?, self.eval(&sides[1])?);
@@ -398,10 +398,10 @@ fn show(key: &Val<'_>) -> String {
 }
 
 /// Whatever an operator makes of two values.
-pub(super) fn arithmetic<'a>(op: Arithmetic, left: Val<'a>, right: Val<'a>) -> Result<Val<'a>, Cause> {
+pub(super) fn arithmetic<'a>(op: Arithmetic, left: &Val<'a>, right: &Val<'a>) -> Result<Val<'a>, Cause> {
     use Arithmetic as A;
     let overflow = || Cause::Overflow(op.symbol());
-    Ok(match (op, &left, &right) {
+    Ok(match (op, left, right) {
         (_, Val::Int(a), Val::Int(b)) => Val::Int(int(op, *a, *b)?),
         (_, Val::UInt(a), Val::UInt(b)) => Val::UInt(uint(op, *a, *b)?),
         // Beyond CEL, which has no operators over numbers of different types: the result of
@@ -410,7 +410,7 @@ pub(super) fn arithmetic<'a>(op: Arithmetic, left: Val<'a>, right: Val<'a>) -> R
         (_, Val::UInt(a), Val::Int(b)) => Val::Int(wide(op, (*a).into(), (*b).into())?),
         (A::Add | A::Subtract | A::Multiply | A::Divide, Val::Double(_), _)
         | (A::Add | A::Subtract | A::Multiply | A::Divide, _, Val::Double(_)) => {
-            match (as_double(&left), as_double(&right)) {
+            match (as_double(left), as_double(right)) {
                 (Some(a), Some(b)) => Val::Double(double(op, a, b)),
                 _ => return Err(Cause::Arithmetic(op, left.type_of(), right.type_of())),
             }
@@ -649,13 +649,13 @@ fn convert<'a>(function: Function, value: &Val<'a>) -> Result<Val<'a>, Cause> {
         (F::Int, Val::UInt(value)) => i64::try_from(*value).ok().map(Val::Int),
         (F::Int, Val::Double(value)) => {
             within(*value, -9_223_372_036_854_775_808.0, 9_223_372_036_854_775_808.0)
-                .then(|| Val::Int(*value as i64))
+                .then_some(Val::Int(*value as i64))
         }
         (F::Int, Val::Text(text)) => text.parse().ok().map(Val::Int),
         (F::Int, Val::Timestamp(value)) => Some(Val::Int(value.timestamp())),
         (F::UInt, Val::Int(value)) => u64::try_from(*value).ok().map(Val::UInt),
         (F::UInt, Val::Double(value)) => {
-            within(*value, -1.0, 18_446_744_073_709_551_616.0).then(|| Val::UInt(*value as u64))
+            within(*value, -1.0, 18_446_744_073_709_551_616.0).then_some(Val::UInt(*value as u64))
         }
         (F::UInt, Val::Text(text)) => text.parse().ok().map(Val::UInt),
         (F::Double, Val::Text(text)) => text.parse().ok().map(Val::Double),

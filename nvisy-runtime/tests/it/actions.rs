@@ -71,7 +71,7 @@ fn one<K: Kind>(config: &impl ActionConfig<Client = NoClient>, payload: K) -> Re
     Ok(outcomes.emitted.payload(0))
 }
 
-fn row(value: Value) -> Row {
+fn row(value: &Value) -> Row {
     Row::from_json(value.as_object().unwrap(), None).unwrap()
 }
 
@@ -107,7 +107,7 @@ fn items(rows: &Batch) -> Batch {
     // Rows of two schemas stay items.
     let mut primitives: Vec<Primitive> = rows.iter().collect();
     primitives.push(
-        Item::detached("other", row(json!({"id": 9, "qty": 9, "price": 9.5, "state": "open", "x": 1})))
+        Item::detached("other", row(&json!({"id": 9, "qty": 9, "price": 9.5, "state": "open", "x": 1})))
             .into_primitive(),
     );
     Batch::from_primitives(primitives)
@@ -308,14 +308,14 @@ fn a_pattern_that_would_backtrack_for_ever_does_not() {
 #[test]
 fn rows_become_documents() {
     let convert = Convert::to_document("body").title("subject");
-    let made = one(&convert, row(json!({"body": "b", "subject": null, "id": 7, "none": null}))).unwrap();
+    let made = one(&convert, row(&json!({"body": "b", "subject": null, "id": 7, "none": null}))).unwrap();
     let made = json_of(&made);
     assert_eq!(
         (&made["text"], &made["title"], &made["attributes"]),
         (&json!("b"), &Value::Null, &json!({"id": 7}))
     );
     let made =
-        one(&convert.clone().attributes(["id"]), row(json!({"body": "b", "subject": "s", "id": 7, "x": 1})))
+        one(&convert.clone().attributes(["id"]), row(&json!({"body": "b", "subject": "s", "id": 7, "x": 1})))
             .unwrap();
     assert_eq!((&json_of(&made)["title"], &json_of(&made)["attributes"]), (&json!("s"), &json!({"id": 7})));
     for (value, message) in [
@@ -330,7 +330,7 @@ fn rows_become_documents() {
             "`document.text`: is empty; set `allow_empty` if that is meant",
         ),
     ] {
-        assert_eq!(one(&convert, row(value)).unwrap_err(), message);
+        assert_eq!(one(&convert, row(&value)).unwrap_err(), message);
     }
 }
 
@@ -394,7 +394,7 @@ fn each_pair_of_the_table_converts() {
     );
 
     let raws = Convert::to_raw();
-    assert_eq!(json_of(&one(&raws, row(json!({"a": 1, "b": null}))).unwrap()), json!({"a": 1, "b": null}));
+    assert_eq!(json_of(&one(&raws, row(&json!({"a": 1, "b": null}))).unwrap()), json!({"a": 1, "b": null}));
     assert_eq!(json_of(&one(&raws, output).unwrap()), json!({"a": 1}));
     assert_eq!(json_of(&one(&raws, Message::new("{\"a\":1}").unwrap()).unwrap()), json!({"a": 1}));
     let made = one(&raws, Message::new("no json").unwrap()).unwrap();
@@ -439,27 +439,27 @@ fn json_objects_of_a_batch_become_rows_of_one() {
 #[test]
 fn builder_and_json_are_the_same_document() {
     #[track_caller]
-    fn check<A: ActionConfig + PartialEq>(built: A, text: &str) {
-        let written = serde_json::to_string(&built).unwrap();
+    fn check<A: ActionConfig + PartialEq>(built: &A, text: &str) {
+        let written = serde_json::to_string(built).unwrap();
         assert_eq!(written, text);
         let read: A = nvisy_core::config::parse(&serde_json::from_str(text).unwrap()).unwrap();
-        assert_eq!(read, built);
+        assert_eq!(read, *built);
         assert!(ActionType::of::<A>().parse(&serde_json::from_str(text).unwrap()).is_ok());
     }
-    check(Filter::when("row.a == 1"), r#"{"when":"row.a == 1"}"#);
+    check(&Filter::when("row.a == 1"), r#"{"when":"row.a == 1"}"#);
     check(
-        Map::new().set("c", "row.a").project(["a"]).rename("x", "a"),
+        &Map::new().set("c", "row.a").project(["a"]).rename("x", "a"),
         r#"{"rename":{"x":"a"},"project":["a"],"set":{"c":"row.a"}}"#,
     );
     check(
-        Convert::to_document("body").title("subject"),
+        &Convert::to_document("body").title("subject"),
         r#"{"to":"document","text":"body","title":"subject"}"#,
     );
-    check(Convert::to_raw(), r#"{"to":"raw"}"#);
-    check(Deduplicate::by("row.a").max_items(7), r#"{"key":"row.a","max_items":7}"#);
-    check(Validate::schema(json!({"type": "object"})), r#"{"schema":{"type":"object"}}"#);
+    check(&Convert::to_raw(), r#"{"to":"raw"}"#);
+    check(&Deduplicate::by("row.a").max_items(7), r#"{"key":"row.a","max_items":7}"#);
+    check(&Validate::schema(json!({"type": "object"})), r#"{"schema":{"type":"object"}}"#);
     check(
-        Gather::items(5).linger(std::time::Duration::from_millis(1500)),
+        &Gather::items(5).linger(std::time::Duration::from_millis(1500)),
         r#"{"items":5,"linger":"1s 500ms"}"#,
     );
 }

@@ -17,7 +17,7 @@ use nvisy_runtime::expression::{Expression, Value};
 use proptest::prelude::*;
 use serde_json::json;
 
-fn row(object: serde_json::Value) -> Primitive {
+fn row(object: &serde_json::Value) -> Primitive {
     Item::detached("row", Row::from_json(object.as_object().unwrap(), None).unwrap()).into_primitive()
 }
 
@@ -42,7 +42,7 @@ fn check(text: &str, item: &Primitive, expected: &str) {
 
 #[test]
 fn values_are_those_of_cel() {
-    let item = row(json!({
+    let item = row(&json!({
         "a": 7, "b": 2.5, "s": "open", "none": null, "l": [1, 2, 3], "Airport Name": "Goroka", "m": {"k": 1},
         "yes": true,
     }));
@@ -89,7 +89,7 @@ fn values_are_those_of_cel() {
 
 #[test]
 fn a_fault_says_what_to_do() {
-    let item = row(json!({"a": 7, "none": null, "s": "x", "l": [1]}));
+    let item = row(&json!({"a": 7, "none": null, "s": "x", "l": [1]}));
     for (text, expected) in [
         (
             "row.none > 3",
@@ -109,7 +109,7 @@ fn a_fault_says_what_to_do() {
 
 #[test]
 fn a_side_that_decides_hides_a_fault_of_the_other() {
-    let item = row(json!({"a": 7}));
+    let item = row(&json!({"a": 7}));
     check("row.zz > 1 && row.a == 8", &item, "false");
     check("row.zz > 1 || row.a == 7", &item, "true");
     check("[1, 0].exists(x, 1 / x == 1) && ![0, 2].all(x, 4 / x == 1)", &item, "true");
@@ -119,7 +119,7 @@ fn a_side_that_decides_hides_a_fault_of_the_other() {
 
 #[test]
 fn mistakes_are_found_when_compiled() {
-    let item = row(json!({}));
+    let item = row(&json!({}));
     for (text, expected) in [
         ("", "column 1: the expression is empty"),
         ("rwo.a == 1", "column 1: there is no `rwo`: did you mean `row`?"),
@@ -180,7 +180,7 @@ fn an_expression_from_a_stranger_is_bounded() {
     // A long chain of alternatives is no deep one.
     assert!(Expression::compile(&vec!["row.x == 'abc'"; 500].join(" || ")).is_ok());
     let list: Vec<u32> = (0..1_000).collect();
-    let item = row(json!({"l": list, "t": "x".repeat(100_000)}));
+    let item = row(&json!({"l": list, "t": "x".repeat(100_000)}));
     for text in [
         "row.l.map(a, row.l.map(b, row.l.map(c, row.l.map(d, a + b + c + d))))",
         "row.l.all(a, row.l.all(b, row.l.all(c, true)))",
