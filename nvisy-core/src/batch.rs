@@ -1,6 +1,7 @@
 //! What an edge carries: many primitives, with identity, envelope and lineage as columns.
 
 mod columns;
+mod each;
 
 use std::fmt;
 use std::sync::Arc;
@@ -39,7 +40,7 @@ pub struct Batch {
 
 #[derive(Clone)]
 enum Content {
-    Items(Vec<Payload>),
+    Items(Arc<Vec<Payload>>),
     Rows(Arc<RecordBatch>),
 }
 
@@ -53,7 +54,9 @@ impl Content {
 
     fn take(&self, indices: &[u32]) -> Self {
         match self {
-            Self::Items(items) => Self::Items(indices.iter().map(|i| items[*i as usize].clone()).collect()),
+            Self::Items(items) => {
+                Self::Items(Arc::new(indices.iter().map(|i| items[*i as usize].clone()).collect()))
+            }
             Self::Rows(rows) => {
                 let indices = UInt32Array::from(indices.to_vec());
                 // The indices are within the batch, so the kernel has nothing to refuse.
@@ -64,7 +67,7 @@ impl Content {
 
     fn slice(&self, offset: usize, len: usize) -> Self {
         match self {
-            Self::Items(items) => Self::Items(items[offset..offset + len].to_vec()),
+            Self::Items(items) => Self::Items(Arc::new(items[offset..offset + len].to_vec())),
             Self::Rows(rows) => Self::Rows(Arc::new(rows.slice(offset, len))),
         }
     }
@@ -99,7 +102,7 @@ impl Batch {
         step: Arc<Step>,
         metadata: Arc<Metadata>,
     ) -> Result<Self> {
-        Self::origin(Content::Items(payloads), positions, source, step, metadata)
+        Self::origin(Content::Items(Arc::new(payloads)), positions, source, step, metadata)
     }
 
     /// What a source read: rows with their positions.
@@ -361,10 +364,7 @@ impl Batch {
                 Content::Rows(Arc::new(filter_record_batch(&rows, mask).unwrap_or_else(|_| rows.slice(0, 0))))
             }
             Content::Items(items) => {
-                let mut bits = (0..mask.len()).map(|i| mask.is_valid(i) && mask.value(i));
-                let mut items = items;
-                items.retain(|_| bits.next().unwrap_or(false));
-                Content::Items(items)
+                Content::Items(Arc::new(kept.iter().map(|i| items[*i as usize].clone()).collect()))
             }
         };
         self.ids = self.ids.take(&kept);
@@ -582,13 +582,15 @@ impl Batch {
 
 /// Rows of one record batch become rows again; everything else stays items.
 fn gather(payloads: Vec<Payload>) -> Content {
-    let Some(Payload::Row(first)) = payloads.first() else { return Content::Items(payloads) };
+    let Some(Payload::Row(first)) = payloads.first() else {
+        return Content::Items(Arc::new(payloads));
+    };
     let batch = first.batch().clone();
     let mut indices = Vec::with_capacity(payloads.len());
     for payload in &payloads {
         match payload {
             Payload::Row(row) if Arc::ptr_eq(row.batch(), &batch) => indices.push(row.index() as u32),
-            _ => return Content::Items(payloads),
+            _ => return Content::Items(Arc::new(payloads)),
         }
     }
     if indices.len() == batch.num_rows() && indices.iter().enumerate().all(|(i, at)| i == *at as usize) {
@@ -612,9 +614,9 @@ fn join_content<'a>(contents: impl Iterator<Item = &'a Content> + Clone) -> Cont
     {
         return Content::Rows(Arc::new(joined));
     }
-    Content::Items(
+    Content::Items(Arc::new(
         contents.flat_map(|content| (0..content.len()).map(|index| content.payload(index))).collect(),
-    )
+    ))
 }
 
 impl Clone for Batch {

@@ -122,8 +122,7 @@ where
 {
     fn call<'a>(&'a self, batch: Batch, context: &'a Context) -> BoxFuture<'a, Result<Outcomes>> {
         Box::pin(async move {
-            let outcomes = batch.iter().map(|item| self.one(item)).collect();
-            Outcomes::collect(&batch, &context.step(), outcomes)
+            batch.call_each(&context.step(), |item| self.one(item))
         })
     }
 

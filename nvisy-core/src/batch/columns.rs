@@ -163,7 +163,7 @@ impl Indices {
         matches!(self, Self::From(from) if *from == start)
     }
 
-    fn get(&self, index: usize) -> u32 {
+    pub(super) fn get(&self, index: usize) -> u32 {
         match self {
             Self::From(start) => start + index as u32,
             Self::Each(each) => each[index],
