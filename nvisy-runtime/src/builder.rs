@@ -55,6 +55,7 @@ impl Graph {
 impl GraphBuilder {
     /// Adds a connection that nodes share: they take it with
     /// [`on`](OnConnection::on).
+    #[expect(clippy::needless_pass_by_value, reason = "like the configs of nodes, it is used up")]
     pub fn connect<C: Connection>(&self, name: impl Into<String>, connection: C) -> ConnectionRef<C::Client> {
         let name = name.into();
         let mut state = self.0.state();

@@ -11,6 +11,8 @@ use crate::graph::{BatchPolicy, NodeBody, OnError, Policies, RateLimit, Retry};
 
 macro_rules! policies {
     ($type:ty $(, $parameter:ident: $bound:ident)?) => {
+        // A sink ends its chain: what it returns need not be used. A flow says of itself that it must.
+        #[allow(clippy::return_self_not_must_use)]
         impl $(<$parameter: $bound>)? $type {
             fn policy(self, set: impl FnOnce(&mut Policies)) -> Self {
                 self.shared.edit(&self.node, |node| set(&mut node.policies));

@@ -40,10 +40,9 @@ pub(super) fn assemble(graph: &Graph, draft: Draft<'_>) -> ExecutionPlan {
     }
     let bytes = (ALL_EDGE_BYTES / edges.len().max(1)).clamp(MIN_EDGE_BYTES, EDGE_BYTES);
     let mut plan_edges = Vec::with_capacity(edges.len());
-    for (index, edge) in edges.iter().enumerate() {
-        let input = nodes[edge.to].inputs.iter().position(|other| *other == index).unwrap_or_default();
+    for edge in &edges {
         let (from, to) = (place[edge.from], place[edge.to]);
-        plan_edges.push(PlanEdge { from, port: edge.port.clone(), to, input, items: EDGE_ITEMS, bytes });
+        plan_edges.push(PlanEdge { from, port: edge.port.clone(), to, items: EDGE_ITEMS, bytes });
     }
     let span = graph.settings.checkpoint.and_then(|c| c.uncommitted_items).map(std::num::NonZeroU64::get);
     let largest = usize::try_from(span.unwrap_or(DEFAULT_UNCOMMITTED_ITEMS)).unwrap_or(usize::MAX);
@@ -293,5 +292,5 @@ fn delivery(source: &PlanNode, sink: &PlanNode, sink_guarantee: Guarantee, way: 
     if way.drops {
         because.push_str("; a node on the way drops what fails");
     }
-    Delivery { source: source.name.clone(), sink: sink.name.clone(), guarantee, sink_guarantee, because }
+    Delivery { source: source.name.clone(), sink: sink.name.clone(), guarantee, because }
 }

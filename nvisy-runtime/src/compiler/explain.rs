@@ -229,8 +229,8 @@ fn time(duration: Duration) -> String {
 fn bytes(bytes: usize) -> String {
     match bytes {
         usize::MAX => "any number of bytes".to_owned(),
-        n if n >= 1 << 20 && n % (1 << 20) == 0 => format!("{} MiB", number((n >> 20) as u64)),
-        n if n >= 1 << 10 && n % (1 << 10) == 0 => format!("{} KiB", number((n >> 10) as u64)),
+        n if n >= 1 << 20 && n.is_multiple_of(1 << 20) => format!("{} MiB", number((n >> 20) as u64)),
+        n if n >= 1 << 10 && n.is_multiple_of(1 << 10) => format!("{} KiB", number((n >> 10) as u64)),
         n => format!("{} bytes", number(n as u64)),
     }
 }
@@ -240,7 +240,7 @@ fn number(n: u64) -> String {
     let digits = n.to_string();
     let mut text = String::with_capacity(digits.len() + digits.len() / 3);
     for (i, digit) in digits.chars().enumerate() {
-        if i > 0 && (digits.len() - i) % 3 == 0 {
+        if i > 0 && (digits.len() - i).is_multiple_of(3) {
             text.push(',');
         }
         text.push(digit);

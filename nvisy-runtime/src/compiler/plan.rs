@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use nvisy_core::action::{Action, Calls};
 use nvisy_core::plugin::{ErasedActionConfig, ErasedConnection, ErasedSinkConfig, ErasedSource};
-use nvisy_core::{BatchLimits, Guarantee, Kinds};
+use nvisy_core::{BatchLimits, Kinds};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -130,8 +130,6 @@ pub(crate) struct PlanEdge {
     pub(crate) from: usize,
     pub(crate) port: Port,
     pub(crate) to: usize,
-    /// Which of the node's inputs it is.
-    pub(crate) input: usize,
     /// Items that may wait on it, but for one batch, which always may.
     pub(crate) items: usize,
     /// Bytes that may wait on it, but for one batch, which always may.
@@ -167,7 +165,6 @@ pub(crate) struct Delivery {
     pub(crate) source: Arc<str>,
     pub(crate) sink: Arc<str>,
     pub(crate) guarantee: DeliveryGuarantee,
-    pub(crate) sink_guarantee: Guarantee,
     /// Why, in words.
     pub(crate) because: String,
 }
