@@ -141,17 +141,19 @@ impl ObjectClient {
             return Ok(vec![Entry { key: key.to_owned(), size: meta.size }]);
         }
         let prefix = selection.prefix().to_owned();
-        let mut entries = self.list_all(prefix).await?;
+        let mut entries = self.list_all(prefix, selection.levels()).await?;
         entries.retain(|entry| selection.selects(&entry.key));
         Ok(entries)
     }
 
-    async fn list_all(&self, prefix: String) -> Result<Vec<Entry>> {
+    async fn list_all(&self, prefix: String, levels: Option<usize>) -> Result<Vec<Entry>> {
+        #[cfg(not(feature = "local"))]
+        let _ = levels;
         #[cfg(feature = "local")]
         if let Some(root) = self.root() {
             let (root, name) = (root.clone(), prefix.clone());
             let found =
-                blocking(move || root.list(&prefix)).await.map_err(|e| from_join(e, "list", &name))??;
+                blocking(move || root.list(&prefix, levels)).await.map_err(|e| from_join(e, "list", &name))??;
             return Ok(found.into_iter().map(|found| Entry { key: found.key, size: found.size }).collect());
         }
         relative(&prefix)?;

@@ -95,8 +95,9 @@ impl Root {
         Ok(target)
     }
 
-    /// Lists the files whose keys begin with `prefix`, in the order of their keys.
-    pub(crate) fn list(&self, prefix: &str) -> Result<Vec<Found>> {
+    /// Lists the files whose keys begin with `prefix`, in the order of their keys; those that
+    /// lie at most so many `levels` below its directory.
+    pub(crate) fn list(&self, prefix: &str, levels: Option<usize>) -> Result<Vec<Found>> {
         let (directory, _) = prefix.rsplit_once('/').unwrap_or(("", ""));
         let mut found = Vec::new();
         let directory = directory.trim_end_matches('/');
@@ -108,7 +109,7 @@ impl Root {
                 Err(error) => return Err(error),
             }
         }
-        self.walk(directory, prefix, &mut Vec::new(), &mut found)?;
+        self.walk(directory, prefix, levels.unwrap_or(MAX_DEPTH), &mut Vec::new(), &mut found)?;
         found.sort();
         Ok(found)
     }
@@ -118,6 +119,7 @@ impl Root {
         &self,
         directory: &str,
         prefix: &str,
+        levels: usize,
         above: &mut Vec<PathBuf>,
         found: &mut Vec<Found>,
     ) -> Result<()> {
@@ -154,7 +156,10 @@ impl Root {
                 }
             };
             if metadata.is_dir() {
-                self.walk(&key, prefix, above, found)?;
+                // This directory is among those above.
+                if above.len() <= levels {
+                    self.walk(&key, prefix, levels, above, found)?;
+                }
             } else if metadata.is_file() {
                 found.push(Found { key, size: metadata.len() });
             }
@@ -213,7 +218,7 @@ mod tests {
             assert_eq!(root.resolve(key).unwrap_err().kind(), ErrorKind::Permission, "{key}");
             assert_eq!(root.prepare(key).unwrap_err().kind(), ErrorKind::Permission, "{key}");
         }
-        assert_eq!(root.list("../").unwrap_err().kind(), ErrorKind::Permission);
+        assert_eq!(root.list("../", None).unwrap_err().kind(), ErrorKind::Permission);
     }
 
     #[cfg(unix)]
@@ -221,12 +226,12 @@ mod tests {
     fn symlinks_are_followed_within_the_root_only() {
         let (outer, root) = root();
         std::os::unix::fs::symlink(root.path().join("a"), root.path().join("inside")).unwrap();
-        assert_eq!(root.list("inside/").unwrap()[0].key, "inside/b/c.txt");
+        assert_eq!(root.list("inside/", None).unwrap()[0].key, "inside/b/c.txt");
         for (target, link) in [("secret.txt", "out.txt"), ("", "out"), ("nowhere", "dangling")] {
             std::os::unix::fs::symlink(outer.path().join(target), root.path().join(link)).unwrap();
             assert_eq!(root.resolve(link).unwrap_err().kind(), ErrorKind::Permission, "{link}");
             assert_eq!(root.prepare(link).unwrap_err().kind(), ErrorKind::Permission, "{link}");
-            assert_eq!(root.list(link).unwrap_err().kind(), ErrorKind::Permission, "{link}");
+            assert_eq!(root.list(link, None).unwrap_err().kind(), ErrorKind::Permission, "{link}");
             fs::remove_file(root.path().join(link)).unwrap();
         }
         std::os::unix::fs::symlink(outer.path(), root.path().join("out")).unwrap();
@@ -237,10 +242,12 @@ mod tests {
     #[test]
     fn files_are_listed_by_prefix_in_order() {
         let (_outer, root) = root();
-        let keys = |prefix| root.list(prefix).unwrap().into_iter().map(|f| f.key).collect::<Vec<_>>();
+        let keys = |prefix| root.list(prefix, None).unwrap().into_iter().map(|f| f.key).collect::<Vec<_>>();
         assert_eq!(keys(""), ["a.txt", "a/b/c.txt"]);
         assert_eq!(keys("a/"), ["a/b/c.txt"]);
         assert_eq!(keys("a/b/c"), ["a/b/c.txt"]);
         assert_eq!(keys("nothing/"), [""; 0]);
+        assert_eq!(root.list("", Some(0)).unwrap().len(), 1);
+        assert_eq!(root.list("a/", Some(1)).unwrap().len(), 1);
     }
 }

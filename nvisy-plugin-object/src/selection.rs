@@ -9,6 +9,7 @@ pub(crate) struct Selection {
     path: Option<String>,
     prefix: String,
     glob: Option<GlobMatcher>,
+    levels: Option<usize>,
     suffixes: &'static [&'static str],
 }
 
@@ -27,6 +28,7 @@ impl Selection {
             prefix: prefix.map(clean).unwrap_or_default(),
             // A glob that does not compile was refused by `problems`.
             glob: glob.and_then(|glob| compile(glob).ok()),
+            levels: glob.filter(|glob| !glob.contains("**")).map(|glob| glob.matches('/').count()),
             suffixes,
         }
     }
@@ -58,6 +60,12 @@ impl Selection {
     /// Returns what every key begins with.
     pub(crate) fn prefix(&self) -> &str {
         &self.prefix
+    }
+
+    /// Returns how many directories below that of the prefix the objects lie at the most, where
+    /// the glob bounds it: what lies deeper need not be looked at.
+    pub(crate) fn levels(&self) -> Option<usize> {
+        self.levels
     }
 
     /// Returns whether the object at `key` is read.
@@ -159,6 +167,15 @@ mod tests {
         assert!(!check("docs/", Some("*.md"), "docs/deep/a.md"));
         assert!(check("docs/", Some("**/*.md"), "docs/deep/a.md"));
         assert!(check("docs/", Some("**/*.{md,txt}"), "docs/a.txt"));
+    }
+
+    #[test]
+    fn a_glob_bounds_how_deep_it_is_looked() {
+        let levels = |glob| Selection::new(None, None, glob, &[]).levels();
+        assert_eq!(levels(None), None);
+        assert_eq!(levels(Some("*.md")), Some(0));
+        assert_eq!(levels(Some("*/{a,b/c}.md")), Some(2));
+        assert_eq!(levels(Some("a/**/b.md")), None);
     }
 
     #[test]
