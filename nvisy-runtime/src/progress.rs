@@ -48,9 +48,9 @@ pub fn show(run: &RunHandle) -> impl Future<Output = ()> + Send + use<> {
     }
 }
 
-/// Writes a snapshot as a line. Of a run that has just begun there is nothing to say.
+/// Writes a snapshot as a line. Of a run that has just begun there is nothing to say yet.
 fn line(progress: &Progress, to: &mut impl Write) {
-    if progress.done || progress.nodes.iter().any(|node| node.received > 0) {
+    if progress.done || progress.elapsed >= LINE_EVERY / 2 {
         // Nobody may be reading.
         let _ = writeln!(to, "{progress}");
     }
@@ -82,8 +82,8 @@ impl Bars {
             }
             bar.set_position(node.received);
             bar.set_message(match (node.expected, progress.eta) {
-                (Some(_), Some(eta)) => format!("{} {rate}, {:.0} s left", words(node), eta.as_secs_f64()),
-                (Some(_), None) => format!("{} {rate}", words(node)),
+                (Some(_), Some(eta)) if eta >= Duration::from_secs(1) => format!("{} {rate}, {:.0} s left", words(node), eta.as_secs_f64()),
+                (Some(_), _) => format!("{} {rate}", words(node)),
                 (None, _) => words(node),
             });
             bar.tick();
@@ -156,7 +156,7 @@ mod tests {
 
     fn snapshot(node: NodeProgress) -> Progress {
         let (expected, eta) = (node.expected, None);
-        Progress { elapsed: Duration::from_secs(1), nodes: vec![node], rate: 5.0, expected, eta, done: false }
+        Progress { elapsed: Duration::from_secs(node.received), nodes: vec![node], rate: 5.0, expected, eta, done: false }
     }
 
     #[test]
@@ -175,7 +175,7 @@ mod tests {
         line(&snapshot(node(0, None)), &mut text);
         assert!(text.is_empty());
         line(&snapshot(node(7, None)), &mut text);
-        assert_eq!(String::from_utf8(text).unwrap(), "1.0 s | read 7 | 5/s\n");
+        assert_eq!(String::from_utf8(text).unwrap(), "7.0 s | read 7 | 5/s\n");
     }
 
     #[test]

@@ -239,6 +239,15 @@ fn thousands(n: u64) -> String {
     text
 }
 
+/// A number and what it counts.
+fn count(n: u64, what: &str) -> String {
+    match (n, what.strip_suffix('y')) {
+        (1, _) => format!("1 {what}"),
+        (n, Some(stem)) => format!("{} {stem}ies", thousands(n)),
+        (n, None) => format!("{} {what}s", thousands(n)),
+    }
+}
+
 fn seconds(duration: Duration) -> String {
     let s = duration.as_secs_f64();
     match s {
@@ -288,10 +297,11 @@ impl fmt::Display for RunReport {
             for (reason, count) in &node.dropped_because {
                 writeln!(f, "  {}: dropped {} because {reason}", node.name, thousands(*count))?;
             }
-            if node.retries > 0 || !node.rate_limit_wait.is_zero() {
-                let (calls, retries) = (thousands(node.calls), thousands(node.retries));
-                write!(f, "  {}: {calls} calls, {retries} retries", node.name)?;
-                if !node.rate_limit_wait.is_zero() {
+            // Asking a limit that has room takes some microseconds, which say nothing.
+            let waited = node.rate_limit_wait >= Duration::from_millis(1);
+            if node.retries > 0 || waited {
+                write!(f, "  {}: {}, {}", node.name, count(node.calls, "call"), count(node.retries, "retry"))?;
+                if waited {
                     write!(f, ", {} waiting for rate limits", seconds(node.rate_limit_wait))?;
                 }
                 writeln!(f)?;
@@ -302,14 +312,20 @@ impl fmt::Display for RunReport {
                     writeln!(f, "    because {cause}")?;
                 }
             }
-            for error in &node.errors {
-                writeln!(f, "  {}: {} [{}]", node.name, error.message, error.tag)?;
+            for errors in node.errors.chunk_by(|a, b| a.message == b.message && a.tag == b.tag) {
+                write!(f, "  {}: {} [{}]", node.name, errors[0].message, errors[0].tag)?;
+                if errors.len() > 1 {
+                    f.write_str(", more than once")?;
+                }
+                writeln!(f)?;
             }
         }
         for usage in self.models() {
             let ModelUsage { model, requests, input_tokens, output_tokens, usd } = usage;
-            let (requests, input, output) = (thousands(requests), thousands(input_tokens), thousands(output_tokens));
-            write!(f, "  model {model}: {requests} requests, {input} tokens in, {output} out")?;
+            write!(f, "  model {model}: {}", count(requests, "request"))?;
+            if input_tokens + output_tokens > 0 {
+                write!(f, ", {} tokens in, {} out", thousands(input_tokens), thousands(output_tokens))?;
+            }
             if let Some(usd) = usd {
                 write!(f, ", ${usd:.4}")?;
             }
@@ -374,7 +390,7 @@ impl fmt::Display for Progress {
             }
         }
         write!(f, " | {}/s", thousands(self.rate as u64))?;
-        if let Some(eta) = self.eta {
+        if let Some(eta) = self.eta.filter(|eta| !self.done && !eta.is_zero()) {
             write!(f, " | {} left", seconds(eta))?;
         }
         Ok(())
