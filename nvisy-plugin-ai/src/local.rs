@@ -135,7 +135,7 @@ fn add(vector: &mut [f32], features: &mut [u64], weight: f32) {
 /// Returns `1 + ln(count)`, from additions and multiplications alone, so that every machine
 /// agrees to the last bit.
 fn log_count(count: usize) -> f32 {
-    const LN_2: f32 = 0.693_147_2;
+    use std::f32::consts::LN_2;
     let power = count.ilog2();
     // ln(1 + x) within one power of two, to three digits.
     let x = count as f32 / (1_u64 << power) as f32 - 1.0;

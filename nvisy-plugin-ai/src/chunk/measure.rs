@@ -1,5 +1,6 @@
 //! How large a stretch of a text is.
 
+use std::cell::Cell;
 use std::ops::Range;
 
 use crate::tokens::Encoding;
@@ -33,17 +34,28 @@ pub(super) struct Tokens<'a> {
     text: &'a str,
     encoding: Encoding,
     ends: Vec<u32>,
+    /// The last answer: the next question is mostly close behind it.
+    near: Cell<usize>,
 }
 
 impl<'a> Tokens<'a> {
     pub(super) fn new(text: &'a str, encoding: Encoding) -> Self {
         let mut ends = Vec::with_capacity(text.len() / 4);
         ends.extend(encoding.ends(text).map(|end| end as u32));
-        Self { text, encoding, ends }
+        Self { text, encoding, ends, near: Cell::new(0) }
     }
 
     fn up_to(&self, at: usize) -> usize {
-        self.ends.partition_point(|end| *end as usize <= at)
+        let is_past = |end: &u32| *end as usize > at;
+        let near = self.near.get();
+        let is_behind = near == 0 || !is_past(&self.ends[near - 1]);
+        let close = &self.ends[near..(near + 8).min(self.ends.len())];
+        let found = match close.iter().position(is_past) {
+            Some(ahead) if is_behind => near + ahead,
+            _ => self.ends.partition_point(|end| !is_past(end)),
+        };
+        self.near.set(found);
+        found
     }
 }
 

@@ -20,7 +20,7 @@ fn status(code: u16) -> ResponseTemplate {
     ResponseTemplate::new(code)
 }
 
-fn data(data: serde_json::Value) -> ResponseTemplate {
+fn data(data: &serde_json::Value) -> ResponseTemplate {
     status(200).set_body_json(json!({ "object": "list", "data": data, "model": "small" }))
 }
 
@@ -48,7 +48,7 @@ async fn vectors_come_in_the_order_of_the_texts_and_are_counted() {
 #[tokio::test]
 async fn numbers_are_read_where_base64_is_not_known_or_not_asked_for() {
     let numbers = json!([{ "index": 1, "embedding": [0.25, 1] }, { "index": 0, "embedding": [1e-3, -2.5] }]);
-    let (_server, client) = answering(data(numbers)).await;
+    let (_server, client) = answering(data(&numbers)).await;
     assert_eq!(client.embed("small", &["a", "b"]).await.unwrap(), [[0.001, -2.5], [0.25, 1.0]]);
 
     let server = MockServer::start().await;
@@ -219,14 +219,14 @@ async fn an_answer_that_is_not_the_apis_is_an_error_that_names_the_endpoint() {
         (status(200).set_body_string("<html>Sign in</html>"), "not JSON"),
         (status(200).set_body_string("{\"data\":[{\"index\":0,\"embed"), "not JSON"),
         (status(200).set_body_json(json!({ "result": 1 })), "missing field `data`"),
-        (data(json!([one])), "1 vectors for 2 texts"),
-        (data(json!([one, one, one])), "two vectors with the index 0"),
+        (data(&json!([one])), "1 vectors for 2 texts"),
+        (data(&json!([one, one, one])), "two vectors with the index 0"),
         (
-            data(json!([{ "embedding": [1] }, { "embedding": [1] }, { "embedding": [1] }])),
+            data(&json!([{ "embedding": [1] }, { "embedding": [1] }, { "embedding": [1] }])),
             "3 vectors for 2 texts",
         ),
-        (data(json!([one, { "index": 9, "embedding": [1] }])), "index 9 among 2"),
-        (data(json!([])), "0 vectors for 2 texts"),
+        (data(&json!([one, { "index": 9, "embedding": [1] }])), "index 9 among 2"),
+        (data(&json!([])), "0 vectors for 2 texts"),
         (status(204), "not JSON"),
     ];
     for (answer, said) in cases {
@@ -255,7 +255,7 @@ async fn vectors_of_the_wrong_length_or_without_numbers_are_refused() {
         (json!([{ "embedding": [1] }, { "embedding": nan }]), None, "text 1"),
     ];
     for (vectors, dimensions, said) in cases {
-        let (_server, client) = answering(data(vectors)).await;
+        let (_server, client) = answering(data(&vectors)).await;
         let request = EmbedRequest { model: "small", texts: &["a", "b"], dimensions };
         let error = client.request(request, &Context::detached()).await.unwrap_err();
         assert_eq!(
