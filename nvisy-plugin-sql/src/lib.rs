@@ -8,8 +8,8 @@
 //!
 //! Identifiers are quoted and values bound, everywhere.
 
+#[cfg(feature = "sqlite")]
 mod error;
-
 #[cfg(feature = "sqlite")]
 pub mod sqlite;
 

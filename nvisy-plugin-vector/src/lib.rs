@@ -8,17 +8,22 @@
 //!
 //! [`Search`] finds what is in a collection: by vector, by full text, or by both.
 
+#[cfg(feature = "sqlite")]
 mod error;
+#[cfg(feature = "sqlite")]
 mod filter;
+#[cfg(feature = "sqlite")]
 mod point;
+#[cfg(feature = "sqlite")]
 pub mod search;
-
 #[cfg(feature = "sqlite")]
 pub mod sqlite;
 
 use nvisy_core::Plugin;
 
+#[cfg(feature = "sqlite")]
 pub use self::filter::{Field, Filter};
+#[cfg(feature = "sqlite")]
 pub use self::search::{Hit, Search};
 #[cfg(feature = "sqlite")]
 pub use self::sqlite::{Collection, Sqlite, SqliteClient, SqliteSink, SqliteSource};

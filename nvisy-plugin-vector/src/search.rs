@@ -10,7 +10,6 @@ use serde_json::Value;
 
 use crate::filter::Filter;
 use crate::point::StoredPoint;
-#[cfg(feature = "sqlite")]
 use crate::sqlite::SqliteClient;
 
 /// How many hits a search gives unless told otherwise.
@@ -85,7 +84,6 @@ impl Search {
     ///
     /// `not_found` if there is no such collection; `validation` if the vector has other
     /// dimensions or the filter makes no sense.
-    #[cfg(feature = "sqlite")]
     pub async fn run(&self, client: &SqliteClient, collection: &str) -> Result<Vec<Hit>> {
         client.search(collection, self).await
     }
@@ -96,7 +94,6 @@ impl Search {
 /// # Errors
 ///
 /// Those of [`Search::run`].
-#[cfg(feature = "sqlite")]
 pub async fn search(client: &SqliteClient, collection: &str, search: &Search) -> Result<Vec<Hit>> {
     search.run(client, collection).await
 }
