@@ -7,7 +7,7 @@
 //! | `ai/local` | connection, [`Local`] | embeds by feature hashing, without a network |
 //! | `ai/openai` | connection, [`OpenAi`] | embeds with any OpenAI-compatible service |
 //!
-//! Whatever embeds is an [`Embedder`](model::Embedder) behind one [`ModelClient`]; a model of
+//! Whatever embeds is an [`Embedder`] behind one [`ModelClient`]; a model of
 //! one's own is one too.
 
 #[cfg(feature = "chunk")]
