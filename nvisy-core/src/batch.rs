@@ -4,7 +4,7 @@ mod columns;
 mod each;
 
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use arrow::array::{Array, BooleanArray, RecordBatch, UInt32Array};
 use arrow::compute::{concat_batches, filter_record_batch, take_record_batch};
@@ -40,23 +40,39 @@ pub struct Batch {
 
 #[derive(Clone)]
 enum Content {
-    Items(Arc<Vec<Payload>>),
+    Items(Arc<Items>),
     Rows(Arc<RecordBatch>),
+}
+
+/// Payloads, and how many bytes they hold once somebody asked.
+struct Items {
+    payloads: Vec<Payload>,
+    bytes: OnceLock<usize>,
+}
+
+impl Items {
+    fn shared(payloads: Vec<Payload>) -> Arc<Self> {
+        Arc::new(Self { payloads, bytes: OnceLock::new() })
+    }
+
+    fn bytes(&self) -> usize {
+        *self.bytes.get_or_init(|| self.payloads.iter().map(Payload::size).sum())
+    }
 }
 
 impl Content {
     fn len(&self) -> usize {
         match self {
-            Self::Items(items) => items.len(),
+            Self::Items(items) => items.payloads.len(),
             Self::Rows(rows) => rows.num_rows(),
         }
     }
 
     fn take(&self, indices: &[u32]) -> Self {
         match self {
-            Self::Items(items) => {
-                Self::Items(Arc::new(indices.iter().map(|i| items[*i as usize].clone()).collect()))
-            }
+            Self::Items(items) => Content::Items(Items::shared(
+                indices.iter().map(|i| items.payloads[*i as usize].clone()).collect(),
+            )),
             Self::Rows(rows) => {
                 let indices = UInt32Array::from(indices.to_vec());
                 // The indices are within the batch, so the kernel has nothing to refuse.
@@ -67,14 +83,16 @@ impl Content {
 
     fn slice(&self, offset: usize, len: usize) -> Self {
         match self {
-            Self::Items(items) => Self::Items(Arc::new(items[offset..offset + len].to_vec())),
+            Self::Items(items) => {
+                Content::Items(Items::shared(items.payloads[offset..offset + len].to_vec()))
+            }
             Self::Rows(rows) => Self::Rows(Arc::new(rows.slice(offset, len))),
         }
     }
 
     fn payload(&self, index: usize) -> Payload {
         match self {
-            Self::Items(items) => items[index].clone(),
+            Self::Items(items) => items.payloads[index].clone(),
             Self::Rows(rows) => match Row::new(rows.clone(), index as u32) {
                 Ok(row) => Payload::Row(row),
                 Err(_) => unreachable!("a row behind the end of its batch"),
@@ -102,7 +120,7 @@ impl Batch {
         step: Arc<Step>,
         metadata: Arc<Metadata>,
     ) -> Result<Self> {
-        Self::origin(Content::Items(Arc::new(payloads)), positions, source, step, metadata)
+        Self::origin(Content::Items(Items::shared(payloads)), positions, source, step, metadata)
     }
 
     /// What a source read: rows with their positions.
@@ -185,7 +203,7 @@ impl Batch {
     #[must_use]
     pub fn bytes(&self) -> usize {
         match &self.content {
-            Content::Items(items) => items.iter().map(Payload::size).sum(),
+            Content::Items(items) => items.bytes(),
             Content::Rows(rows) => rows
                 .columns()
                 .iter()
@@ -203,7 +221,7 @@ impl Batch {
     #[must_use]
     pub fn kinds(&self) -> Kinds {
         match &self.content {
-            Content::Items(items) => items.iter().map(Payload::kind).collect(),
+            Content::Items(items) => items.payloads.iter().map(Payload::kind).collect(),
             Content::Rows(rows) if rows.num_rows() == 0 => Kinds::NONE,
             Content::Rows(_) => Kinds::of(KindId::Row),
         }
@@ -222,7 +240,7 @@ impl Batch {
     #[must_use]
     pub fn as_items(&self) -> Option<&[Payload]> {
         match &self.content {
-            Content::Items(items) => Some(items),
+            Content::Items(items) => Some(&items.payloads),
             Content::Rows(_) => None,
         }
     }
@@ -363,9 +381,9 @@ impl Batch {
             Content::Rows(rows) => {
                 Content::Rows(Arc::new(filter_record_batch(&rows, mask).unwrap_or_else(|_| rows.slice(0, 0))))
             }
-            Content::Items(items) => {
-                Content::Items(Arc::new(kept.iter().map(|i| items[*i as usize].clone()).collect()))
-            }
+            Content::Items(items) => Content::Items(Items::shared(
+                kept.iter().map(|i| items.payloads[*i as usize].clone()).collect(),
+            )),
         };
         self.ids = self.ids.take(&kept);
         self.envelopes = self.envelopes.take(&kept);
@@ -560,7 +578,7 @@ impl Batch {
             Content::Rows(rows) => Ok(rows.clone()),
             Content::Items(items) => {
                 let mut parts: Vec<RecordBatch> = Vec::new();
-                for (index, payload) in items.iter().enumerate() {
+                for (index, payload) in items.payloads.iter().enumerate() {
                     let Payload::Row(row) = payload else {
                         let kind = payload.kind();
                         let message = format!("expected a row, found a {kind}: put a `convert` in between");
@@ -583,14 +601,14 @@ impl Batch {
 /// Rows of one record batch become rows again; everything else stays items.
 fn gather(payloads: Vec<Payload>) -> Content {
     let Some(Payload::Row(first)) = payloads.first() else {
-        return Content::Items(Arc::new(payloads));
+        return Content::Items(Items::shared(payloads));
     };
     let batch = first.batch().clone();
     let mut indices = Vec::with_capacity(payloads.len());
     for payload in &payloads {
         match payload {
             Payload::Row(row) if Arc::ptr_eq(row.batch(), &batch) => indices.push(row.index() as u32),
-            _ => return Content::Items(Arc::new(payloads)),
+            _ => return Content::Items(Items::shared(payloads)),
         }
     }
     if indices.len() == batch.num_rows() && indices.iter().enumerate().all(|(i, at)| i == *at as usize) {
@@ -614,7 +632,7 @@ fn join_content<'a>(contents: impl Iterator<Item = &'a Content> + Clone) -> Cont
     {
         return Content::Rows(Arc::new(joined));
     }
-    Content::Items(Arc::new(
+    Content::Items(Items::shared(
         contents.flat_map(|content| (0..content.len()).map(|index| content.payload(index))).collect(),
     ))
 }

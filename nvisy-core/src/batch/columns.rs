@@ -151,7 +151,7 @@ pub(super) enum Indices {
     /// Consecutive, from the first.
     From(u32),
     /// One an item.
-    Each(Vec<u32>),
+    Each(Arc<[u32]>),
 }
 
 impl Indices {
@@ -203,7 +203,7 @@ impl Trail {
             Self::Shared { link, indices } => {
                 let indices = match indices {
                     Indices::From(start) => Indices::From(start + offset as u32),
-                    Indices::Each(each) => Indices::Each(each[offset..offset + len].to_vec()),
+                    Indices::Each(each) => Indices::Each(each[offset..offset + len].into()),
                 };
                 Self::Shared { link: link.clone(), indices }
             }
@@ -275,7 +275,8 @@ impl TrailBuilder {
             Some(link) if self.each.is_empty() => {
                 let start = self.indices.first().copied().unwrap_or(0);
                 let consecutive = self.indices.iter().enumerate().all(|(i, at)| *at == start + i as u32);
-                let indices = if consecutive { Indices::From(start) } else { Indices::Each(self.indices) };
+                let indices =
+                    if consecutive { Indices::From(start) } else { Indices::Each(self.indices.into()) };
                 Trail::Shared { link, indices }
             }
             _ => Trail::Each(self.each),

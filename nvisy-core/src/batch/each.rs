@@ -20,7 +20,8 @@ impl Batch {
         step: &Arc<Step>,
         mut call: impl FnMut(Primitive) -> Outcome<K>,
     ) -> Result<Outcomes> {
-        let (Envelopes::Shared(metadata), Trail::Shared { link, indices }) = (&self.envelopes, &self.trail) else {
+        let (Envelopes::Shared(metadata), Trail::Shared { link, indices }) = (&self.envelopes, &self.trail)
+        else {
             return Outcomes::collect(self, step, self.iter().map(call).collect());
         };
         let mut plain = Plain::with_capacity(self.len());
@@ -183,7 +184,9 @@ mod tests {
             0 => Outcome::drop("first"),
             1 => Outcome::fail(Error::cancelled()),
             3 => emit(item.derive("half", 0, Raw::Json(1.into()))),
-            5 => Outcome::EmitAll((0..2).map(|n| item.derive("two", n, Raw::Json(n.into())).typed().unwrap()).collect()),
+            5 => Outcome::EmitAll(
+                (0..2).map(|n| item.derive("two", n, Raw::Json(n.into())).typed().unwrap()).collect(),
+            ),
             _ => emit(item),
         });
         check(|item| emit(item.edit_metadata(|metadata| metadata.tags.clear())));

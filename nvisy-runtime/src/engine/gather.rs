@@ -41,14 +41,17 @@ impl Gatherer {
 
     /// Takes a batch in, and returns what is to be worked on now.
     pub(super) fn push(&mut self, batch: Batch, cut: &dyn Cut) -> Vec<Parcel> {
-        if self.gather.is_none() {
+        // What fills half of the room is not worth holding back.
+        let most = self.limits.items.min(cut.size());
+        let enough = self.held.is_empty() && batch.len() * 2 >= most;
+        if self.gather.is_none() || enough {
             return self.cut(batch, cut);
         }
         self.items += batch.len();
         self.bytes += batch.bytes();
         self.since.get_or_insert_with(Instant::now);
         self.held.push(batch);
-        if self.items < self.limits.items.min(cut.size()) && self.bytes < self.limits.bytes {
+        if self.items < most && self.bytes < self.limits.bytes {
             return Vec::new();
         }
         self.flush(cut)
