@@ -9,7 +9,10 @@ use serde_json::Value;
 
 /// What the config of a node or connection can do: read and write itself as JSON, and
 /// describe its shape. Implemented for every type that can.
-pub trait Config: Serialize + DeserializeOwned + JsonSchema + Clone + fmt::Debug + Send + Sync + 'static {}
+pub trait Config:
+    Serialize + DeserializeOwned + JsonSchema + Clone + fmt::Debug + Send + Sync + 'static
+{
+}
 
 impl<T: Serialize + DeserializeOwned + JsonSchema + Clone + fmt::Debug + Send + Sync + 'static> Config for T {}
 
@@ -68,7 +71,8 @@ pub fn parse<T: DeserializeOwned>(value: &Value) -> Result<T, Vec<Problem>> {
     let mut problems: Vec<Problem> = unknown
         .into_iter()
         .map(|path| {
-            Problem::new(path.clone(), format!("there is no field `{path}` here")).with_code(Problem::UNKNOWN_FIELD)
+            Problem::new(path.clone(), format!("there is no field `{path}` here"))
+                .with_code(Problem::UNKNOWN_FIELD)
         })
         .collect();
     match config {

@@ -148,7 +148,10 @@ impl ConnectContext {
 
 impl fmt::Debug for ConnectContext {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("ConnectContext").field("name", &self.name).field("untrusted", &self.untrusted).finish()
+        f.debug_struct("ConnectContext")
+            .field("name", &self.name)
+            .field("untrusted", &self.untrusted)
+            .finish()
     }
 }
 

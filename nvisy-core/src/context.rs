@@ -47,7 +47,11 @@ impl Context {
 
     /// The context of a node of a graph; `operation` is the name of the node's type.
     #[must_use]
-    pub fn new(graph: impl Into<Arc<str>>, node: impl Into<Arc<str>>, operation: impl Into<Arc<str>>) -> Self {
+    pub fn new(
+        graph: impl Into<Arc<str>>,
+        node: impl Into<Arc<str>>,
+        operation: impl Into<Arc<str>>,
+    ) -> Self {
         let inner = Inner {
             graph: graph.into(),
             run: None,
@@ -280,7 +284,8 @@ impl<C> ReadContext<C> {
     pub fn reject(&self, raw: impl Into<Payload>, position: Position, error: Error) -> Result<Rejected> {
         let (step, metadata) = (self.open.context.step(), self.open.context.metadata());
         let error = error.at_item(&position);
-        let batch = Batch::read(vec![raw.into()], Positions::each([position]), &self.identity, step, metadata)?;
+        let batch =
+            Batch::read(vec![raw.into()], Positions::each([position]), &self.identity, step, metadata)?;
         Ok(Rejected { primitive: batch.primitive(0), error })
     }
 }

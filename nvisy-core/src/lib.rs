@@ -60,7 +60,9 @@ pub use self::source::{Rejected, Source, SourceBatch};
 
 /// What authors of sources, actions and sinks need.
 pub mod prelude {
-    pub use crate::action::{Action, ActionConfig, BatchTransform, Calls, Columnar, Pipe, Stateful, Transform};
+    pub use crate::action::{
+        Action, ActionConfig, BatchTransform, Calls, Columnar, Pipe, Stateful, Transform,
+    };
     pub use crate::batch::{Batch, BatchLimits};
     pub use crate::connection::{Client, ConnectContext, Connection, NoClient};
     pub use crate::context::{Context, OpenContext, ReadContext};

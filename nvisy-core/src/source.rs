@@ -94,7 +94,10 @@ pub trait Source: Config {
     }
 
     /// Returns the parts that can be read in parallel. Default one.
-    fn partitions(&self, context: &OpenContext<Self::Client>) -> impl Future<Output = Result<Vec<Partition>>> + Send {
+    fn partitions(
+        &self,
+        context: &OpenContext<Self::Client>,
+    ) -> impl Future<Output = Result<Vec<Partition>>> + Send {
         let _ = context;
         async { Ok(vec![Partition::whole()]) }
     }

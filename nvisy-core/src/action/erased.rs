@@ -121,9 +121,7 @@ where
     F: Fn(Item<I>) -> Result<Outcome<O>> + Send + Sync,
 {
     fn call<'a>(&'a self, batch: Batch, context: &'a Context) -> BoxFuture<'a, Result<Outcomes>> {
-        Box::pin(async move {
-            batch.call_each(&context.step(), |item| self.one(item))
-        })
+        Box::pin(async move { batch.call_each(&context.step(), |item| self.one(item)) })
     }
 
     fn weigh(&self, _: &Primitive) -> u64 {
