@@ -63,6 +63,12 @@ pub(crate) trait Split: Send {
     fn lines_are_safe(&self) -> bool {
         false
     }
+
+    /// Returns how many bytes stand before the record that `text` begins with.
+    fn lead(&self, text: &[u8]) -> usize {
+        let _ = text;
+        0
+    }
 }
 
 /// Every line is a record.
@@ -97,6 +103,8 @@ pub(crate) struct BlockReader {
     offset: u64,
     line: u64,
     state: State,
+    /// What is to be told when all that was read before it is given out.
+    failed: Option<Error>,
 }
 
 #[derive(Debug, PartialEq, Eq)]
@@ -128,26 +136,32 @@ impl BlockReader {
             offset: 0,
             line: 1,
             state: State::Start,
+            failed: None,
         }
     }
 
     /// Returns the next block, or none at the end. Blocks.
     pub(crate) fn next(&mut self) -> Result<Option<Block>> {
         loop {
+            if let Some(error) = self.failed.take() {
+                self.state = State::End;
+                return Err(error);
+            }
             if self.state == State::End {
                 return Ok(None);
             }
             let mut text = std::mem::take(&mut self.carry);
             let before = text.len();
             text.reserve_exact(self.size);
-            let read =
-                self.input.by_ref().take(self.size as u64).read_to_end(&mut text).map_err(|error| {
-                    // Decompressors say in many ways that what they read is none or is cut off.
-                    match error.kind() {
-                        std::io::ErrorKind::Other => broken(&self.key, "it is damaged").with_source(error),
-                        _ => from_io(error, "read", &self.key),
-                    }
-                })?;
+            let read = self.input.by_ref().take(self.size as u64).read_to_end(&mut text);
+            let read = read.unwrap_or_else(|error| {
+                // Decompressors say in many ways that what they read is none or is cut off.
+                self.failed = Some(match error.kind() {
+                    std::io::ErrorKind::Other => broken(&self.key, "it is damaged").with_source(error),
+                    _ => from_io(error, "read", &self.key),
+                });
+                self.size
+            });
             let end = read < self.size;
             if self.state == State::Start {
                 if text.starts_with(b"\xef\xbb\xbf") {
@@ -193,6 +207,10 @@ impl BlockReader {
 
     /// Gives a record up that is too long.
     fn give_up(&mut self, mut text: Vec<u8>) -> Block {
+        let lead = self.split.lead(&text);
+        self.offset += lead as u64;
+        self.line += lines(&text[..lead]);
+        text.drain(..lead);
         let (offset, line) = (self.offset, self.line);
         let head = Bytes::copy_from_slice(&text[..text.len().min(HEAD)]);
         let oversize = Some(Oversize { offset, line, head });

@@ -152,8 +152,9 @@ impl ObjectClient {
         #[cfg(feature = "local")]
         if let Some(root) = self.root() {
             let (root, name) = (root.clone(), prefix.clone());
-            let found =
-                blocking(move || root.list(&prefix, levels)).await.map_err(|e| from_join(e, "list", &name))??;
+            let found = blocking(move || root.list(&prefix, levels))
+                .await
+                .map_err(|e| from_join(e, "list", &name))??;
             return Ok(found.into_iter().map(|found| Entry { key: found.key, size: found.size }).collect());
         }
         relative(&prefix)?;

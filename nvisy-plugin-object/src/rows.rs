@@ -31,7 +31,7 @@ const SAMPLE_BYTES: u64 = 8 << 20;
 /// How many objects a sample looks into at the most.
 const SAMPLE_OBJECTS: usize = 64;
 /// Rows are cheap: a batch of them is bounded by bytes first, and by so many rows.
-const MAX_ROWS: usize = 8_192;
+const MAX_ROWS: usize = 16_384;
 
 /// A format whose objects are text, one record after the other.
 pub(crate) trait TextFormat: Clone + Send + Sync + 'static {
@@ -72,6 +72,12 @@ pub(crate) trait Decode: Send + Sync + 'static {
 pub(crate) struct Records {
     /// Rows a chunk at the most.
     most: usize,
+    /// Bytes a chunk at the most.
+    most_bytes: usize,
+    /// How many bytes a row has in memory, texts left out.
+    width: usize,
+    /// How many bytes are in the chunk.
+    bytes: usize,
     /// The record after which reading goes on.
     after: Option<u64>,
     offsets: Vec<u64>,
@@ -97,8 +103,19 @@ pub(crate) struct Bad {
 }
 
 impl Records {
-    fn new(most: usize, after: Option<u64>) -> Self {
-        Self { most, after, offsets: Vec::new(), bad: Vec::new(), chunks: Vec::new(), failure: None }
+    fn new(limits: BatchLimits, schema: &SchemaRef, after: Option<u64>) -> Self {
+        Self {
+            most: row_limit(limits),
+            // A block and what was carried over to it are one batch.
+            most_bytes: limits.bytes.saturating_add(limits.bytes / 4),
+            width: schema.fields().iter().map(|field| field.data_type().primitive_width().unwrap_or(4)).sum(),
+            bytes: 0,
+            after,
+            offsets: Vec::new(),
+            bad: Vec::new(),
+            chunks: Vec::new(),
+            failure: None,
+        }
     }
 
     /// Returns whether the record at `offset` was read already.
@@ -106,10 +123,11 @@ impl Records {
         self.after.is_some_and(|after| offset <= after)
     }
 
-    /// Adds a record. Returns whether the chunk is full: then its rows are due.
-    pub(crate) fn good(&mut self, offset: u64) -> bool {
+    /// Adds a record of `len` bytes. Returns whether the chunk is full: then its rows are due.
+    pub(crate) fn good(&mut self, offset: u64, len: usize) -> bool {
         self.offsets.push(offset);
-        self.offsets.len() >= self.most
+        self.bytes += len.max(self.width);
+        self.offsets.len() >= self.most || self.bytes >= self.most_bytes
     }
 
     /// Adds what is no record: `text` from `at` in the block, with the fault at byte `fault`
@@ -136,6 +154,7 @@ impl Records {
 
     /// Ends a chunk.
     pub(crate) fn chunk(&mut self, rows: RecordBatch) {
+        self.bytes = 0;
         let (offsets, bad) = (std::mem::take(&mut self.offsets), std::mem::take(&mut self.bad));
         if !offsets.is_empty() || !bad.is_empty() {
             self.chunks.push(Chunk { rows, offsets, bad });
@@ -193,7 +212,6 @@ pub(crate) fn read<F: TextFormat>(
         let schema = schema(&format, context.client()).await?;
         let limits = context.limits();
         let reader = open(&format, context.client(), &key, block_size(limits)).await?;
-        let most = row_limit(limits);
         let mut reading = Some(next(reader));
         let mut decoder: Option<Arc<dyn Decode>> = None;
         let mut decoding: VecDeque<Blocking<Result<Records>>> = VecDeque::new();
@@ -226,7 +244,7 @@ pub(crate) fn read<F: TextFormat>(
                 }
                 let (key, schema, limit) = (key.clone(), schema.clone(), format.max_record());
                 decoding.push_back(blocking(move || {
-                    let mut records = Records::new(most, after);
+                    let mut records = Records::new(limits, &schema, after);
                     if let Some(oversize) = &block.oversize {
                         give_up(&key, &schema, oversize, limit, &mut records);
                     } else {

@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use arrow::array::RecordBatch;
+use arrow::array::{Array, RecordBatch};
 use futures::Stream;
 use nvisy_core::{Position, Positions, ReadContext, Result, SourceBatch};
 
@@ -38,13 +38,31 @@ where
             let Some(rows) = rows else { break };
             let rows = rows?;
             reading = Some(next(reader));
-            let first = row;
-            row += rows.num_rows() as u64;
-            if row > first {
+            let size = piece(&rows, context.limits().bytes);
+            for at in (0..rows.num_rows()).step_by(size) {
+                let piece = rows.slice(at, size.min(rows.num_rows() - at));
+                let first = row;
+                row += piece.num_rows() as u64;
                 let last = Position::Marker { object: key.clone(), offset: row - 1 };
-                yield context.rows(rows, Positions::rows(key.clone(), first), last)?;
+                yield context.rows(piece, Positions::rows(key.clone(), first), last)?;
             }
         }
+    }
+}
+
+/// Returns how many rows of a batch make about so many bytes.
+fn piece(rows: &RecordBatch, bytes: usize) -> usize {
+    let size: usize = rows
+        .columns()
+        .iter()
+        .map(|column| {
+            column.to_data().get_slice_memory_size().unwrap_or_else(|_| column.get_array_memory_size())
+        })
+        .sum();
+    if size <= bytes.saturating_add(bytes / 4) {
+        rows.num_rows().max(1)
+    } else {
+        (rows.num_rows() * bytes / size).max(1)
     }
 }
 

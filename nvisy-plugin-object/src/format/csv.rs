@@ -51,7 +51,7 @@ use crate::selection::{Selection, selects};
 /// Names that end in `.gz` or `.zst` are decompressed. The position of an item is the byte at
 /// which its record begins in the (decompressed) object.
 ///
-/// Batches are bounded by bytes of text first: by default they hold up to 1 MiB or 8,192
+/// Batches are bounded by bytes of text first: by default they hold up to 1 MiB or 16,384
 /// rows, more than 1,024. A limit below 1,024 items is kept to.
 ///
 /// # Examples
@@ -392,7 +392,7 @@ impl Decode for CsvDecoder {
             match result {
                 Ok(()) => {
                     rows += 1;
-                    if records.good(offset) {
+                    if records.good(offset, record.end - record.start) {
                         records.chunk(self.finish(&mut columns, rows)?);
                         rows = 0;
                     }

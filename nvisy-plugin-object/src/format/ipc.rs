@@ -26,8 +26,8 @@ use crate::stream;
 /// position of an item is the number of its row in its object. An object that is cut off or
 /// damaged fails, named.
 ///
-/// Batches hold up to 8,192 rows by default, more than 1,024. A limit below 1,024 items is
-/// kept to.
+/// Batches hold up to 1 MiB or 16,384 rows by default, more than 1,024. A limit below 1,024
+/// items is kept to.
 ///
 /// # Examples
 ///

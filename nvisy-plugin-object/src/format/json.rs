@@ -136,6 +136,8 @@ struct Elements {
     array: Option<bool>,
     /// How many brackets are open within the element.
     depth: u32,
+    /// Whether no element has ended yet.
+    first: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -156,11 +158,11 @@ enum Place {
 
 impl Elements {
     fn start() -> Self {
-        Self { place: Place::Between, array: None, depth: 0 }
+        Self { place: Place::Between, array: None, depth: 0, first: true }
     }
 
     fn within(array: bool) -> Self {
-        Self { array: Some(array), ..Self::start() }
+        Self { array: Some(array), first: false, ..Self::start() }
     }
 
     /// Passes one byte. Returns whether an element ends before it or with it.
@@ -256,9 +258,22 @@ impl Split for Elements {
                 Some(Step::EndsBefore) => at,
                 _ => continue,
             };
+            self.first = false;
             ends = Some((ends.map_or(end, |(first, _)| first), end));
         }
         ends
+    }
+
+    fn lead(&self, text: &[u8]) -> usize {
+        let between = |byte: &u8| byte.is_ascii_whitespace() || *byte == b',';
+        let lead = text.iter().take_while(|byte| between(byte)).count();
+        // The array's own bracket stands before its first element.
+        match text.get(lead) {
+            Some(b'[') if self.array == Some(true) && self.first => {
+                lead + 1 + text[lead + 1..].iter().take_while(|byte| between(byte)).count()
+            }
+            _ => lead,
+        }
     }
 
     fn restart(&mut self) {

@@ -32,7 +32,7 @@ use crate::selection::{Selection, selects};
 /// end in `.gz` or `.zst` are decompressed. The position of an item is the byte at which its
 /// line begins in the (decompressed) object.
 ///
-/// Batches are bounded by bytes of text first: by default they hold up to 1 MiB or 8,192
+/// Batches are bounded by bytes of text first: by default they hold up to 1 MiB or 16,384
 /// rows, more than 1,024. A limit below 1,024 items is kept to.
 ///
 /// # Examples
@@ -189,7 +189,8 @@ pub(crate) fn push(
     if records.is_past(offset) {
         return Ok(());
     }
-    if span.len() > max_record {
+    let len = span.len();
+    if len > max_record {
         let message = format!("the record is longer than {max_record} bytes: raise `max_record`");
         records.bad(key, block, span, (0, &message));
         return Ok(());
@@ -200,7 +201,7 @@ pub(crate) fn push(
     };
     match pushed {
         Ok(()) => {
-            if records.good(offset) {
+            if records.good(offset, len) {
                 records.chunk(columns.finish()?);
             }
         }

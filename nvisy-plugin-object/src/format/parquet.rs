@@ -6,7 +6,7 @@ use futures::Stream;
 use nvisy_core::config::Problem;
 use nvisy_core::primitive::row::Row;
 use nvisy_core::{
-    OpenContext, Partition, Position, ReadContext, Result, Source, SourceBatch, SourceIdentity,
+    BatchLimits, OpenContext, Partition, Position, ReadContext, Result, Source, SourceBatch, SourceIdentity,
 };
 use parquet::arrow::ProjectionMask;
 use parquet::arrow::arrow_reader::{ArrowReaderMetadata, ParquetRecordBatchReaderBuilder};
@@ -28,7 +28,8 @@ use crate::task::blocking;
 /// position of an item is the number of its row in its object. An object that is cut off or
 /// damaged fails, named.
 ///
-/// Batches hold 8,192 rows by default, more than 1,024. A limit below 1,024 items is kept to.
+/// Batches hold up to 1 MiB or 16,384 rows by default, more than 1,024. A limit below 1,024
+/// items is kept to.
 ///
 /// # Examples
 ///
@@ -109,9 +110,9 @@ impl Source for Parquet {
         context: &ReadContext<ObjectClient>,
     ) -> impl Stream<Item = Result<SourceBatch>> + Send {
         let columns = self.columns.clone();
-        let rows = row_limit(context.limits());
+        let limits = context.limits();
         stream::read(partition.id.clone(), after, context.clone(), move |key, content, skip| {
-            open(key, content, skip, columns.as_deref(), rows)
+            open(key, content, skip, columns.as_deref(), limits)
         })
     }
 }
@@ -121,7 +122,7 @@ fn open(
     content: Content,
     skip: u64,
     columns: Option<&[String]>,
-    rows: usize,
+    limits: BatchLimits,
 ) -> Result<Box<dyn RowReader>> {
     let failed = |error: ParquetError| broken(key, "it is no whole Parquet file").with_source(error);
     let mut builder = ParquetRecordBatchReaderBuilder::try_new(content).map_err(failed)?;
@@ -135,6 +136,12 @@ fn open(
             ProjectionMask::roots(builder.parquet_schema(), wanted.map(|(at, _)| at).collect::<Vec<_>>());
         builder = builder.with_projection(mask);
     }
+    // No more is decoded at once than a batch may hold, as far as the sizes in the file tell.
+    let groups = builder.metadata().row_groups();
+    let bytes: u64 = groups.iter().map(|group| u64::try_from(group.total_byte_size()).unwrap_or(0)).sum();
+    let count: u64 = groups.iter().map(|group| u64::try_from(group.num_rows()).unwrap_or(0)).sum();
+    let fit = (limits.bytes as u64).saturating_mul(count) / bytes.max(1);
+    let rows = row_limit(limits).min(usize::try_from(fit).unwrap_or(usize::MAX).max(1));
     let skip = usize::try_from(skip).unwrap_or(usize::MAX);
     let reader = builder.with_batch_size(rows).with_offset(skip).build().map_err(failed)?;
     let key = key.to_owned();

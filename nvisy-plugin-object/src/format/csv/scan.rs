@@ -231,6 +231,10 @@ impl Split for Quotes {
         *self = Self::new(self.dialect);
     }
 
+    fn lead(&self, text: &[u8]) -> usize {
+        text.iter().take_while(|byte| matches!(byte, b'\n' | b'\r')).count()
+    }
+
     fn lines_are_safe(&self) -> bool {
         self.place == Place::Inside
     }

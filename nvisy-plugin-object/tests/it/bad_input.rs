@@ -1,0 +1,312 @@
+//! Records and objects that are broken: the rest arrives, and what does not is named.
+
+use nvisy_core::prelude::*;
+use nvisy_core::{BatchLimits, ErrorKind};
+use nvisy_plugin_object::{
+    Bytes, ColumnType, Csv, Drift, Ipc, IpcSink, Json, Jsonl, JsonlSink, Parquet, ParquetSink, Text,
+};
+use serde_json::{Value, json};
+
+use crate::support::{Read, Store, check_resume, read};
+
+fn check(read: &Read, items: &[Value], rejected: &[(u64, &str)]) {
+    assert_eq!(read.items, items);
+    assert_eq!(read.rejected.len(), rejected.len(), "{:?}", read.rejected);
+    for ((offset, message), (place, says)) in read.rejected.iter().zip(rejected) {
+        assert_eq!(offset, place, "{message}");
+        assert!(message.contains(says), "{message}");
+    }
+    assert!(read.error.is_none(), "{:?}", read.error);
+}
+
+#[tokio::test]
+async fn malformed_lines_are_rejected_with_object_line_and_byte() {
+    let store = Store::new();
+    let text = b"{\"n\":1}\n{\"n\":\n\n{\"n\":2} {\"n\":3}\n[1]\n{\"n\":\"x\"}\n\xff{\"n\":4}\n{\"n\":5}\n{\"m\":6}\n{\"n\":7}";
+    store.put("a.jsonl", text);
+    let read = store.read(&Jsonl::path("a.jsonl")).await.unwrap();
+    // The sample shows the column `m` too.
+    let n = |n: i64| json!({"n": n.to_string(), "m": null});
+    check(
+        &read,
+        &[n(1), json!({"n": "x", "m": null}), n(5), json!({"n": null, "m": 6}), n(7)],
+        &[
+            (8, "object \"a.jsonl\", line 2, byte 13"),
+            (15, "line 4"),
+            (31, "line 5"),
+            (45, "line 7, byte 45: the text is not UTF-8"),
+        ],
+    );
+    let typed = Jsonl::path("a.jsonl").column("n", ColumnType::Int);
+    let read = store.read(&typed).await.unwrap();
+    assert_eq!(read.items, [json!({"n": 1}), json!({"n": 5}), json!({"n": 7})]);
+    assert!(read.rejected.iter().any(|(_, why)| why.contains("column `n`: expected int, found `\"x\"`")));
+    assert!(read.rejected.iter().any(|(_, why)| why.contains("no column `m`")));
+    let loose = store.read(&typed.clone().drift(Drift::Ignore)).await.unwrap();
+    assert_eq!(loose.items[2], json!({"n": null}));
+    check_resume(&store, &typed, BatchLimits::items(2)).await;
+}
+
+#[tokio::test]
+async fn what_is_set_aside_is_the_record_as_it_stands() {
+    use futures::StreamExt;
+    let store = Store::new();
+    store.put("a.jsonl", b"{\"n\":1}\nnot json\n\xff\xfe\n");
+    let source = Jsonl::path("a.jsonl");
+    let context = crate::support::context(&source, store.client().await, BatchLimits::default());
+    let partition = Partition::new("a.jsonl");
+    let mut stream = std::pin::pin!(source.read(&partition, None, &context));
+    let batch = stream.next().await.unwrap().unwrap();
+    let raw: Vec<Value> =
+        batch.rejected.iter().map(|r| nvisy_core::testing::plain(r.primitive.payload())).collect();
+    assert_eq!(raw[0], json!("not json"));
+    assert_eq!(raw[1], json!({"bytes": "//4="}));
+}
+
+#[tokio::test]
+async fn ragged_rows_and_stray_quotes_are_rejected() {
+    let store = Store::new();
+    let text = "a,b\n1,x\n2\n3,y,z\n4,\"q\"q\n5,\"two\nlines\"\n6,\"open\n7,w\n";
+    store.put("a.csv", text);
+    let source = Csv::path("a.csv");
+    let read = store.read(&source).await.unwrap();
+    check(
+        &read,
+        &[json!({"a": 1, "b": "x"}), json!({"a": 5, "b": "two\nlines"}), json!({"a": 7, "b": "w"})],
+        &[
+            (8, "line 3, byte 8: the record has 1 fields, the header 2"),
+            (10, "line 4"),
+            (16, "behind a closing quote"),
+            (37, "line 8, byte 39: a quote opens a field and never closes"),
+        ],
+    );
+    assert_eq!(read.offsets, [4, 23, 45]);
+    for limits in [BatchLimits::items(1), BatchLimits::items(2), BatchLimits::default()] {
+        check_resume(&store, &source, limits).await;
+    }
+}
+
+#[tokio::test]
+async fn a_field_that_does_not_fit_its_column_is_rejected() {
+    let store = Store::new();
+    store.put("a.csv", "zip,n\n00501,1\n10001,x\n,\n");
+    let source = Csv::path("a.csv").column("zip", ColumnType::Text).column("n", ColumnType::Int);
+    let read = store.read(&source).await.unwrap();
+    let expected = [json!({"zip": "00501", "n": 1}), json!({"zip": null, "n": null})];
+    check(&read, &expected, &[(14, "line 3, byte 20: column `n`: expected int, found `x`")]);
+    let inferred = store.read(&Csv::path("a.csv").sample(1)).await.unwrap();
+    assert_eq!(inferred.items[0], json!({"zip": "00501", "n": 1}), "an id with leading zeros stays text");
+}
+
+#[tokio::test]
+async fn an_id_that_loses_its_zeros_as_a_number_is_rejected_not_changed() {
+    let store = Store::new();
+    store.put("a.csv", "zip\n10001\n00501\n");
+    let read = store.read(&Csv::path("a.csv").sample(1)).await.unwrap();
+    check(&read, &[json!({"zip": 10001})], &[(10, "expected int, found `00501`")]);
+}
+
+#[tokio::test]
+async fn a_line_over_the_limit_is_rejected_and_its_neighbours_arrive() {
+    let store = Store::new();
+    for (long, limit) in [(300, 100), (700_000, 1_000), (700_000, 600_000)] {
+        let long = "x".repeat(long);
+        store.put("a.jsonl", format!("{{\"t\":\"a\"}}\n{{\"t\":\"{long}\"}}\n{{\"t\":\"b\"}}\n"));
+        let source = Jsonl::path("a.jsonl").max_record(limit);
+        let limits = BatchLimits::default().with_bytes(1 << 16);
+        let got = read(&source, store.client().await, limits).await.unwrap();
+        check(
+            &got,
+            &[json!({"t": "a"}), json!({"t": "b"})],
+            &[(10, "line 2, byte 10: the record is longer than")],
+        );
+        check_resume(&store, &source, limits).await;
+
+        store.put("a.csv", format!("t,u\na,1\n\"{long}\",2\nb,3\n"));
+        let got = read(&Csv::path("a.csv").max_record(limit), store.client().await, limits).await.unwrap();
+        check(&got, &[json!({"t": "a", "u": 1}), json!({"t": "b", "u": 3})], &[(8, "line 3")]);
+
+        store.put("a.json", format!("[{{\"t\":\"a\"}},\n{{\"t\":\"{long}\"}},{{\"t\":\"b\"}}]"));
+        let got = read(&Json::path("a.json").max_record(limit), store.client().await, limits).await.unwrap();
+        check(&got, &[json!({"t": "a"}), json!({"t": "b"})], &[(12, "line 2")]);
+    }
+}
+
+#[tokio::test]
+async fn a_quote_that_never_closes_costs_one_line_however_much_follows() {
+    let store = Store::new();
+    let rest = "1,ordinary\n".repeat(30_000);
+    store.put("a.csv", format!("n,t\n0,first\n9,\"open\n{rest}"));
+    let source = Csv::path("a.csv").max_record(100_000);
+    let limits = BatchLimits::default().with_bytes(1 << 16);
+    let got = read(&source, store.client().await, limits).await.unwrap();
+    assert_eq!(got.items.len(), 30_001);
+    assert_eq!(got.rejected.len(), 1, "{:?}", &got.rejected[..got.rejected.len().min(3)]);
+    assert_eq!(got.rejected[0].0, 12);
+}
+
+#[tokio::test]
+async fn a_byte_order_mark_is_not_part_of_the_data() {
+    let store = Store::new();
+    store.put("a.jsonl", "\u{feff}{\"n\":1}\n").put("a.csv", "\u{feff}n\n1\n").put("a.md", "\u{feff}# T");
+    store.put("a.json", "\u{feff}[{\"n\":1}]");
+    check(&store.read(&Jsonl::path("a.jsonl")).await.unwrap(), &[json!({"n": 1})], &[]);
+    check(&store.read(&Csv::path("a.csv")).await.unwrap(), &[json!({"n": 1})], &[]);
+    check(&store.read(&Json::path("a.json")).await.unwrap(), &[json!({"n": 1})], &[]);
+    let text = store.read(&Text::path("a.md")).await.unwrap();
+    assert_eq!(text.items[0]["text"], "# T");
+    assert_eq!(text.items[0]["byte_range"], json!({"start": 3, "end": 6}));
+}
+
+#[tokio::test]
+async fn an_empty_object_is_fine() {
+    let store = Store::new();
+    for key in ["a.jsonl", "a.csv", "a.json", "a.txt", "a.arrow", "b.jsonl.gz", "a.bin"] {
+        store.put(key, "");
+    }
+    store.put("blank.jsonl", "\n \n\r\n").put("header.csv", "a,b\n").put("empty.json", "[ ]");
+    check(&store.read(&Jsonl::all().glob("*.jsonl")).await.unwrap(), &[], &[]);
+    check(&store.read(&Csv::all()).await.unwrap(), &[], &[]);
+    check(&store.read(&Json::all()).await.unwrap(), &[], &[]);
+    check(&store.read(&Ipc::all()).await.unwrap(), &[], &[]);
+    assert_eq!(store.read(&Text::all()).await.unwrap().items[0]["text"], "");
+    assert_eq!(store.read(&Bytes::path("a.bin")).await.unwrap().items[0]["size"], 0);
+}
+
+#[tokio::test]
+async fn a_cut_container_fails_its_object_by_name() {
+    let store = Store::new();
+    let rows: String =
+        (0..20_000).map(|n| format!("{{\"n\":{n},\"t\":\"text {}\"}}\n", n * 7919 % 10_007)).collect();
+    store.put("in.jsonl", rows);
+    let source = Jsonl::path("in.jsonl");
+    store.copy(&source, &JsonlSink::path("cut.jsonl.gz")).await.unwrap();
+    store.copy(&source, &JsonlSink::path("cut.jsonl.zst")).await.unwrap();
+    store.copy(&source, &ParquetSink::path("cut.parquet")).await.unwrap();
+    store.copy(&source, &IpcSink::path("cut.arrow")).await.unwrap();
+    for key in ["cut.jsonl.gz", "cut.jsonl.zst", "cut.parquet", "cut.arrow"] {
+        let bytes = std::fs::read(store.path(key)).unwrap();
+        let mut arrived = 0;
+        for keep in [0.9, 0.5, 0.001] {
+            store.put(key, &bytes[..(bytes.len() as f64 * keep) as usize]);
+            let read = match key.rsplit('.').next().unwrap() {
+                "parquet" => store.read(&Parquet::path(key)).await.unwrap(),
+                "arrow" => store.read(&Ipc::path(key)).await.unwrap(),
+                _ => store
+                    .read(&Jsonl::path(key).column("n", ColumnType::Int).drift(Drift::Ignore))
+                    .await
+                    .unwrap(),
+            };
+            let error = read.error.unwrap_or_else(|| panic!("{key} at {keep} was read"));
+            assert_eq!(error.kind(), ErrorKind::Validation, "{error:?}");
+            assert!(error.message().contains(key), "{error}");
+            assert_eq!(error.retry_class(), nvisy_core::RetryClass::Permanent);
+            arrived = arrived.max(read.items.len());
+        }
+        assert!(arrived > 0 || !key.contains("gz"), "what stands before the cut arrives");
+    }
+    store.put("fake.parquet", "no parquet").put("fake.jsonl.gz", "no gzip").put("fake.arrow", "ARROW1 no");
+    assert!(store.read(&Parquet::path("fake.parquet")).await.unwrap().error.is_some());
+    assert!(store.read(&Jsonl::path("fake.jsonl.gz")).await.unwrap().error.is_some());
+    assert!(store.read(&Ipc::path("fake.arrow")).await.unwrap().error.is_some());
+}
+
+#[tokio::test]
+async fn damaged_containers_never_panic() {
+    let store = Store::new();
+    let rows: String = (0..50).map(|n| format!("{{\"n\":{n},\"t\":\"text {n}\"}}\n")).collect();
+    store.put("in.jsonl", rows);
+    let source = Jsonl::path("in.jsonl");
+    store.copy(&source, &ParquetSink::path("a.parquet")).await.unwrap();
+    store.copy(&source, &IpcSink::path("a.arrow")).await.unwrap();
+    for key in ["a.parquet", "a.arrow"] {
+        let bytes = std::fs::read(store.path(key)).unwrap();
+        for at in (0..bytes.len()).step_by(29) {
+            let mut bytes = bytes.clone();
+            bytes[at] ^= 0x55;
+            store.put(key, bytes);
+            // A wrong value may go unnoticed; an error names the object.
+            let read = if key == "a.parquet" {
+                store.read(&Parquet::path(key)).await.unwrap()
+            } else {
+                store.read(&Ipc::path(key)).await.unwrap()
+            };
+            assert!(read.error.is_none_or(|error| error.message().contains(key)));
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_json_array_is_read_element_by_element() {
+    let store = Store::new();
+    store.put(
+        "a.json",
+        " [ {\"n\": 1, \"s\": \"]}\\\"\"},\n  {\"n\": 2.5, \"s\": null} , 7, {\"n\": x}, {\"n\": 3}\n]\n",
+    );
+    let source = Json::path("a.json");
+    let read = store.read(&source).await.unwrap();
+    check(
+        &read,
+        &[json!({"n": 1.0, "s": "]}\""}), json!({"n": 2.5, "s": null}), json!({"n": 3.0, "s": null})],
+        &[(54, "`{` is missing"), (57, "expected value")],
+    );
+    check_resume(&store, &source, BatchLimits::items(1)).await;
+    store.put("one.json", "{\n \"n\": {\"deep\": [1, 2]}\n}\n");
+    check(&store.read(&Json::path("one.json")).await.unwrap(), &[json!({"n": {"deep": [1, 2]}})], &[]);
+    store.put("many.json", "{\"n\": 1} {\"n\": 2}\n{\"n\": 3}");
+    assert_eq!(store.read(&Json::path("many.json")).await.unwrap().items.len(), 3);
+}
+
+#[tokio::test]
+async fn a_json_array_that_does_not_end_fails_behind_what_there_is() {
+    let store = Store::new();
+    for (text, items) in [
+        ("[{\"n\":1},{\"n\":2}", 2),
+        ("[{\"n\":1},{\"n\"", 1),
+        ("[", 0),
+        ("[{\"n\":1}] x", 1),
+        ("[{\"n\":1},{\"n\":[},{\"n\":2}]", 1),
+    ] {
+        store.put("a.json", text);
+        let read = store.read(&Json::path("a.json").column("n", ColumnType::Int)).await.unwrap();
+        assert_eq!(read.items.len(), items, "{text}");
+        let error = read.error.unwrap();
+        assert!(error.message().contains("a.json"), "{error}");
+    }
+}
+
+#[tokio::test]
+async fn objects_of_one_source_share_a_schema() {
+    let store = Store::new();
+    store.put("d/1.csv", "a,b\n1,x\n").put("d/2.csv", "b,a\ny,2\n").put("d/3.csv", "a\n3\n");
+    let read = store.read(&Csv::prefix("d/")).await.unwrap();
+    let row = |a: i64, b: Value| json!({"a": a, "b": b});
+    check(&read, &[row(1, json!("x")), row(2, json!("y")), row(3, Value::Null)], &[]);
+    store.put("d/4.csv", "a,z\n4,?\n");
+    let strict = store.read(&Csv::prefix("d/").sample(1)).await.unwrap();
+    assert!(strict.error.unwrap().message().contains("no column `z`"));
+    let loose = store.read(&Csv::prefix("d/").sample(1).drift(Drift::Ignore)).await.unwrap();
+    assert_eq!(loose.items[3], row(4, Value::Null));
+}
+
+#[tokio::test]
+async fn texts_that_are_not_utf8_or_too_large_are_rejected() {
+    let store = Store::new();
+    store.put("bad.txt", b"good\n\xffbad").put("large.txt", "x".repeat(100)).put("ok.txt", "ok");
+    let read = store.read(&Text::all().max_bytes(50)).await.unwrap();
+    assert_eq!(read.items.len(), 1);
+    assert!(read.rejected[0].1.contains("object \"bad.txt\", line 2, byte 5"), "{:?}", read.rejected);
+    assert!(read.rejected[1].1.contains("\"large.txt\" is larger than 50 bytes"), "{:?}", read.rejected);
+}
+
+#[tokio::test]
+async fn a_foreign_position_is_refused() {
+    let store = Store::new();
+    store.put("a.jsonl", "{\"n\":1}\n");
+    let source = Jsonl::path("a.jsonl");
+    let context = crate::support::context(&source, store.client().await, BatchLimits::default());
+    let mut got = Read::default();
+    let partition = Partition::new("a.jsonl");
+    crate::support::read_partition(&source, &partition, Some(Position::Offset(3)), &context, &mut got).await;
+    assert_eq!(got.error.unwrap().kind(), ErrorKind::Configuration);
+}
