@@ -12,7 +12,24 @@ use crate::process::{Failure, Outcome, cargo, root, run as run_program, target_d
 /// How each example is run. `{dir}` stands for an empty directory that is removed afterwards.
 const EXAMPLES: &[Example] = &[
     Example::new("quickstart", &[]),
-    Example::new("run", &[]),
+    // Once more over the same folder, with questions.
+    Example::new("quickstart", &["--ask", "What happens to an item that fails?", "--ask", "crash"]),
+    Example::new("quickstart", &["examples/data/letters", "--ask", "Where is my order?"]),
+    Example::new("quickstart", &["--ask"]).fails(1),
+    Example::new("run", &["--help"]),
+    Example::new("run", &["--schema"]),
+    Example::new("run", &["examples/graphs/tickets.json", "--report", "{dir}/report.json"]),
+    Example::new("run", &["examples/graphs/quickstart.json"]),
+    Example::new("run", &["examples/graphs/tickets.json", "--check"]),
+    Example::new("run", &["examples/graphs/tickets.json", "--explain"]),
+    Example::new("run", &["examples/graphs/tickets.json", "--mermaid"]),
+    Example::new("run", &["examples/graphs/tickets.json", "--dot"]),
+    Example::new("run", &[]).fails(1),
+    Example::new("run", &["{dir}/no-such-graph.json"]).fails(1),
+    Example::new("run", &["examples/graphs/tickets.json", "--check", "--dot"]).fails(1),
+    Example::new("run", &["examples/graphs/broken.json"]).fails(2),
+    Example::new("run", &["examples/graphs/partial.json"]).fails(3),
+    Example::new("run", &["examples/graphs/failing.json"]).fails(4),
     Example::new("from_json", &[]),
     Example::new("custom_transform", &[]),
     Example::new("custom_source", &[]),
@@ -38,6 +55,16 @@ impl Example {
     const fn new(name: &'static str, args: &'static [&'static str]) -> Self {
         Self { name, args, code: 0 }
     }
+
+    /// One that ends with another exit code.
+    const fn fails(self, code: i32) -> Self {
+        Self { code, ..self }
+    }
+
+    /// What is typed after `--example`.
+    fn typed(&self) -> String {
+        [&[self.name], self.args].concat().join(" ")
+    }
 }
 
 pub(crate) fn run(args: &[String]) -> Outcome {
@@ -58,9 +85,11 @@ pub(crate) fn run(args: &[String]) -> Outcome {
         let program = target_dir().join(profile).join("examples").join(example.name);
         let started = Instant::now();
         match start(example, &program) {
-            Ok(()) => println!("example {} ... ok ({:.1} s)", example.name, started.elapsed().as_secs_f64()),
+            Ok(()) => {
+                println!("example {} ... ok ({:.1} s)", example.typed(), started.elapsed().as_secs_f64())
+            }
             Err(failure) => {
-                println!("example {} ... FAILED: {}", example.name, failure.message().unwrap_or_default());
+                println!("example {} ... FAILED: {}", example.typed(), failure.message().unwrap_or_default());
                 failed.push(example.name);
             }
         }

@@ -1,0 +1,213 @@
+//! Runs any graph that is written as JSON, with every plugin at hand.
+//!
+//! ```sh
+//! cargo run --release --example run -- examples/data/tickets.json
+//! cargo run --release --example run -- --help
+//! ```
+
+use std::fs;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::time::Duration;
+
+use nvisy_runtime::engine::{RunHandle, RunReport, RunStatus};
+use nvisy_runtime::{prelude::*, progress};
+
+const HELP: &str = "\
+Runs a graph that is written as JSON.
+
+usage: run GRAPH.json [--check | --explain | --mermaid | --dot] [--report FILE]
+       run --schema
+
+  GRAPH.json       the graph; paths in it are relative to the working directory
+  --check          compile it and stop
+  --explain        compile it and say what would happen, and what arrives how often
+  --mermaid        draw it for Mermaid
+  --dot            draw it for Graphviz
+  --report FILE    also write the report of the run there, as JSON
+  --schema         print the JSON Schema of graphs, for editors
+  --help           print this
+
+Secrets come from the environment, then from .env. RUST_LOG=nvisy_runtime=debug shows more.
+The first Ctrl-C stops reading and finishes what is on its way, the second stops at once.
+
+exit codes: 0 success, 1 wrong usage or a file that cannot be read or written,
+            2 the graph does not compile, 3 partial failure, 4 failure";
+
+/// How long what is on its way may take after the first Ctrl-C.
+const DRAIN: Duration = Duration::from_secs(60);
+
+/// The exit codes.
+mod exit {
+    pub(crate) const SUCCESS: u8 = 0;
+    pub(crate) const USAGE: u8 = 1;
+    pub(crate) const DOES_NOT_COMPILE: u8 = 2;
+    pub(crate) const PARTIAL_FAILURE: u8 = 3;
+    pub(crate) const FAILURE: u8 = 4;
+}
+
+/// What to do.
+enum Command {
+    Help,
+    Schema,
+    Graph { path: PathBuf, task: Task },
+}
+
+/// What to do with a graph.
+enum Task {
+    Check,
+    Explain,
+    Mermaid,
+    Dot,
+    Run { report: Option<PathBuf> },
+}
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    if std::env::var_os("RUST_LOG").is_some() {
+        let filter = tracing_subscriber::EnvFilter::from_default_env();
+        tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+    }
+    let code = match Command::read(std::env::args().skip(1)) {
+        Ok(command) => execute(command).await,
+        Err(problem) => Err(Stop { code: exit::USAGE, message: format!("{problem}\n\n{HELP}") }),
+    };
+    ExitCode::from(code.unwrap_or_else(|stop| {
+        eprintln!("{}", stop.message);
+        stop.code
+    }))
+}
+
+/// Why it stops before a run: what to say on standard error, and the exit code.
+struct Stop {
+    code: u8,
+    message: String,
+}
+
+impl Stop {
+    fn file(path: &Path, error: &std::io::Error) -> Self {
+        Self { code: exit::USAGE, message: format!("{}: {error}", path.display()) }
+    }
+}
+
+impl From<Error> for Stop {
+    fn from(error: Error) -> Self {
+        Self { code: exit::FAILURE, message: error.to_string() }
+    }
+}
+
+async fn execute(command: Command) -> Result<u8, Stop> {
+    let engine = Engine::builder().build()?;
+    let (path, task) = match command {
+        Command::Help => {
+            print(&format!("{HELP}\n"));
+            return Ok(exit::SUCCESS);
+        }
+        Command::Schema => {
+            print(&format!("{:#}\n", engine.schema()));
+            return Ok(exit::SUCCESS);
+        }
+        Command::Graph { path, task } => (path, task),
+    };
+    let text = fs::read_to_string(&path).map_err(|error| Stop::file(&path, &error))?;
+    let plan = engine.compile_json(&text).map_err(|diagnostics| Stop {
+        code: exit::DOES_NOT_COMPILE,
+        message: format!("{}: {diagnostics}", path.display()),
+    })?;
+    match task {
+        Task::Check => print(&format!("{}: compiles\n", path.display())),
+        Task::Explain => print(&plan.explain()),
+        Task::Mermaid => print(&plan.to_mermaid()),
+        Task::Dot => print(&plan.to_dot()),
+        Task::Run { report: to } => {
+            let report = run(engine.start_plan(&plan).await?).await?;
+            print(&report.to_string());
+            if let Some(to) = to {
+                save(&report, &to).map_err(|error| Stop::file(&to, &error))?;
+            }
+            return Ok(match report.status {
+                RunStatus::Success => exit::SUCCESS,
+                RunStatus::PartialFailure => exit::PARTIAL_FAILURE,
+                RunStatus::Failure | RunStatus::Cancelled => exit::FAILURE,
+            });
+        }
+    }
+    Ok(exit::SUCCESS)
+}
+
+/// Prints a text. Who reads it may have read enough: that is no failure.
+fn print(text: &str) {
+    let _ = std::io::stdout().write_all(text.as_bytes());
+}
+
+/// Shows how a run stands until it ends, or somebody ends it.
+async fn run(run: RunHandle) -> Result<RunReport> {
+    let mut shown = std::pin::pin!(progress::show(&run));
+    let mut interrupts = 0;
+    loop {
+        tokio::select! {
+            () = &mut shown => break,
+            Ok(()) = tokio::signal::ctrl_c() => {
+                interrupts += 1;
+                if interrupts == 1 {
+                    eprintln!("finishing what is on its way; once more to stop at once");
+                    run.drain(DRAIN);
+                } else {
+                    run.cancel();
+                }
+            }
+        }
+    }
+    run.wait().await
+}
+
+fn save(report: &RunReport, to: &Path) -> std::io::Result<()> {
+    let mut json = serde_json::to_string_pretty(report)?;
+    json.push('\n');
+    fs::write(to, json)
+}
+
+impl Command {
+    fn read(arguments: impl Iterator<Item = String>) -> Result<Self, String> {
+        let (mut path, mut task, mut report, mut schema) = (None, None, None, false);
+        let mut arguments = arguments.peekable();
+        if arguments.peek().is_none() {
+            return Err("which graph?".to_owned());
+        }
+        while let Some(argument) = arguments.next() {
+            let chosen = match argument.as_str() {
+                "--help" | "-h" => return Ok(Self::Help),
+                "--schema" => {
+                    schema = true;
+                    continue;
+                }
+                "--report" => {
+                    report = Some(PathBuf::from(arguments.next().ok_or("--report: which file?")?));
+                    continue;
+                }
+                "--check" => Task::Check,
+                "--explain" => Task::Explain,
+                "--mermaid" => Task::Mermaid,
+                "--dot" => Task::Dot,
+                unknown if unknown.starts_with('-') => return Err(format!("there is no option {unknown}")),
+                _ if path.is_some() => return Err(format!("one graph at a time: {argument}")),
+                _ => {
+                    path = Some(PathBuf::from(argument));
+                    continue;
+                }
+            };
+            if task.replace(chosen).is_some() {
+                return Err("one of --check, --explain, --mermaid and --dot at a time".to_owned());
+            }
+        }
+        match (path, task, report, schema) {
+            (None, None, None, true) => Ok(Self::Schema),
+            (_, _, _, true) => Err("--schema stands alone".to_owned()),
+            (None, ..) => Err("which graph?".to_owned()),
+            (Some(_), Some(_), Some(_), _) => Err("there is a report only of a run".to_owned()),
+            (Some(path), Some(task), None, _) => Ok(Self::Graph { path, task }),
+            (Some(path), None, report, _) => Ok(Self::Graph { path, task: Task::Run { report } }),
+        }
+    }
+}
