@@ -1,11 +1,15 @@
 //! Five million small items, source → map → filter (half) → sink.
+#![expect(clippy::disallowed_methods, reason = "the chains by hand spawn a task a stage")]
 
 use std::hint::black_box;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use arrow::array::{ArrayRef, Int64Array, RecordBatch};
 use futures::{Stream, StreamExt, stream};
 use nvisy_core::prelude::*;
 use nvisy_core::primitive::raw::Raw;
+use nvisy_core::primitive::row::Row;
 use nvisy_runtime::Engine;
 use nvisy_runtime::compiler::ExecutionPlan;
 use schemars::JsonSchema;
@@ -52,6 +56,38 @@ impl Source for Count {
     }
 }
 
+/// The same numbers as rows of one column.
+#[derive(Clone, Debug, Deserialize, JsonSchema, Serialize)]
+struct CountRows {
+    to: u64,
+}
+
+impl Source for CountRows {
+    const NAME: &'static str = "bench/count_rows";
+    type Output = Row;
+    type Client = NoClient;
+
+    fn identity(&self, _: &NoClient) -> SourceIdentity {
+        SourceIdentity::new("bench/count_rows")
+    }
+
+    fn read(
+        &self,
+        _: &Partition,
+        _: Option<Position>,
+        context: &ReadContext,
+    ) -> impl Stream<Item = Result<SourceBatch>> + Send {
+        let size = context.limits().items as u64;
+        stream::iter((0..self.to).step_by(size as usize)).map(move |first| {
+            let end = (first + size).min(self.to);
+            let values: ArrayRef = Arc::new(Int64Array::from_iter_values(first as i64..end as i64));
+            let rows = RecordBatch::try_from_iter([("value", values)])
+                .map_err(|error| Error::internal("the rows do not fit").with_source(error))?;
+            context.rows(rows, Positions::from(first), Position::Offset(end - 1))
+        })
+    }
+}
+
 /// Takes everything, and looks at every id: as a sink that upserts would.
 #[derive(Clone, Debug, Deserialize, JsonSchema, Serialize)]
 struct Discard {}
@@ -88,13 +124,14 @@ fn engine() -> Engine {
     Engine::builder()
         .without_plugins()
         .source::<Count>()
+        .source::<CountRows>()
         .sink::<Discard>()
         .function("map", |item: Item<Raw>| {
             let mapped = Raw::Json((number(&item) * 3 + 1).into());
             Ok(Outcome::emit(item.with(mapped)))
         })
         .function("keep", |item: Item<Raw>| {
-            Ok(if number(&item) % 2 == 0 { Outcome::emit(item) } else { Outcome::drop("odd") })
+            Ok(if number(&item).is_multiple_of(2) { Outcome::emit(item) } else { Outcome::drop("odd") })
         })
         .build()
         .unwrap()
@@ -117,6 +154,20 @@ fn plan(engine: &Engine, items: u64, nodes: usize) -> ExecutionPlan {
     }
     graph_nodes.insert("keep".into(), json!({ "type": "action", "use": "fn/keep", "inputs": [last] }));
     graph_nodes.insert("sink".into(), json!({ "type": "sink", "use": "bench/discard", "inputs": ["keep"], "config": {} }));
+    engine.compile_json(&graph.to_string()).unwrap()
+}
+
+fn rows_plan(engine: &Engine, items: u64) -> ExecutionPlan {
+    let graph = json!({
+        "version": 1,
+        "name": "rows",
+        "nodes": {
+            "count": { "type": "source", "use": "bench/count_rows", "config": { "to": items } },
+            "map": { "type": "action", "use": "map", "inputs": ["count"], "config": { "set": { "value": "row.value * 3 + 1" } } },
+            "keep": { "type": "action", "use": "filter", "inputs": ["map"], "config": { "when": "row.value % 2 == 0" } },
+            "sink": { "type": "sink", "use": "bench/discard", "inputs": ["keep"], "config": {} }
+        }
+    });
     engine.compile_json(&graph.to_string()).unwrap()
 }
 
@@ -146,7 +197,7 @@ fn by_hand_single(runtime: &tokio::runtime::Runtime, items: u64) -> u64 {
         });
         tokio::spawn(async move {
             while let Some(raw) = kept.recv().await {
-                if number(&raw) % 2 == 0 {
+                if number(&raw).is_multiple_of(2) {
                     keep.send(raw).await.unwrap();
                 }
             }
@@ -190,7 +241,7 @@ fn by_hand_json(runtime: &tokio::runtime::Runtime, items: u64) -> u64 {
         });
         tokio::spawn(async move {
             while let Some(mut batch) = kept.recv().await {
-                batch.retain(|value| get(value) % 2 == 0);
+                batch.retain(|value| get(value).is_multiple_of(2));
                 keep.send(batch).await.unwrap();
             }
         });
@@ -222,17 +273,18 @@ pub(crate) fn alone() -> bool {
 
 pub(crate) fn run() -> bool {
     let (runtime, engine) = (runtime(), engine());
-    let five_million = plan(&engine, ITEMS, 1);
+    let (five_million, as_rows) = (plan(&engine, ITEMS, 1), rows_plan(&engine, ITEMS));
     println!("{ITEMS} small items, source -> map -> filter (half) -> sink; ids, lineage, ledger and acknowledgement on\n");
-    let [ours, single, json] = in_turns(
-        3,
+    let [ours, rows, single, json] = in_turns(
+        5,
         [
             &mut || assert_eq!(through_the_engine(&runtime, &engine, &five_million), ITEMS / 2),
+            &mut || assert_eq!(through_the_engine(&runtime, &engine, &as_rows), ITEMS / 2),
             &mut || assert_eq!(by_hand_single(&runtime, ITEMS), ITEMS / 2),
             &mut || assert_eq!(by_hand_json(&runtime, ITEMS), ITEMS / 2),
         ],
     );
-    for (what, time) in [("the engine", ours), ("channels by hand, one value a message", single), ("channels by hand, JSON in batches of 1,024", json)] {
+    for (what, time) in [("the engine, items through functions", ours), ("the engine, rows through expressions", rows), ("channels by hand, one value a message", single), ("channels by hand, JSON in batches of 1,024", json)] {
         println!("{what:<46} {:>7.3} s {:>8.1} ns an item", time.as_secs_f64(), nanoseconds_each(time, ITEMS));
     }
 
@@ -240,7 +292,7 @@ pub(crate) fn run() -> bool {
     let mut costs = Vec::new();
     for (items, rounds) in [(10_000, 60), (100_000, 20), (1_000_000, 5), (10_000_000, 2)] {
         let plan = plan(&engine, items, 1);
-        let [time] = in_turns(rounds, [&mut || drop(black_box(through_the_engine(&runtime, &engine, &plan)))]);
+        let [time] = in_turns(rounds, [&mut || _ = black_box(through_the_engine(&runtime, &engine, &plan))]);
         costs.push(nanoseconds_each(time, items));
         println!("{items:>12} items {:>8.1} ns an item", nanoseconds_each(time, items));
     }
@@ -261,6 +313,7 @@ pub(crate) fn run() -> bool {
     let spread = costs.iter().map(|cost| (cost / mean - 1.0).abs()).fold(0.0, f64::max);
     println!("spread of the cost an item: {:.0} %", spread * 100.0);
     let ratio = |time: Duration| time.as_secs_f64() / ours.as_secs_f64();
+    println!("rows against channels of single values: {:.1}", single.as_secs_f64() / rows.as_secs_f64());
     print_targets(&[
         Target::new("engine against channels of single values", ratio(single), 1.5),
         Target::new("engine against channels of JSON in batches", ratio(json), 2.0),

@@ -70,7 +70,7 @@ impl Content {
 
     fn take(&self, indices: &[u32]) -> Self {
         match self {
-            Self::Items(items) => Content::Items(Items::shared(
+            Self::Items(items) => Self::Items(Items::shared(
                 indices.iter().map(|i| items.payloads[*i as usize].clone()).collect(),
             )),
             Self::Rows(rows) => {
@@ -84,7 +84,7 @@ impl Content {
     fn slice(&self, offset: usize, len: usize) -> Self {
         match self {
             Self::Items(items) => {
-                Content::Items(Items::shared(items.payloads[offset..offset + len].to_vec()))
+                Self::Items(Items::shared(items.payloads[offset..offset + len].to_vec()))
             }
             Self::Rows(rows) => Self::Rows(Arc::new(rows.slice(offset, len))),
         }

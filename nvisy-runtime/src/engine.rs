@@ -63,8 +63,11 @@ struct EngineParts {
     registry: Registry,
     secrets: Arc<dyn SecretResolver>,
     untrusted: bool,
-    connections: Mutex<HashMap<(Arc<str>, String), Weak<ConnectionState>>>,
+    connections: Mutex<HashMap<ConnectionKey, Weak<ConnectionState>>>,
 }
+
+/// What makes two connections the same: their type, and their config with its limits.
+type ConnectionKey = (Arc<str>, String);
 
 impl Engine {
     /// Begins an engine with the built-in actions and every plugin whose feature is on.

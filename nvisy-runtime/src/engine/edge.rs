@@ -124,6 +124,7 @@ impl Sender {
     /// # Errors
     ///
     /// Gives the batch back if there is none, or if nobody receives any more.
+    #[expect(clippy::result_large_err, reason = "the batch goes back to whoever sent it")]
     pub(super) fn try_send(&self, batch: Batch) -> Result<(), Batch> {
         let bytes = batch.bytes();
         let mut state = self.0.lock();
