@@ -142,14 +142,18 @@ impl Caller {
         if self.calls == Calls::None {
             return self.bounded(call(context)).await;
         }
-        if let Some(connection) = &self.connection {
-            if let Err(wait) = connection.admit() {
-                let name = &connection.name;
-                let message = format!("connection \"{name}\" fails too often and gets a rest");
-                return Err(Error::new(ErrorKind::Connection, message).with_retry_after(wait));
+        let admission = match &self.connection {
+            None => None,
+            Some(connection) => {
+                let admission = Admission::ask(connection).map_err(|wait| {
+                    let name = &connection.name;
+                    let message = format!("connection \"{name}\" fails too often and gets a rest");
+                    Error::new(ErrorKind::Connection, message).with_retry_after(wait)
+                })?;
+                self.meter.rate_limit_wait.add_time(connection.wait_for_rate(tokens).await);
+                Some(admission)
             }
-            self.meter.rate_limit_wait.add_time(connection.wait_for_rate(tokens).await);
-        }
+        };
         if let Some(limit) = &self.own_limit {
             self.meter.rate_limit_wait.add_time(limit.wait_for_rate(tokens).await);
         }
@@ -160,7 +164,6 @@ impl Caller {
         let _shared = shared.acquire().await.map_err(closed)?;
         self.meter.permit_wait.add_time(asked.elapsed());
         let began = Instant::now();
-        let probe = Probe(self.connection.as_deref());
         let operation = context.operation().clone();
         let span = tracing::info_span!(
             "call",
@@ -173,13 +176,15 @@ impl Caller {
         if let Err(error) = &result {
             span.record("nvisy.error", error.tag());
         }
-        probe.record(result.as_ref().err().map(Error::kind));
+        if let Some(admission) = admission {
+            admission.record(result.as_ref().err().map(Error::kind));
+        }
         self.meter.count_call(&operation, began.elapsed(), result.is_ok());
         result
     }
 
     /// Bounds a future in time, and turns a panic into an error.
-    async fn bounded<T>(&self, future: impl Future<Output = Result<T>>) -> Result<T> {
+    pub(super) async fn bounded<T>(&self, future: impl Future<Output = Result<T>>) -> Result<T> {
         let caught = AssertUnwindSafe(future).catch_unwind();
         let result = match self.timeout {
             None => caught.await,
@@ -391,8 +396,10 @@ impl Caller {
                 }
                 Err(error) => {
                     let ambiguous = error.kind() == ErrorKind::Ambiguous && guarantee == Guarantee::Append;
-                    // A timeout leaves open whether it was written, which an append must not repeat.
-                    let unknown = error.kind() == ErrorKind::Timeout && guarantee == Guarantee::Append;
+                    // A timeout and a panic leave open whether it was written, which an append
+                    // must not repeat.
+                    let unknown = matches!(error.kind(), ErrorKind::Timeout | ErrorKind::Panic)
+                        && guarantee == Guarantee::Append;
                     let remedy =
                         if ambiguous || unknown { Remedy::GiveUp } else { self.remedy(&error, part.attempt, len).await };
                     match remedy {
@@ -436,21 +443,30 @@ impl Caller {
     }
 }
 
-/// Tells the breaker how a call ended, also if it is dropped before it does.
-struct Probe<'a>(Option<&'a ConnectionState>);
+/// The breaker's leave to make a call. Tells it how the call ended, also if that is dropped
+/// before it does, or before it began.
+struct Admission<'a> {
+    connection: &'a ConnectionState,
+    is_probe: bool,
+    told: bool,
+}
 
-impl Probe<'_> {
+impl<'a> Admission<'a> {
+    fn ask(connection: &'a ConnectionState) -> Result<Self, Duration> {
+        let is_probe = connection.admit()?;
+        Ok(Self { connection, is_probe, told: false })
+    }
+
     fn record(mut self, error: Option<ErrorKind>) {
-        if let Some(connection) = self.0.take() {
-            connection.record(error);
-        }
+        self.told = true;
+        self.connection.record(error, self.is_probe);
     }
 }
 
-impl Drop for Probe<'_> {
+impl Drop for Admission<'_> {
     fn drop(&mut self) {
-        if let Some(connection) = self.0 {
-            connection.forget();
+        if self.is_probe && !self.told {
+            self.connection.forget();
         }
     }
 }

@@ -52,20 +52,21 @@ impl ConnectionState {
         }
     }
 
-    /// Returns whether the breaker lets a call through; else how long to wait.
-    pub(super) fn admit(&self) -> Result<(), Duration> {
+    /// Asks the breaker to let a call through. Returns whether the call is its probe; else how
+    /// long to wait.
+    pub(super) fn admit(&self) -> Result<bool, Duration> {
         let mut limits = self.limits();
         limits.budget.earn();
         limits.breaker.admit(self.now())
     }
 
     /// A call ended, with an error of this kind or none.
-    pub(super) fn record(&self, error: Option<ErrorKind>) {
+    pub(super) fn record(&self, error: Option<ErrorKind>, is_probe: bool) {
         let sick = matches!(error, Some(ErrorKind::Connection | ErrorKind::Timeout | ErrorKind::Ambiguous));
-        self.limits().breaker.record(!sick, self.now());
+        self.limits().breaker.record(!sick, is_probe, self.now());
     }
 
-    /// A call was dropped before it ended.
+    /// The breaker's probe was dropped before it ended.
     pub(super) fn forget(&self) {
         self.limits().breaker.forget_probe(self.now());
     }

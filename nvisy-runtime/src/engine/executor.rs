@@ -12,7 +12,7 @@ use tokio::time::{Duration, Instant};
 use tracing::Instrument;
 
 use super::ledger::NodeMeter;
-use super::prepare::Prepared;
+use super::prepare::{Connections, Prepared};
 use super::report::{NodeStatus, RunReport};
 use super::run::{RunHandle, RunParts};
 use crate::compiler::plan::{PlanParts, Port, Work};
@@ -65,7 +65,7 @@ async fn supervise(
         );
         let failed = failed.clone();
         // The receiver lives as long as any task, so that telling it cannot fail.
-        let tell = move || drop(failed.send(index));
+        let tell = move || _ = failed.send(index);
         let task = tasks.spawn(node.run(tell).instrument(span));
         indices.insert(task.id(), index);
     }
@@ -101,6 +101,13 @@ async fn supervise(
     }
     publish_counts(&parts.meters, &mut published);
     parts.report()
+}
+
+/// Lets go of connections whose owner is gone, if there still is a runtime to do so.
+pub(super) fn let_go(connections: Connections) {
+    if let Ok(runtime) = tokio::runtime::Handle::try_current() {
+        runtime.spawn(connections.disconnect());
+    }
 }
 
 async fn until(moment: Option<Instant>) {

@@ -183,7 +183,7 @@ impl NodeMeter {
     pub(super) fn set_status(&self, status: NodeStatus) {
         let set = |now: u8| (NodeStatus::from_u8(now) != NodeStatus::Failed).then_some(status as u8);
         // The status stays as it is if it is a failure: that is the point.
-        drop(self.status.fetch_update(Ordering::AcqRel, Ordering::Acquire, set));
+        _ = self.status.fetch_update(Ordering::AcqRel, Ordering::Acquire, set);
     }
 
     /// An attempt of a call ended.

@@ -1,6 +1,7 @@
 //! The work of one node, from its first batch to the end of its inputs.
 
 use std::collections::VecDeque;
+use std::panic::AssertUnwindSafe;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use arrow::array::Array;
@@ -44,7 +45,7 @@ pub(super) enum Built {
 
 /// How the work of a node ended, but for failure.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Ended {
+pub(super) enum Ended {
     Complete,
     /// A node before it failed.
     Broken,
@@ -58,7 +59,8 @@ impl Node {
         meter.set_status(NodeStatus::Running);
         let mut inbox = Inbox::new(inputs, meter.clone());
         let worked = {
-            let work = drive(work, &mut inbox, &outlets, &meter, &cancel);
+            let work = AssertUnwindSafe(drive(work, &mut inbox, &outlets, &meter, &cancel)).catch_unwind();
+            let work = work.map(|worked| worked.unwrap_or_else(|panic| Err(Error::from_panic(&*panic))));
             let work = async {
                 match deadline {
                     None => work.await,
@@ -110,7 +112,7 @@ async fn drive(
     cancel: &CancellationToken,
 ) -> Result<Ended> {
     match work {
-        Built::Source(source) => source.run(outlets, cancel).await.map(|()| Ended::Complete),
+        Built::Source(source) => source.run(outlets, cancel).await,
         Built::Action { action: Action::Stateful(make), caller, gather, .. } => {
             stateful(make(), &caller, gather, inbox, outlets, meter).await
         }
@@ -118,7 +120,9 @@ async fn drive(
             piped(&*pipe, &caller, gather, inbox, outlets, meter).await
         }
         Built::Action { action, caller, gather, concurrency } => {
-            let worker = ActionWorker { action, caller, concurrency };
+            // What calls nobody takes no permits: its batches side by side are all there may be.
+            let items = if caller.calls == Calls::None { 1 } else { concurrency };
+            let worker = ActionWorker { action, caller, items };
             if worker.caller.calls == Calls::None && matches!(worker.action, Action::Batch(_)) {
                 inline(&worker, gather, inbox, outlets, meter).await
             } else {
@@ -215,6 +219,7 @@ trait Worker: Sync {
 }
 
 /// A batch's way through a worker: what is in flight, in the order in which it came.
+#[expect(clippy::large_enum_variant, reason = "pulses are rare")]
 enum Passing {
     Settled { input: Batch, tokens: Tokens, settled: Result<Settled> },
     Pulse(Pulse),
@@ -362,13 +367,14 @@ async fn pass(worker: &dyn Worker, mut batch: Batch, meter: Arc<NodeMeter>) -> P
 struct ActionWorker {
     action: Action,
     caller: Caller,
-    concurrency: usize,
+    /// How many items of a batch are worked on at once.
+    items: usize,
 }
 
 impl Worker for ActionWorker {
     fn work<'a>(&'a self, batch: &'a Batch) -> BoxFuture<'a, Result<Settled>> {
         match &self.action {
-            Action::Transform(transform) => self.caller.transform(&**transform, batch, self.concurrency).boxed(),
+            Action::Transform(transform) => self.caller.transform(&**transform, batch, self.items).boxed(),
             Action::Batch(action) => self.caller.batch(&**action, batch).boxed(),
             Action::Stateful(_) | Action::Pipe(_) => {
                 std::future::ready(Err(Error::internal("the action has a loop of its own"))).boxed()

@@ -41,26 +41,42 @@ pub(super) struct Prepared {
     pub(super) drain: CancellationToken,
 }
 
-/// The open connections of a run, in the order of the plan.
+/// The open connections of a run, in the order of the plan. Dropped, it lets go of them in a
+/// task of its own: that is the way out when a start is cancelled half way, or panics.
 pub(super) struct Connections {
     plan: ExecutionPlan,
     open: Vec<AnyClient>,
+    /// Whether this is the task of its own, which a runtime that shuts down may drop in turn.
+    left: bool,
+}
+
+impl Drop for Connections {
+    fn drop(&mut self) {
+        if !self.open.is_empty() && !self.left {
+            let open = std::mem::take(&mut self.open);
+            super::executor::let_go(Self { plan: self.plan.clone(), open, left: true });
+        }
+    }
 }
 
 impl Connections {
     /// Connects every connection of a plan; if one cannot, lets go of those that could.
     async fn connect(engine: &Engine, plan: &ExecutionPlan) -> Result<Self> {
         resolve_secrets(&*engine.0.secrets, plan)?;
-        let mut connections = Self { plan: plan.clone(), open: Vec::new() };
+        let mut connections = Self { plan: plan.clone(), open: Vec::new(), left: false };
         for connection in &plan.0.connections {
             let context = ConnectContext::new(connection.name.clone(), engine.0.secrets.clone());
             let context = context.untrusted(engine.0.untrusted);
-            match connect(connection, &context).await {
-                Ok(client) => connections.open.push(client),
-                Err(error) => {
-                    connections.disconnect().await;
-                    return Err(error.at_connection(connection.name.clone()));
+            let verified = match connect(connection, &context).await {
+                Ok(client) => {
+                    connections.open.push(client.clone());
+                    verify(connection, &client).await
                 }
+                Err(error) => Err(error),
+            };
+            if let Err(error) = verified {
+                connections.disconnect().await;
+                return Err(error.at_connection(connection.name.clone()));
             }
         }
         Ok(connections)
@@ -71,9 +87,12 @@ impl Connections {
     }
 
     /// Lets go of every connection. What goes wrong is logged, and keeps none of the others.
-    pub(super) async fn disconnect(self) {
-        for (connection, client) in self.plan.0.connections.iter().zip(&self.open) {
-            let disconnected = std::panic::AssertUnwindSafe(connection.config.disconnect(client)).catch_unwind();
+    pub(super) async fn disconnect(mut self) {
+        let plan = self.plan.clone();
+        // What is left when this is dropped half way is let go of all the same.
+        while let Some(client) = self.open.pop() {
+            let Some(connection) = plan.0.connections.get(self.open.len()) else { continue };
+            let disconnected = std::panic::AssertUnwindSafe(async { connection.config.disconnect(&client).await }).catch_unwind();
             let result = match tokio::time::timeout(DISCONNECT, disconnected).await {
                 Ok(Ok(result)) => result,
                 Ok(Err(panic)) => Err(Error::from_panic(&*panic)),
@@ -108,12 +127,21 @@ fn resolve_secrets(secrets: &dyn SecretResolver, plan: &ExecutionPlan) -> Result
 }
 
 async fn connect(connection: &PlanConnection, context: &ConnectContext) -> Result<AnyClient> {
+    retried(|| async { connection.config.connect(context).await }).await
+}
+
+async fn verify(connection: &PlanConnection, client: &AnyClient) -> Result<()> {
+    retried(|| async { connection.config.verify(client).await }).await
+}
+
+/// Tries a few times what is done before there is a node to say how often.
+async fn retried<T, F: Future<Output = Result<T>>>(call: impl Fn() -> F) -> Result<T> {
     let retry = Retry::default();
     let mut attempt = 1;
     loop {
-        let connected = std::panic::AssertUnwindSafe(connection.config.connect(context)).catch_unwind().await;
-        let error = match connected {
-            Ok(Ok(client)) => return Ok(client),
+        let called = std::panic::AssertUnwindSafe(call()).catch_unwind().await;
+        let error = match called {
+            Ok(Ok(value)) => return Ok(value),
             Ok(Err(error)) => error,
             Err(panic) => Error::from_panic(&*panic),
         };
@@ -278,8 +306,8 @@ impl<'a> Builder<'a> {
             Work::Source { config, key } => {
                 let bounds = Bounds { items: CREDIT_ITEMS, bytes: CREDIT_BYTES, span: self.plan.uncommitted_items };
                 let tracker = Arc::new(SharedTracker::new(Tracker::new(bounds)));
-                let drain = self.drain.child_token();
-                sources.push((index, tracker.clone(), drain.clone()));
+                let stop = self.drain.child_token();
+                sources.push((index, tracker.clone(), stop.clone()));
                 Built::Source(Box::new(SourceWork {
                     config: config.clone(),
                     key: key.clone(),
@@ -290,12 +318,14 @@ impl<'a> Builder<'a> {
                     concurrency,
                     caller,
                     tracker,
-                    drain,
+                    stop,
+                    drain: self.drain.clone(),
                 }))
             }
             Work::Action(config) => {
-                let build = caller.once(|context| async move { config.build(context, client).await });
-                let action = build.await?;
+                // Building is no call: it takes no permit, and counts for no limit.
+                let built = caller.bounded(config.build(context, client)).await;
+                let action = built.map_err(|error| caller.final_error(error, 1))?;
                 Built::Action { action, caller, gather, concurrency }
             }
             Work::Function(action) => {

@@ -116,13 +116,14 @@ impl CircuitBreaker {
         Self { last: [].into(), state: BreakerState::Closed, rest: Self::FIRST_REST }
     }
 
-    /// Returns whether a call may go now; else how long to wait before asking again.
-    pub(super) fn admit(&mut self, now: Duration) -> Result<(), Duration> {
+    /// Lets a call go now, and returns whether it is the probe; else says how long to wait
+    /// before asking again.
+    pub(super) fn admit(&mut self, now: Duration) -> Result<bool, Duration> {
         match self.state {
-            BreakerState::Closed => Ok(()),
+            BreakerState::Closed => Ok(false),
             BreakerState::Open { until } if now >= until => {
                 self.state = BreakerState::Probing;
-                Ok(())
+                Ok(true)
             }
             BreakerState::Open { until } => Err(until - now),
             BreakerState::Probing => Err(Self::FIRST_REST),
@@ -130,8 +131,8 @@ impl CircuitBreaker {
     }
 
     /// A call ended. Only errors that speak of the service's health count as bad.
-    pub(super) fn record(&mut self, ok: bool, now: Duration) {
-        if self.state == BreakerState::Probing {
+    pub(super) fn record(&mut self, ok: bool, is_probe: bool, now: Duration) {
+        if is_probe {
             if ok {
                 *self = Self::new();
             } else {
@@ -140,12 +141,16 @@ impl CircuitBreaker {
             }
             return;
         }
+        if self.state != BreakerState::Closed {
+            // It was on its way before the breaker opened, and tells nothing new.
+            return;
+        }
         self.last.push_back(ok);
         if self.last.len() > Self::WINDOW {
             self.last.pop_front();
         }
         let bad = self.last.iter().filter(|ok| !**ok).count();
-        if self.state == BreakerState::Closed && self.last.len() == Self::WINDOW && bad * 2 >= Self::WINDOW {
+        if self.last.len() == Self::WINDOW && bad * 2 >= Self::WINDOW {
             self.last.clear();
             self.state = BreakerState::Open { until: now + self.rest };
         }
@@ -207,16 +212,21 @@ mod tests {
     fn a_breaker_opens_on_half_failures_and_closes_after_a_good_probe() {
         let mut breaker = CircuitBreaker::new();
         for i in 0..20 {
-            assert_eq!(breaker.admit(Duration::ZERO), Ok(()));
-            breaker.record(i % 2 == 0, Duration::ZERO);
+            assert_eq!(breaker.admit(Duration::ZERO), Ok(false));
+            breaker.record(i % 2 == 0, false, Duration::ZERO);
         }
         assert_eq!(breaker.admit(Duration::ZERO), Err(secs(1.0)));
-        assert_eq!(breaker.admit(secs(1.0)), Ok(()));
+        breaker.record(true, false, Duration::ZERO);
+        assert_eq!(breaker.admit(secs(1.0)), Ok(true));
         assert!(breaker.admit(secs(1.0)).is_err(), "one probe at a time");
-        breaker.record(false, secs(1.0));
+        breaker.record(true, false, secs(1.0));
+        assert!(breaker.admit(secs(1.0)).is_err(), "only the probe's answer counts");
+        breaker.record(false, true, secs(1.0));
         assert_eq!(breaker.admit(secs(1.0)), Err(secs(2.0)));
-        assert_eq!(breaker.admit(secs(3.0)), Ok(()));
-        breaker.record(true, secs(3.0));
-        assert_eq!(breaker.admit(secs(3.0)), Ok(()));
+        assert_eq!(breaker.admit(secs(3.0)), Ok(true));
+        breaker.forget_probe(secs(3.0));
+        assert_eq!(breaker.admit(secs(3.0)), Ok(true), "another call finds out");
+        breaker.record(true, true, secs(3.0));
+        assert_eq!(breaker.admit(secs(3.0)), Ok(false));
     }
 }

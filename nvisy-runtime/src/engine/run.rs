@@ -104,11 +104,6 @@ impl RunParts {
     /// Adds everything up, and checks it.
     pub(super) fn report(&self) -> RunReport {
         let plan = &*self.plan.0;
-        for (source, _, stop) in &self.sources {
-            if stop.is_cancelled() && !self.drain.is_cancelled() {
-                self.meters[*source].set_status(NodeStatus::Cancelled);
-            }
-        }
         let imbalances = self.imbalances(plan);
         let failure = self.failure.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let mut warnings: Vec<String> = failure.iter().map(Error::to_string).collect();
@@ -179,6 +174,11 @@ impl RunParts {
             let open: usize = self.sources.iter().map(|(_, tracker, _)| tracker.open_slots()).sum();
             if open > 0 {
                 wrong.push(format!("{open} source slots were never resolved"));
+            }
+            let abandoned: u64 = self.sources.iter().map(|(_, tracker, _)| tracker.abandoned_slots()).sum();
+            let complete = self.meters.iter().all(|meter| meter.status() == NodeStatus::Completed);
+            if abandoned > 0 && complete {
+                wrong.push(format!("{abandoned} source slots were abandoned though every node did its work"));
             }
         }
         wrong

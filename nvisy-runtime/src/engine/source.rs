@@ -1,5 +1,6 @@
 //! Reading a source: partition by partition, within its credit, each batch a slot.
 
+use std::collections::VecDeque;
 use std::panic::AssertUnwindSafe;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -17,6 +18,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::call::{Caller, Failure};
 use super::edge::Pulse;
+use super::node::Ended;
 use super::outlet::Outlets;
 use super::tracker::{Tracker, Watermark};
 use crate::expression::{Expression, Value};
@@ -34,6 +36,8 @@ pub(super) struct SourceWork {
     pub(super) caller: Caller,
     pub(super) tracker: Arc<SharedTracker>,
     /// Stops reading; what is on its way goes on.
+    pub(super) stop: CancellationToken,
+    /// Says that it is the user who wants that: then nothing is missing downstream.
     pub(super) drain: CancellationToken,
 }
 
@@ -58,6 +62,10 @@ impl SharedTracker {
 
     pub(super) fn open_slots(&self) -> usize {
         self.lock().open_slots()
+    }
+
+    pub(super) fn abandoned_slots(&self) -> u64 {
+        self.lock().abandoned_slots()
     }
 }
 
@@ -96,7 +104,7 @@ impl SourceWork {
     ///
     /// A partition that cannot be read does not keep the others from being read; its error is
     /// the node's when all are done.
-    pub(super) async fn run(self, outlets: &Outlets, cancel: &CancellationToken) -> Result<()> {
+    pub(super) async fn run(self, outlets: &Outlets, cancel: &CancellationToken) -> Result<Ended> {
         let (config, client) = (&self.config, &self.client);
         let partitions = self.caller.plain(|context| config.partitions(context, client)).await?;
         if let Some(items) = partitions.iter().map(|partition| partition.items).sum::<Option<u64>>() {
@@ -105,13 +113,15 @@ impl SourceWork {
         let mut waiting = partitions.into_iter();
         let mut reading = FuturesUnordered::new();
         reading.extend(waiting.by_ref().take(self.concurrency.max(1)).map(|partition| self.turn(self.open(partition, None))));
+        let mut arrived = VecDeque::new();
         let mut failure: Option<Error> = None;
         let mut idle = false;
         loop {
             let turn = tokio::select! {
                 biased;
                 () = cancel.cancelled() => break,
-                () = self.drain.cancelled() => break,
+                () = self.stop.cancelled() => break,
+                turn = std::future::ready(arrived.pop_front()), if !arrived.is_empty() => turn,
                 turn = reading.next() => turn,
                 () = tokio::time::sleep(IDLE), if !idle => {
                     outlets.pulse(Pulse::Gathered);
@@ -120,25 +130,20 @@ impl SourceWork {
                 }
             };
             idle = false;
-            let Some((mut open, turn)) = turn else { break };
+            let Some((open, turn)) = turn else { break };
             match turn {
                 Turn::Read(read) => {
-                    open.attempt = 1;
-                    open.after = Some(read.after.clone());
-                    self.emit(&open.partition, read, outlets).await?;
-                    if !self.wait_for_credit(outlets, cancel).await {
+                    let emitted = async {
+                        self.emit(&open.partition, read, outlets).await?;
+                        Ok::<_, Error>(self.wait_for_credit(outlets, cancel).await)
+                    };
+                    if !meanwhile(emitted, &mut reading, &mut arrived).await? {
                         break;
                     }
                     reading.push(self.turn(open));
                 }
                 Turn::Ended => reading.extend(waiting.next().map(|partition| self.turn(self.open(partition, None)))),
                 Turn::Failed(error) => {
-                    if self.caller.back_off(&error, open.attempt).await {
-                        let attempt = open.attempt + 1;
-                        let again = self.open(open.partition, open.after);
-                        reading.push(self.turn(Reading { attempt, ..again }));
-                        continue;
-                    }
                     let error = self.caller.final_error(error, open.attempt).at_item(&open.partition.id);
                     tracing::warn!(nvisy.node = %outlets.meter.node, nvisy.error = error.tag(), %error, partition = %open.partition.id, "a partition cannot be read");
                     outlets.meter.note_error(&error);
@@ -147,14 +152,12 @@ impl SourceWork {
                 }
             }
         }
-        match failure {
+        if let Some(error) = failure {
             // What was read goes on: the nodes after this one complete.
-            Some(error) => {
-                outlets.meter.fail(error.at_node(outlets.meter.node.clone()));
-                Ok(())
-            }
-            None => Ok(()),
+            outlets.meter.fail(error.at_node(outlets.meter.node.clone()));
         }
+        let stopped = self.stop.is_cancelled() && !self.drain.is_cancelled();
+        Ok(if stopped { Ended::Cancelled } else { Ended::Complete })
     }
 
     fn open(&self, partition: Partition, after: Option<Position>) -> Reading {
@@ -168,16 +171,27 @@ impl SourceWork {
         Reading { partition, stream, after, attempt: 1 }
     }
 
-    /// Polls a partition for its next batch.
+    /// Polls a partition for its next batch; reads on after the last one where that fails and
+    /// may be tried again.
     async fn turn(&self, mut reading: Reading) -> (Reading, Turn) {
-        let next = self.caller.reading(AssertUnwindSafe(reading.stream.next()).catch_unwind()).await;
-        let turn = match next {
-            Ok(Ok(Some(Ok(read)))) => Turn::Read(read),
-            Ok(Ok(Some(Err(error)))) | Err(error) => Turn::Failed(error),
-            Ok(Ok(None)) => Turn::Ended,
-            Ok(Err(panic)) => Turn::Failed(Error::from_panic(&*panic)),
-        };
-        (reading, turn)
+        loop {
+            let next = self.caller.reading(AssertUnwindSafe(reading.stream.next()).catch_unwind()).await;
+            let error = match next {
+                Ok(Ok(Some(Ok(read)))) => {
+                    reading.attempt = 1;
+                    reading.after = Some(read.after.clone());
+                    return (reading, Turn::Read(read));
+                }
+                Ok(Ok(None)) => return (reading, Turn::Ended),
+                Ok(Ok(Some(Err(error)))) | Err(error) => error,
+                Ok(Err(panic)) => Error::from_panic(&*panic),
+            };
+            if !self.caller.back_off(&error, reading.attempt).await {
+                return (reading, Turn::Failed(error));
+            }
+            let attempt = reading.attempt + 1;
+            reading = Reading { attempt, ..self.open(reading.partition, reading.after) };
+        }
     }
 
     /// Opens a slot for what was read, and sends it on.
@@ -259,9 +273,26 @@ impl SourceWork {
             tokio::select! {
                 biased;
                 () = cancel.cancelled() => return false,
-                () = self.drain.cancelled() => return false,
+                () = self.stop.cancelled() => return false,
                 () = changed => {}
             }
+        }
+    }
+}
+
+/// Does something while what is being read goes on being read: a wait for room downstream is
+/// not to look like a slow source. A partition is at most one batch ahead.
+async fn meanwhile<T>(
+    work: impl Future<Output = T>,
+    reading: &mut FuturesUnordered<impl Future<Output = (Reading, Turn)>>,
+    arrived: &mut VecDeque<(Reading, Turn)>,
+) -> T {
+    let mut work = std::pin::pin!(work);
+    loop {
+        tokio::select! {
+            biased;
+            done = &mut work => return done,
+            Some(turn) = reading.next(), if !reading.is_empty() => arrived.push_back(turn),
         }
     }
 }

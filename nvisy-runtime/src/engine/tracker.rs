@@ -31,6 +31,7 @@ pub(super) struct Tracker {
     names: HashMap<Arc<str>, usize>,
     moving: Amount,
     unsettled: u64,
+    abandoned: u64,
 }
 
 #[derive(Debug, Default)]
@@ -75,6 +76,7 @@ impl Tracker {
             names: HashMap::new(),
             moving: Amount::default(),
             unsettled: 0,
+            abandoned: 0,
         }
     }
 
@@ -133,6 +135,7 @@ impl Tracker {
         self.landed(number);
         let Some((partition, at)) = self.slot(number) else { return };
         self.open.remove(&number);
+        self.abandoned += u64::from(worst == Settlement::Abandoned);
         let partition = &mut self.partitions[partition];
         self.unsettled -= partition.slots[at].amount.items;
         partition.slots[at].ended = Some(worst);
@@ -164,6 +167,11 @@ impl Tracker {
                 items: partition.committed_items,
             })
             .collect()
+    }
+
+    /// Returns how many slots nobody said the end of.
+    pub(super) fn abandoned_slots(&self) -> u64 {
+        self.abandoned
     }
 
     /// Returns how many slots are open.

@@ -1,8 +1,15 @@
 //! Integration tests: one binary for the crate.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test may fail")]
+
 mod actions;
 mod builder;
 mod compiler;
+mod engine;
 mod expression;
+mod fixture;
 mod graph;
+#[cfg(feature = "otel")]
+mod observability;
 mod sample;
+mod sweep;
