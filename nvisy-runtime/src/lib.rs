@@ -18,6 +18,8 @@ pub mod expression;
 pub mod registry;
 
 pub mod engine;
+#[cfg(feature = "otel")]
+pub mod observability;
 #[cfg(feature = "progress")]
 pub mod progress;
 pub mod secrets;
@@ -37,6 +39,7 @@ pub mod prelude {
     pub use crate::Engine;
     pub use crate::builder::{Flow, GraphBuilder, OnConnection};
     pub use crate::compiler::{CompileOptions, Diagnostic, Diagnostics, ExecutionPlan};
+    pub use crate::engine::RunReport;
     pub use crate::graph::{Backoff, BatchPolicy, Graph, OnError, Policies, RateLimit, Retry, Settings};
     pub use crate::registry::Registry;
 }

@@ -82,7 +82,9 @@ impl Bars {
             }
             bar.set_position(node.received);
             bar.set_message(match (node.expected, progress.eta) {
-                (Some(_), Some(eta)) if eta >= Duration::from_secs(1) => format!("{} {rate}, {:.0} s left", words(node), eta.as_secs_f64()),
+                (Some(_), Some(eta)) if eta >= Duration::from_secs(1) => {
+                    format!("{} {rate}, {:.0} s left", words(node), eta.as_secs_f64())
+                }
                 (Some(_), _) => format!("{} {rate}", words(node)),
                 (None, _) => words(node),
             });
@@ -111,7 +113,9 @@ fn style(is_bar: bool) -> ProgressStyle {
         "{prefix:.bold} {spinner:.cyan} {human_pos:>11} {msg:.dim}"
     };
     // The templates are constants: a test reads them.
-    ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar()).progress_chars("━╸─")
+    ProgressStyle::with_template(template)
+        .unwrap_or_else(|_| ProgressStyle::default_bar())
+        .progress_chars("━╸─")
 }
 
 /// What is worth saying of a node beside how much came in.
@@ -156,7 +160,14 @@ mod tests {
 
     fn snapshot(node: NodeProgress) -> Progress {
         let (expected, eta) = (node.expected, None);
-        Progress { elapsed: Duration::from_secs(node.received), nodes: vec![node], rate: 5.0, expected, eta, done: false }
+        Progress {
+            elapsed: Duration::from_secs(node.received),
+            nodes: vec![node],
+            rate: 5.0,
+            expected,
+            eta,
+            done: false,
+        }
     }
 
     #[test]
