@@ -40,7 +40,9 @@ fn batches(c: &mut Criterion) {
     group.throughput(Throughput::Elements(ITEMS));
     let half: BooleanArray = (0..ITEMS).map(|n| Some(n % 2 == 0)).collect();
     group.bench_function("read", |b| b.iter(batch));
-    group.bench_function("filter half", |b| b.iter_batched(batch, |batch| batch.filter(&half), BatchSize::SmallInput));
+    group.bench_function("filter half", |b| {
+        b.iter_batched(batch, |batch| batch.filter(&half), BatchSize::SmallInput)
+    });
     group.bench_function("edit lineage", |b| {
         let step = step();
         b.iter_batched(batch, |batch| batch.edited(&step), BatchSize::SmallInput);

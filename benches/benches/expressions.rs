@@ -14,7 +14,8 @@ const ROWS: i64 = 8_192;
 
 fn batch() -> Batch {
     let votes: ArrayRef = Arc::new(Int64Array::from_iter_values(0..ROWS));
-    let state: ArrayRef = Arc::new(StringArray::from_iter_values((0..ROWS).map(|n| ["open", "closed"][n as usize % 2])));
+    let state: ArrayRef =
+        Arc::new(StringArray::from_iter_values((0..ROWS).map(|n| ["open", "closed"][n as usize % 2])));
     let rows = RecordBatch::try_from_iter([("votes", votes), ("state", state)]).unwrap();
     let step = Arc::new(Step::new("rows", "bench", Metadata::default().created_at));
     let source = SourceIdentity::new("bench");

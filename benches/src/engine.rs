@@ -153,7 +153,10 @@ fn plan(engine: &Engine, items: u64, nodes: usize) -> ExecutionPlan {
         last = name;
     }
     graph_nodes.insert("keep".into(), json!({ "type": "action", "use": "fn/keep", "inputs": [last] }));
-    graph_nodes.insert("sink".into(), json!({ "type": "sink", "use": "bench/discard", "inputs": ["keep"], "config": {} }));
+    graph_nodes.insert(
+        "sink".into(),
+        json!({ "type": "sink", "use": "bench/discard", "inputs": ["keep"], "config": {} }),
+    );
     engine.compile_json(&graph.to_string()).unwrap()
 }
 
@@ -274,7 +277,9 @@ pub(crate) fn alone() -> bool {
 pub(crate) fn run() -> bool {
     let (runtime, engine) = (runtime(), engine());
     let (five_million, as_rows) = (plan(&engine, ITEMS, 1), rows_plan(&engine, ITEMS));
-    println!("{ITEMS} small items, source -> map -> filter (half) -> sink; ids, lineage, ledger and acknowledgement on\n");
+    println!(
+        "{ITEMS} small items, source -> map -> filter (half) -> sink; ids, lineage, ledger and acknowledgement on\n"
+    );
     let [ours, rows, single, json] = in_turns(
         5,
         [
@@ -284,8 +289,17 @@ pub(crate) fn run() -> bool {
             &mut || assert_eq!(by_hand_json(&runtime, ITEMS), ITEMS / 2),
         ],
     );
-    for (what, time) in [("the engine, items through functions", ours), ("the engine, rows through expressions", rows), ("channels by hand, one value a message", single), ("channels by hand, JSON in batches of 1,024", json)] {
-        println!("{what:<46} {:>7.3} s {:>8.1} ns an item", time.as_secs_f64(), nanoseconds_each(time, ITEMS));
+    for (what, time) in [
+        ("the engine, items through functions", ours),
+        ("the engine, rows through expressions", rows),
+        ("channels by hand, one value a message", single),
+        ("channels by hand, JSON in batches of 1,024", json),
+    ] {
+        println!(
+            "{what:<46} {:>7.3} s {:>8.1} ns an item",
+            time.as_secs_f64(),
+            nanoseconds_each(time, ITEMS)
+        );
     }
 
     println!("\nby the number of items");
@@ -304,7 +318,10 @@ pub(crate) fn run() -> bool {
         through_the_engine(&runtime, &engine, &plan);
         let time: Duration = began.elapsed();
         let each = nanoseconds_each(time, 1_000_000);
-        println!("{nodes:>12} nodes {each:>8.1} ns an item, {:>6.1} ns an item and node", each / (nodes + 1) as f64);
+        println!(
+            "{nodes:>12} nodes {each:>8.1} ns an item, {:>6.1} ns an item and node",
+            each / (nodes + 1) as f64
+        );
     }
 
     let memory = peak_memory_of(&["engine-alone"]);

@@ -49,7 +49,10 @@ pub(crate) fn peak_memory_of(args: &[&str]) -> f64 {
     let program = std::env::current_exe().unwrap();
     let output = Command::new(program).args(args).output().unwrap();
     let text = String::from_utf8_lossy(&output.stdout);
-    text.lines().find_map(|line| line.strip_prefix("peak ")).and_then(|mb| mb.parse().ok()).unwrap_or(f64::NAN)
+    text.lines()
+        .find_map(|line| line.strip_prefix("peak "))
+        .and_then(|mb| mb.parse().ok())
+        .unwrap_or(f64::NAN)
 }
 
 /// Prints the peak memory of this process, for [`peak_memory_of`].

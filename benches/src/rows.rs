@@ -40,8 +40,19 @@ fn write_csv(path: &Path, megabytes: usize) {
     while written < megabytes << 20 {
         let line = format!(
             "{n},2024-{:02}-{:02}T{:02}:{:02}:00Z,\"City, {}\",{},{}.{:02},{},{:.6},{},note number {} of the day,Z{:05}\n",
-            n % 12 + 1, n % 28 + 1, n % 24, n % 60, n % 977, ["retail", "whole", "online"][(n % 3) as usize],
-            n % 10_000, n % 100, n % 17, (n % 1_000) as f64 / 7.0, n % 2 == 0, n % 365, n % 99_999,
+            n % 12 + 1,
+            n % 28 + 1,
+            n % 24,
+            n % 60,
+            n % 977,
+            ["retail", "whole", "online"][(n % 3) as usize],
+            n % 10_000,
+            n % 100,
+            n % 17,
+            (n % 1_000) as f64 / 7.0,
+            n % 2 == 0,
+            n % 365,
+            n % 99_999,
         );
         out.write_all(line.as_bytes()).unwrap();
         written += line.len();
@@ -77,7 +88,11 @@ fn csv_to_parquet_by_hand(dir: &Path) {
     let (schema, _) = format.infer_schema(File::open(dir.join("in.csv")).unwrap(), Some(1_000)).unwrap();
     let schema = Arc::new(schema);
     let file = File::open(dir.join("in.csv")).unwrap();
-    let reader = arrow::csv::ReaderBuilder::new(schema.clone()).with_format(format).with_batch_size(8_192).build(file).unwrap();
+    let reader = arrow::csv::ReaderBuilder::new(schema.clone())
+        .with_format(format)
+        .with_batch_size(8_192)
+        .build(file)
+        .unwrap();
     let (sender, receiver) = std::sync::mpsc::sync_channel(4);
     std::thread::scope(|scope| {
         scope.spawn(move || {
@@ -106,9 +121,18 @@ fn rows() -> RecordBatch {
     let column = |name: &str, array: ArrayRef| (name.to_owned(), array);
     RecordBatch::try_from_iter([
         column("id", Arc::new(Int64Array::from_iter_values(n.clone()))),
-        column("score", Arc::new(Float64Array::from_iter_values(n.clone().map(|n| (n * 7_919 % 1_000) as f64)))),
-        column("kind", Arc::new(StringArray::from_iter_values(n.clone().map(|n| ["a", "b", "c"][n as usize % 3])))),
-        column("text", Arc::new(StringArray::from_iter_values(n.clone().map(|n| format!("text number {n}"))))),
+        column(
+            "score",
+            Arc::new(Float64Array::from_iter_values(n.clone().map(|n| (n * 7_919 % 1_000) as f64))),
+        ),
+        column(
+            "kind",
+            Arc::new(StringArray::from_iter_values(n.clone().map(|n| ["a", "b", "c"][n as usize % 3]))),
+        ),
+        column(
+            "text",
+            Arc::new(StringArray::from_iter_values(n.clone().map(|n| format!("text number {n}")))),
+        ),
         column("other", Arc::new(Int64Array::from_iter_values(n.map(|n| n * 3)))),
     ])
     .unwrap()
@@ -129,7 +153,12 @@ impl Source for Repeat {
         SourceIdentity::new("bench/repeat")
     }
 
-    fn read(&self, _: &Partition, _: Option<Position>, context: &ReadContext) -> impl Stream<Item = Result<SourceBatch>> + Send {
+    fn read(
+        &self,
+        _: &Partition,
+        _: Option<Position>,
+        context: &ReadContext,
+    ) -> impl Stream<Item = Result<SourceBatch>> + Send {
         let rows = rows();
         stream::iter(0..self.batches).map(move |n| {
             let first = n * ROWS as u64;
@@ -201,8 +230,13 @@ fn write_jsonl(path: &Path, megabytes: usize) {
     while written < megabytes << 20 {
         let line = format!(
             "{{\"id\":{n},\"state\":\"{}\",\"title\":\"Ticket number {n}\",\"body\":\"It happened on day {} that the {} of the machine \\\"{}\\\" did not do what {} said it would, again and again.\",\"votes\":{},\"score\":{:.3}}}\n",
-            ["open", "closed"][(n % 2) as usize], n % 365, ["door", "wheel", "screen"][(n % 3) as usize], n % 977,
-            ["Ann", "Bob", "Cid"][(n % 3) as usize], n % 50, (n % 1_000) as f64 / 3.0,
+            ["open", "closed"][(n % 2) as usize],
+            n % 365,
+            ["door", "wheel", "screen"][(n % 3) as usize],
+            n % 977,
+            ["Ann", "Bob", "Cid"][(n % 3) as usize],
+            n % 50,
+            (n % 1_000) as f64 / 3.0,
         );
         out.write_all(line.as_bytes()).unwrap();
         written += line.len();
@@ -248,7 +282,11 @@ fn jsonl_by_hand(input: &[u8], mut out: impl Write) {
     for line in input.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()) {
         let ticket: Ticket = serde_json::from_slice(line).unwrap();
         if ticket.state == "open" && ticket.votes > 10 {
-            serde_json::to_writer(&mut out, &Slim { id: ticket.id, title: &ticket.title, body: &ticket.body }).unwrap();
+            serde_json::to_writer(
+                &mut out,
+                &Slim { id: ticket.id, title: &ticket.title, body: &ticket.body },
+            )
+            .unwrap();
             out.write_all(b"\n").unwrap();
         }
     }
@@ -301,7 +339,8 @@ fn runtime() -> tokio::runtime::Runtime {
 /// One graph over a directory that is there, for its peak memory.
 pub(crate) fn alone(what: &str) -> bool {
     let (what, dir) = what.split_once(':').unwrap();
-    let graph = if what == "csv" { csv_to_parquet_graph(Path::new(dir)) } else { jsonl_graph(Path::new(dir)) };
+    let graph =
+        if what == "csv" { csv_to_parquet_graph(Path::new(dir)) } else { jsonl_graph(Path::new(dir)) };
     run_graph(&runtime(), &engine(), &graph);
     print_peak_memory();
     true
@@ -318,7 +357,8 @@ pub(crate) fn run() -> bool {
     write_csv(&dir.join("in.csv"), megabytes);
     let graph = csv_to_parquet_graph(dir);
     println!("CSV to Parquet, {megabytes} MB, ten mixed columns");
-    let [ours, hand] = in_turns(ROUNDS, [&mut || run_graph(&runtime, &engine, &graph), &mut || csv_to_parquet_by_hand(dir)]);
+    let [ours, hand] =
+        in_turns(ROUNDS, [&mut || run_graph(&runtime, &engine, &graph), &mut || csv_to_parquet_by_hand(dir)]);
     row("a graph", ours, megabytes as f64);
     row("arrow-csv and parquet by hand, two threads", hand, megabytes as f64);
     let csv_memory = peak_memory_of(&["rows-alone", &format!("csv:{}", dir.display())]);
@@ -337,21 +377,34 @@ pub(crate) fn run() -> bool {
     let size = rows().get_array_memory_size() as f64 * BATCHES as f64 / 1e6;
     row("a graph", ours, size);
     row("the kernels by hand", hand, size);
-    targets.push(Target::new("filter and project against kernels by hand", hand.as_secs_f64() / ours.as_secs_f64(), 0.85));
+    targets.push(Target::new(
+        "filter and project against kernels by hand",
+        hand.as_secs_f64() / ours.as_secs_f64(),
+        0.85,
+    ));
 
     write_jsonl(&dir.join("in.jsonl"), megabytes);
     let graph = jsonl_graph(dir);
     println!("\nJSONL, filter, project, JSONL, {megabytes} MB");
     let [ours, one, two] = in_turns(
         ROUNDS,
-        [&mut || run_graph(&runtime, &engine, &graph), &mut || jsonl_in_one_thread(dir), &mut || jsonl_in_two_threads(dir)],
+        [&mut || run_graph(&runtime, &engine, &graph), &mut || jsonl_in_one_thread(dir), &mut || {
+            jsonl_in_two_threads(dir)
+        }],
     );
     row("a graph", ours, megabytes as f64);
     row("a typed serde_json loop, one thread", one, megabytes as f64);
     row("the same, two threads, all in memory", two, megabytes as f64);
     let jsonl_memory = peak_memory_of(&["rows-alone", &format!("jsonl:{}", dir.display())]);
-    println!("peak memory {jsonl_memory:.0} MB; against two threads {:.2}", two.as_secs_f64() / ours.as_secs_f64());
-    targets.push(Target::new("JSONL against a typed loop in one thread", one.as_secs_f64() / ours.as_secs_f64(), 1.0));
+    println!(
+        "peak memory {jsonl_memory:.0} MB; against two threads {:.2}",
+        two.as_secs_f64() / ours.as_secs_f64()
+    );
+    targets.push(Target::new(
+        "JSONL against a typed loop in one thread",
+        one.as_secs_f64() / ours.as_secs_f64(),
+        1.0,
+    ));
     targets.push(Target::new("100 MB against peak memory of JSONL", 100.0 / jsonl_memory, 1.0));
     print_targets(&targets)
 }

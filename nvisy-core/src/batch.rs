@@ -83,9 +83,7 @@ impl Content {
 
     fn slice(&self, offset: usize, len: usize) -> Self {
         match self {
-            Self::Items(items) => {
-                Self::Items(Items::shared(items.payloads[offset..offset + len].to_vec()))
-            }
+            Self::Items(items) => Self::Items(Items::shared(items.payloads[offset..offset + len].to_vec())),
             Self::Rows(rows) => Self::Rows(Arc::new(rows.slice(offset, len))),
         }
     }

@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use arrow::datatypes::SchemaRef;
 use bytes::Bytes;
 use futures::TryStreamExt;
-use nvisy_core::{Client, Result, SourceIdentity};
+use nvisy_core::{Client, Error, ErrorKind, Result, SourceIdentity};
 use object_store::path::Path as StorePath;
 use object_store::{GetResultPayload, ObjectMeta, ObjectStore, ObjectStoreExt};
 
@@ -182,9 +182,11 @@ impl ObjectClient {
             let (root, name) = (root.clone(), key.to_owned());
             let path = blocking(move || {
                 let path = root.resolve(&name)?;
-                Ok::<_, nvisy_core::Error>(
-                    path.strip_prefix(root.path()).map(PathBuf::from).unwrap_or_default(),
-                )
+                if !path.is_file() {
+                    let message = format!("cannot read \"{name}\": it is no file");
+                    return Err(Error::new(ErrorKind::NotFound, message));
+                }
+                Ok::<_, Error>(path.strip_prefix(root.path()).map(PathBuf::from).unwrap_or_default())
             });
             let path = path.await.map_err(|error| from_join(error, "open", key))??;
             let parts: Option<Vec<&str>> = path.iter().map(|part| part.to_str()).collect();
@@ -237,7 +239,7 @@ impl ObjectClient {
         if let Some(root) = self.root() {
             return match root.resolve(key) {
                 Ok(_) => Ok(true),
-                Err(error) if error.kind() == nvisy_core::ErrorKind::NotFound => Ok(false),
+                Err(error) if error.kind() == ErrorKind::NotFound => Ok(false),
                 Err(error) => Err(error),
             };
         }

@@ -213,7 +213,12 @@ impl<'a> Cursor<'a> {
                     // Most records have their columns in the same order.
                     match fields.get(next) {
                         Some(field) if field.name().as_bytes() == key => Some(next),
-                        _ => fields.iter().position(|field| field.name().as_bytes() == key),
+                        _ => {
+                            let named = |at: &usize| fields[*at].name().as_bytes() == key;
+                            (next..fields.len())
+                                .find(named)
+                                .or_else(|| (0..next.min(fields.len())).find(named))
+                        }
                     }
                 };
                 self.space();

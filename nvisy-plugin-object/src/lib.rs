@@ -34,6 +34,7 @@
 //! disk: at a flush, at the close, or when it has reached its size. What is dropped before
 //! leaves nothing behind. See [`OnExisting`] for names that are taken.
 
+#[cfg(any(feature = "jsonl", feature = "csv"))]
 mod block;
 mod client;
 #[cfg(any(feature = "jsonl", feature = "csv"))]
@@ -48,14 +49,18 @@ mod json;
 #[cfg(feature = "local")]
 mod local;
 mod memory;
+mod partition;
 mod root;
+#[cfg(any(feature = "jsonl", feature = "csv"))]
 mod rows;
+#[cfg(any(feature = "jsonl", feature = "csv"))]
 mod schema;
 mod selection;
 mod sink;
 #[cfg(any(feature = "parquet", feature = "ipc"))]
 mod stream;
 mod task;
+#[cfg(any(feature = "jsonl", feature = "csv"))]
 mod text;
 mod upload;
 
@@ -75,6 +80,7 @@ pub use self::format::text::Text;
 #[cfg(feature = "local")]
 pub use self::local::Local;
 pub use self::memory::Memory;
+#[cfg(any(feature = "jsonl", feature = "csv"))]
 pub use self::schema::{ColumnType, Drift, SchemaColumn};
 pub use self::sink::OnExisting;
 pub use self::sink::bytes::BytesSink;

@@ -18,6 +18,7 @@ use crate::block::{Block, BlockReader, Oversize, Split, too_long};
 use crate::client::{Entry, ObjectClient};
 use crate::compression::Compression;
 use crate::error::{from_io, from_join};
+use crate::partition::{offset_of, row_limit};
 use crate::schema::{Shape, inferred};
 use crate::selection::Selection;
 use crate::task::{Blocking, blocking};
@@ -30,8 +31,6 @@ pub(crate) const SAMPLE: usize = 10_000;
 const SAMPLE_BYTES: u64 = 8 << 20;
 /// How many objects a sample looks into at the most.
 const SAMPLE_OBJECTS: usize = 64;
-/// Rows are cheap: a batch of them is bounded by bytes first, and by so many rows.
-const MAX_ROWS: usize = 16_384;
 
 /// A format whose objects are text, one record after the other.
 pub(crate) trait TextFormat: Clone + Send + Sync + 'static {
@@ -167,36 +166,9 @@ fn ahead() -> usize {
     available_parallelism().map_or(2, usize::from).clamp(2, 8) + 1
 }
 
-/// Returns how many rows a batch has at the most: a limit below the default is kept to, for
-/// then a node downstream is slow or dear; one above is a hint.
-pub(crate) fn row_limit(limits: BatchLimits) -> usize {
-    if limits.items < BatchLimits::default().items { limits.items.max(1) } else { limits.items.max(MAX_ROWS) }
-}
-
 /// Returns how many bytes are read at once.
 fn block_size(limits: BatchLimits) -> usize {
     limits.bytes.clamp(64 << 10, 8 << 20)
-}
-
-/// Returns one partition an object.
-pub(crate) async fn partitions(client: &ObjectClient, selection: &Selection) -> Result<Vec<Partition>> {
-    let entries = client.list(selection).await?;
-    if entries.is_empty() {
-        tracing::warn!(prefix = selection.prefix(), store = client.identity().name(), "nothing to read");
-    }
-    Ok(entries.into_iter().map(|entry| Partition::new(entry.key)).collect())
-}
-
-/// Returns the offset of a position in the object at `key`.
-pub(crate) fn offset_of(position: Option<Position>, key: &str) -> Result<Option<u64>> {
-    match position {
-        None => Ok(None),
-        Some(Position::Marker { object, offset }) if &*object == key => Ok(Some(offset)),
-        Some(other) => {
-            let message = format!("the position {other} is not one of object \"{key}\": begin without it");
-            Err(Error::configuration(message))
-        }
-    }
 }
 
 /// Reads the object that a partition names.
@@ -290,18 +262,18 @@ fn emit(context: &ReadContext<ObjectClient>, key: &Arc<str>, chunk: Chunk) -> Re
     let Chunk { rows, offsets, bad } = chunk;
     let last = offsets.last().copied().max(bad.last().map(|bad| bad.offset)).unwrap_or(0);
     let marker = |offset| Position::Marker { object: key.clone(), offset };
-    let rejected = bad.into_iter().map(|bad| context.reject(raw(bad.text), marker(bad.offset), bad.error));
+    let rejected = bad.into_iter().map(|bad| context.reject(raw(&bad.text), marker(bad.offset), bad.error));
     let rejected = rejected.collect::<Result<_>>()?;
     let batch = context.rows(rows, Positions::offsets(key.clone(), offsets), marker(last))?;
     Ok(batch.with_rejected(rejected))
 }
 
 /// A record as it stands: readable where it is text.
-pub(crate) fn raw(text: Bytes) -> Raw {
-    match std::str::from_utf8(&text) {
+fn raw(text: &[u8]) -> Raw {
+    match std::str::from_utf8(text) {
         Ok(text) => Raw::Json(text.into()),
         // Not a part of the block, which is much larger.
-        Err(_) => Raw::Bytes(Bytes::copy_from_slice(&text)),
+        Err(_) => Raw::Bytes(Bytes::copy_from_slice(text)),
     }
 }
 

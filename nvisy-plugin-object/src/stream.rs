@@ -9,7 +9,7 @@ use nvisy_core::{Position, Positions, ReadContext, Result, SourceBatch};
 
 use crate::client::{Content, ObjectClient};
 use crate::error::from_join;
-use crate::rows::offset_of;
+use crate::partition::offset_of;
 use crate::task::{Blocking, blocking};
 
 /// Decodes an object batch by batch. Blocks.

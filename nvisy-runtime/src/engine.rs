@@ -73,7 +73,11 @@ impl Engine {
     /// Begins an engine with the built-in actions and every plugin whose feature is on.
     #[must_use]
     pub fn builder() -> EngineBuilder {
-        EngineBuilder { registry: Registry::enabled(), secrets: Arc::new(Secrets::default()), untrusted: false }
+        EngineBuilder {
+            registry: Registry::enabled(),
+            secrets: Arc::new(Secrets::default()),
+            untrusted: false,
+        }
     }
 
     /// Returns the types and functions that graphs may name.
@@ -125,7 +129,8 @@ impl Engine {
     pub async fn start(&self, graph: &Graph) -> Result<RunHandle> {
         let plan = self.compile(graph).map_err(|diagnostics| {
             let name = &graph.name;
-            Error::configuration(format!("the graph \"{name}\" does not compile:\n{diagnostics}")).with_source(diagnostics)
+            Error::configuration(format!("the graph \"{name}\" does not compile:\n{diagnostics}"))
+                .with_source(diagnostics)
         })?;
         self.start_plan(&plan).await
     }
@@ -163,7 +168,8 @@ impl Engine {
 
     /// Returns the shared state of a connection: one for all runs whose connection is the same.
     fn connection_state(&self, connection: &crate::compiler::plan::PlanConnection) -> Arc<ConnectionState> {
-        let key = (connection.operation.clone(), format!("{} {:?}", connection.config_json, connection.rate_limit));
+        let key =
+            (connection.operation.clone(), format!("{} {:?}", connection.config_json, connection.rate_limit));
         let mut states = self.0.connections.lock().unwrap_or_else(PoisonError::into_inner);
         states.retain(|_, state| state.strong_count() > 0);
         if let Some(state) = states.get(&key).and_then(Weak::upgrade) {

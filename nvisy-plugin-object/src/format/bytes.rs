@@ -17,7 +17,7 @@ use serde::{Deserialize, Serialize};
 use crate::client::ObjectClient;
 use crate::compression::Compression;
 use crate::error::{broken, from_io, from_join};
-use crate::rows::{offset_of, partitions};
+use crate::partition::{offset_of, partitions};
 use crate::selection::selects;
 use crate::task::blocking;
 

@@ -21,6 +21,7 @@ use crate::client::ObjectClient;
 use crate::column::{Column, Values};
 use crate::compression::Compression;
 use crate::error::broken;
+use crate::partition::partitions;
 use crate::rows::{self, Decode, MAX_RECORD, Records, SAMPLE, TextFormat};
 use crate::schema::{ColumnType, Drift, SchemaColumn, Shape, given};
 use crate::selection::{Selection, selects};
@@ -209,7 +210,7 @@ impl Source for Csv {
     }
 
     async fn partitions(&self, context: &OpenContext<ObjectClient>) -> Result<Vec<Partition>> {
-        rows::partitions(context.client(), &self.selection()).await
+        partitions(context.client(), &self.selection()).await
     }
 
     fn read(

@@ -16,7 +16,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::client::{Content, ObjectClient};
 use crate::error::{broken, from_io};
-use crate::rows::{partitions, row_limit};
+use crate::partition::{partitions, row_limit};
 use crate::selection::selects;
 use crate::stream;
 

@@ -17,6 +17,7 @@ use crate::block::{Block, Split};
 use crate::client::ObjectClient;
 use crate::error::broken;
 use crate::json::JsonColumns;
+use crate::partition::partitions;
 use crate::rows::{self, Decode, MAX_RECORD, Records, SAMPLE, TextFormat};
 use crate::schema::{ColumnType, Drift, SchemaColumn, Shape, given};
 use crate::selection::{Selection, selects};
@@ -79,7 +80,7 @@ impl Source for Json {
     }
 
     async fn partitions(&self, context: &OpenContext<ObjectClient>) -> Result<Vec<Partition>> {
-        rows::partitions(context.client(), &self.selection()).await
+        partitions(context.client(), &self.selection()).await
     }
 
     fn read(

@@ -15,6 +15,7 @@ use serde::{Deserialize, Serialize};
 use crate::block::{Block, Lines, Split};
 use crate::client::ObjectClient;
 use crate::json::JsonColumns;
+use crate::partition::partitions;
 use crate::rows::{self, Decode, MAX_RECORD, Records, SAMPLE, TextFormat};
 use crate::schema::{ColumnType, Drift, SchemaColumn, Shape, given};
 use crate::selection::{Selection, selects};
@@ -88,7 +89,7 @@ impl Source for Jsonl {
     }
 
     async fn partitions(&self, context: &OpenContext<ObjectClient>) -> Result<Vec<Partition>> {
-        rows::partitions(context.client(), &self.selection()).await
+        partitions(context.client(), &self.selection()).await
     }
 
     fn read(

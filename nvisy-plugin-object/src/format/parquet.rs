@@ -17,7 +17,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::client::{Content, ObjectClient};
 use crate::error::{broken, from_join};
-use crate::rows::{partitions, row_limit};
+use crate::partition::{partitions, row_limit};
 use crate::selection::selects;
 use crate::stream::{self, RowReader};
 use crate::task::blocking;

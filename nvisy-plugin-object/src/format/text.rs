@@ -16,7 +16,7 @@ use serde::{Deserialize, Serialize};
 use super::bytes::{MAX_BYTES, Whole, mime_type, whole};
 use crate::client::ObjectClient;
 use crate::compression::Compression;
-use crate::rows::{offset_of, partitions};
+use crate::partition::{offset_of, partitions};
 use crate::selection::selects;
 
 /// Reads whole objects as documents: one each.

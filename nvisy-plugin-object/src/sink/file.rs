@@ -4,7 +4,7 @@ use std::fmt;
 use std::io::Write;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use nvisy_core::{Batch, Context, Error, OpenContext, Result, Sink, WriteReport, WriteStatus};
+use nvisy_core::{Batch, Context, Error, OpenContext, Result, RetryClass, Sink, WriteReport, WriteStatus};
 
 use super::{OnExisting, Rolling, name};
 use crate::client::ObjectClient;
@@ -116,6 +116,33 @@ impl<F: FileFormat> fmt::Debug for FileSink<F> {
     }
 }
 
+/// What became of the items that did not simply apply, in order.
+#[derive(Default)]
+struct Statuses {
+    others: Vec<(u32, WriteStatus)>,
+}
+
+impl Statuses {
+    fn fail(&mut self, items: std::ops::Range<usize>, error: &Error) {
+        let status = match error.retry_class() {
+            RetryClass::Transient => WriteStatus::Retryable,
+            RetryClass::Permanent | RetryClass::Exhausted => WriteStatus::Rejected,
+        };
+        self.others.extend(items.map(|index| (index as u32, status(error.clone()))));
+    }
+
+    fn finish(self, len: usize) -> WriteReport {
+        if self.others.is_empty() {
+            return WriteReport::applied(len);
+        }
+        let mut others = self.others.into_iter().peekable();
+        WriteReport::new((0..len as u32).map(|index| match others.next_if(|(at, _)| *at == index) {
+            Some((_, status)) => status,
+            None => WriteStatus::Applied,
+        }))
+    }
+}
+
 impl<F: FileFormat> State<F> {
     fn key(&self) -> String {
         name::part(&self.rolling.path, self.part)
@@ -134,23 +161,32 @@ impl<F: FileFormat> State<F> {
         if let Some(error) = &self.broken {
             return Err(error.clone());
         }
-        let mut report = WriteReport::applied(batch.len());
+        let mut report = Statuses::default();
         let mut at = 0;
         while at < batch.len() {
             let written = self.open.as_ref().map_or(0, |open| open.items);
             let room = self.rolling.rows.map_or(u64::MAX, |most| most.saturating_sub(written).max(1));
             let len = usize::try_from(room).unwrap_or(usize::MAX).min(batch.len() - at);
             let piece = if len == batch.len() { None } else { Some(batch.slice(at, len)) };
-            // What is in an open file, or in one that this batch began, goes down with it.
-            let lost = written > 0 || at > 0;
-            let result = self.write_piece(piece.as_ref().unwrap_or(batch));
-            let rejected = result.inspect_err(|error| self.fail(lost, error))?;
+            let rejected = match self.write_piece(piece.as_ref().unwrap_or(batch)) {
+                Ok(rejected) => rejected,
+                Err(error) => {
+                    // What was in the open file goes down with it.
+                    self.fail(written > 0, &error);
+                    if at == 0 {
+                        return Err(error);
+                    }
+                    // What stands before is in a file already: only the rest failed.
+                    report.fail(at..batch.len(), &error);
+                    break;
+                }
+            };
             for (index, error) in rejected {
-                report = report.with(at as u32 + index, WriteStatus::Rejected(error));
+                report.others.push((at as u32 + index, WriteStatus::Rejected(error)));
             }
             at += len;
         }
-        Ok(report)
+        Ok(report.finish(batch.len()))
     }
 
     /// Writes a batch that fits into the file, and rolls.
@@ -218,5 +254,83 @@ impl<F: FileFormat> State<F> {
         }
         self.part += 1;
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io;
+
+    use nvisy_core::primitive::document::Document;
+    use nvisy_core::{ConnectContext, Connection, ErrorKind, Item};
+
+    use super::*;
+    use crate::Memory;
+    use crate::error::from_io;
+
+    /// Takes so many items until the disk is full.
+    struct Full(u64);
+
+    impl FileFormat for Full {
+        type Writer = (Output, u64);
+
+        fn begin(&self, output: Output, _: &Batch) -> Result<Self::Writer> {
+            Ok((output, 0))
+        }
+
+        fn write(&self, writer: &mut Self::Writer, batch: &Batch) -> Result<Written> {
+            writer.1 += batch.len() as u64;
+            if writer.1 > self.0 {
+                return Err(from_io(io::ErrorKind::StorageFull.into(), "write", "out.txt"));
+            }
+            Ok(Written::default())
+        }
+
+        fn size(&self, writer: &Self::Writer) -> u64 {
+            writer.1
+        }
+
+        fn finish(&self, writer: Self::Writer) -> Result<Output> {
+            Ok(writer.0)
+        }
+    }
+
+    fn items(n: usize) -> Batch {
+        let document =
+            |n: usize| Item::detached(&n.to_string(), Document::new("x").unwrap_or_else(|e| panic!("{e}")));
+        (0..n).map(|n| document(n).into_primitive()).collect()
+    }
+
+    async fn open(room: u64, rows: Option<u64>) -> (Arc<ObjectClient>, FileSink<Full>) {
+        let client = Arc::new(Memory::new().connect(&ConnectContext::detached()).await.unwrap());
+        let rolling = Rolling { path: "out.txt".into(), on_existing: OnExisting::Fail, rows, bytes: None };
+        let context = OpenContext::new(Context::detached(), client.clone());
+        (client, FileSink::open(Full(room), rolling, &context).await.unwrap())
+    }
+
+    #[tokio::test]
+    async fn a_full_disk_takes_everything_unfinished_with_it_and_says_so_from_then_on() {
+        let (client, sink) = open(3, None).await;
+        let context = Context::detached();
+        assert!(sink.write(&items(2), &context).await.unwrap().is_applied());
+        for _ in 0..2 {
+            let error = sink.write(&items(2), &context).await.unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::Permission);
+            assert!(error.message().contains("no space is left"), "{error}");
+        }
+        assert!(sink.flush(&context).await.is_err(), "what was lost is never promised");
+        assert!(client.open("out.txt").await.is_err());
+    }
+
+    #[tokio::test]
+    async fn a_batch_over_several_files_fails_from_where_it_failed() {
+        let (client, sink) = open(2, Some(2)).await;
+        let report = sink.write(&items(4), &Context::detached()).await.unwrap();
+        assert!(report.is_applied());
+        drop(sink);
+        assert!(client.open("out-1.txt").await.is_ok());
+
+        let (_, sink) = open(2, Some(3)).await;
+        assert!(sink.write(&items(3), &Context::detached()).await.is_err());
     }
 }

@@ -132,7 +132,7 @@ impl FileFormat for Lines {
             for row in 0..rows.num_rows() {
                 encoder.write(row, lines);
                 if self.lineage {
-                    add(lines, lineage(batch, row));
+                    add(lines, &lineage(batch, row));
                 }
                 lines.push(b'\n');
             }
@@ -146,7 +146,7 @@ impl FileFormat for Lines {
                                 lines.splice(before..before, *b"{\"value\":");
                                 lines.push(b'}');
                             }
-                            add(lines, lineage(batch, index));
+                            add(lines, &lineage(batch, index));
                         }
                         lines.push(b'\n');
                     }
@@ -223,8 +223,8 @@ fn lineage(batch: &Batch, index: usize) -> Map<String, Value> {
 }
 
 /// Adds fields to the object at the end of `lines`.
-fn add(lines: &mut Vec<u8>, fields: Map<String, Value>) {
-    let Ok(text) = serde_json::to_vec(&fields) else { return };
+fn add(lines: &mut Vec<u8>, fields: &Map<String, Value>) {
+    let Ok(text) = serde_json::to_vec(fields) else { return };
     if lines.last() == Some(&b'}') {
         lines.pop();
         if lines.last() != Some(&b'{') {

@@ -25,8 +25,11 @@ fn no_row(payload: &Payload) -> Error {
     Error::new(ErrorKind::Validation, format!("expected a row, found a {kind}: put a `convert` in between"))
 }
 
+/// The rows that fit a file, and the items that do not.
+pub(crate) type Sorted = (Option<RecordBatch>, Vec<(u32, Error)>);
+
 /// Returns the rows of a batch that fit a schema, and which items do not.
-pub(crate) fn rows_of(batch: &Batch, schema: &SchemaRef) -> Result<(Option<RecordBatch>, Vec<(u32, Error)>)> {
+pub(crate) fn rows_of(batch: &Batch, schema: &SchemaRef) -> Result<Sorted> {
     if let Some(rows) = batch.as_rows() {
         return Ok(match fit(rows, schema) {
             Ok(rows) => (Some(rows), Vec::new()),

@@ -248,7 +248,7 @@ async fn a_json_array_is_read_element_by_element() {
     check(
         &read,
         &[json!({"n": 1.0, "s": "]}\""}), json!({"n": 2.5, "s": null}), json!({"n": 3.0, "s": null})],
-        &[(54, "`{` is missing"), (57, "expected value")],
+        &[(52, "`{` is missing"), (55, "expected value")],
     );
     check_resume(&store, &source, BatchLimits::items(1)).await;
     store.put("one.json", "{\n \"n\": {\"deep\": [1, 2]}\n}\n");

@@ -1,5 +1,7 @@
 //! The plugin against real files, as one binary.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test may fail")]
+
 mod bad_input;
 mod conformance;
 mod properties;

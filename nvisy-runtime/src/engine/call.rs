@@ -11,7 +11,8 @@ use nvisy_core::action::{Calls, ErasedBatch, ErasedTransform};
 use nvisy_core::outcome::{Attribution, Outcome};
 use nvisy_core::plugin::ErasedSink;
 use nvisy_core::{
-    Any, Batch, BatchLimits, Context, Error, ErrorKind, Guarantee, Outcomes, Primitive, Result, RetryClass, WriteStatus,
+    Any, Batch, BatchLimits, Context, Error, ErrorKind, Guarantee, Outcomes, Primitive, Result, RetryClass,
+    WriteStatus,
 };
 use tokio::sync::Semaphore;
 use tokio::time::Instant;
@@ -253,7 +254,8 @@ impl Caller {
             let batch = part.of(input);
             let len = batch.len();
             let tokens = if action.weighs() && self.calls != Calls::None { weigh(action, &batch) } else { 0 };
-            let called = self.attempt(part.attempt, tokens, |context| async move { action.call(batch, &context).await });
+            let called = self
+                .attempt(part.attempt, tokens, |context| async move { action.call(batch, &context).await });
             let checked = called.await.and_then(|outcomes| outcomes.check(len).map(|()| outcomes));
             match checked {
                 Ok(mut outcomes) => {
@@ -261,12 +263,18 @@ impl Caller {
                     let mut again = Vec::new();
                     let mut worst = None;
                     for (at, error) in std::mem::take(&mut outcomes.failed) {
-                        if retry::may_retry(&self.retry, &error) && part.attempt < self.retry.max_attempts.get() {
+                        if retry::may_retry(&self.retry, &error)
+                            && part.attempt < self.retry.max_attempts.get()
+                        {
                             again.push(at);
                             worst = Some(error);
                         } else {
                             let index = part.index(at);
-                            failed.push(Failure { index, error: self.final_error(error, part.attempt), attempts: part.attempt });
+                            failed.push(Failure {
+                                index,
+                                error: self.final_error(error, part.attempt),
+                                attempts: part.attempt,
+                            });
                         }
                     }
                     if let Some(error) = worst {
@@ -307,7 +315,12 @@ impl Caller {
     /// # Errors
     ///
     /// If the outcomes do not fit the inputs, which would be a bug.
-    pub(super) async fn transform(&self, transform: &dyn ErasedTransform, input: &Batch, concurrency: usize) -> Result<Settled> {
+    pub(super) async fn transform(
+        &self,
+        transform: &dyn ErasedTransform,
+        input: &Batch,
+        concurrency: usize,
+    ) -> Result<Settled> {
         use futures::StreamExt;
         let items = futures::stream::iter(input.iter());
         let called = items.map(|item| self.item(transform, item)).buffered(concurrency.max(1));
@@ -326,7 +339,9 @@ impl Caller {
         let mut attempt = 1;
         loop {
             let again = item.clone();
-            let called = self.attempt(attempt, 0, |context| async move { transform.call(again, &context).await }).await;
+            let called = self
+                .attempt(attempt, 0, |context| async move { transform.call(again, &context).await })
+                .await;
             let error = match called {
                 Ok(Outcome::Fail(error)) | Err(error) => error,
                 Ok(outcome) => return (outcome, attempt),
@@ -343,7 +358,12 @@ impl Caller {
     /// # Errors
     ///
     /// If the node cannot go on: the sink is wrong as a whole.
-    pub(super) async fn write(&self, sink: &dyn ErasedSink, guarantee: Guarantee, input: &Batch) -> Result<Settled> {
+    pub(super) async fn write(
+        &self,
+        sink: &dyn ErasedSink,
+        guarantee: Guarantee,
+        input: &Batch,
+    ) -> Result<Settled> {
         let mut todo = vec![Part::all()];
         let mut failed: Vec<Failure> = Vec::new();
         while let Some(part) = todo.pop() {
@@ -356,7 +376,9 @@ impl Caller {
             let checked = written.await.and_then(|report| {
                 let spoken = report.len();
                 (spoken == len).then_some(report).ok_or_else(|| {
-                    Error::internal(format!("the sink reported on {spoken} of {len} items: report on each one"))
+                    Error::internal(format!(
+                        "the sink reported on {spoken} of {len} items: report on each one"
+                    ))
                 })
             });
             let give_up = |at: u32, error: Error| Failure {
@@ -400,8 +422,11 @@ impl Caller {
                     // must not repeat.
                     let unknown = matches!(error.kind(), ErrorKind::Timeout | ErrorKind::Panic)
                         && guarantee == Guarantee::Append;
-                    let remedy =
-                        if ambiguous || unknown { Remedy::GiveUp } else { self.remedy(&error, part.attempt, len).await };
+                    let remedy = if ambiguous || unknown {
+                        Remedy::GiveUp
+                    } else {
+                        self.remedy(&error, part.attempt, len).await
+                    };
                     match remedy {
                         Remedy::Again => todo.push(Part { attempt: part.attempt + 1, ..part }),
                         Remedy::Halve => todo.extend(part.halves(len).into_iter().rev()),
@@ -412,7 +437,12 @@ impl Caller {
             }
         }
         failed.sort_by_key(|failure| failure.index);
-        Ok(Settled { emitted: Batch::empty(), attribution: Attribution::Each(Vec::new()), dropped: Vec::new(), failed })
+        Ok(Settled {
+            emitted: Batch::empty(),
+            attribution: Attribution::Each(Vec::new()),
+            dropped: Vec::new(),
+            failed,
+        })
     }
 
     /// Makes a call that is never tried again.

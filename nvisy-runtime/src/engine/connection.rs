@@ -28,7 +28,11 @@ struct Limits {
 
 impl ConnectionState {
     pub(super) fn new(name: Arc<str>, limit: Option<RateLimit>) -> Self {
-        let limits = Limits { rate: RateLimiter::new(limit), breaker: CircuitBreaker::new(), budget: RetryBudget::new() };
+        let limits = Limits {
+            rate: RateLimiter::new(limit),
+            breaker: CircuitBreaker::new(),
+            budget: RetryBudget::new(),
+        };
         Self { name, epoch: Instant::now(), limits: Mutex::new(limits) }
     }
 

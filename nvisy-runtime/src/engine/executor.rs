@@ -133,7 +133,8 @@ fn reaches_a_sink(from: usize, parts: &RunParts, plan: &PlanParts) -> bool {
     let mut seen = vec![false; plan.nodes.len()];
     while let Some(index) = open.pop() {
         let node = &plan.nodes[index];
-        let failed = parts.meters[index].status() == NodeStatus::Failed && !matches!(node.work, Work::Source { .. });
+        let failed =
+            parts.meters[index].status() == NodeStatus::Failed && !matches!(node.work, Work::Source { .. });
         if failed || std::mem::replace(&mut seen[index], true) {
             continue;
         }
@@ -189,7 +190,8 @@ impl RunParts {
     fn time_out(&self) {
         let timeout = self.plan.0.timeout.unwrap_or_default();
         let timeout = humantime::format_duration(timeout);
-        let error = Error::new(ErrorKind::Timeout, format!("the run took longer than its timeout of {timeout}"));
+        let error =
+            Error::new(ErrorKind::Timeout, format!("the run took longer than its timeout of {timeout}"));
         self.fail(&error);
         self.cancel.cancel();
     }

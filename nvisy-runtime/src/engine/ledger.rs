@@ -139,7 +139,8 @@ impl NodeMeter {
         match words.reasons.get_mut(&**reason) {
             Some(count) => *count += items,
             None => {
-                let reason = if words.reasons.len() < KEPT_REASONS { reason.to_string() } else { "other".to_owned() };
+                let reason =
+                    if words.reasons.len() < KEPT_REASONS { reason.to_string() } else { "other".to_owned() };
                 *words.reasons.entry(reason).or_default() += items;
             }
         }

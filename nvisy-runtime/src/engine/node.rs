@@ -36,9 +36,24 @@ pub(super) struct Node {
 /// What a node does, built.
 pub(super) enum Built {
     Source(Box<SourceWork>),
-    Action { action: Action, caller: Caller, gather: Gatherer, concurrency: usize },
-    Sink { sink: Arc<dyn ErasedSink>, caller: Caller, gather: Gatherer, concurrency: usize, guarantee: Guarantee, buffers: bool },
-    Branch { routes: Vec<Expression>, default: bool },
+    Action {
+        action: Action,
+        caller: Caller,
+        gather: Gatherer,
+        concurrency: usize,
+    },
+    Sink {
+        sink: Arc<dyn ErasedSink>,
+        caller: Caller,
+        gather: Gatherer,
+        concurrency: usize,
+        guarantee: Guarantee,
+        buffers: bool,
+    },
+    Branch {
+        routes: Vec<Expression>,
+        default: bool,
+    },
     FanOut,
     FanIn,
 }
@@ -65,7 +80,10 @@ impl Node {
                 match deadline {
                     None => work.await,
                     Some(deadline) => tokio::time::timeout_at(deadline, work).await.unwrap_or_else(|_| {
-                        Err(Error::new(nvisy_core::ErrorKind::Timeout, "the node worked longer than its deadline allows"))
+                        Err(Error::new(
+                            nvisy_core::ErrorKind::Timeout,
+                            "the node worked longer than its deadline allows",
+                        ))
                     }),
                 }
             };
@@ -503,7 +521,8 @@ impl Worker for SinkWorker {
         async move {
             outlets.pulse(pulse);
             if pulse == Pulse::Durable && self.buffers {
-                let flushed = self.caller.plain(|context| async move { self.sink.flush(&context).await }).await;
+                let flushed =
+                    self.caller.plain(|context| async move { self.sink.flush(&context).await }).await;
                 self.release(outlets, &flushed);
                 flushed?;
             }
@@ -547,7 +566,8 @@ async fn stateful(
                         let (state, batch) = (&mut state, batch.without_tokens());
                         async move { state.call(batch, &context).await }
                     });
-                    let checked = called.await.and_then(|outcomes| outcomes.check(batch.len()).map(|()| outcomes));
+                    let checked =
+                        called.await.and_then(|outcomes| outcomes.check(batch.len()).map(|()| outcomes));
                     meter.busy.add_time(began.elapsed());
                     match checked {
                         Ok(outcomes) => outlets.settle(&batch, tokens, Settled::from(outcomes)).await?,
@@ -602,7 +622,12 @@ async fn piped(
     }
 }
 
-async fn epoch_ended(input: &Batch, tokens: Tokens, called: Result<Vec<Batch>>, outlets: &Outlets) -> Result<()> {
+async fn epoch_ended(
+    input: &Batch,
+    tokens: Tokens,
+    called: Result<Vec<Batch>>,
+    outlets: &Outlets,
+) -> Result<()> {
     let items = input.len() as u64;
     match called {
         Ok(batches) if batches.iter().all(Batch::is_empty) => {
@@ -619,7 +644,8 @@ async fn epoch_ended(input: &Batch, tokens: Tokens, called: Result<Vec<Batch>>, 
             Ok(())
         }
         Err(error) => {
-            let failed = (0..input.len() as u32).map(|index| Failure { index, error: error.clone(), attempts: 1 });
+            let failed =
+                (0..input.len() as u32).map(|index| Failure { index, error: error.clone(), attempts: 1 });
             let result = outlets.set_aside(input, &tokens, failed.collect()).await;
             tokens.settle(Settlement::Delivered);
             result

@@ -129,7 +129,12 @@ impl Outlets {
     /// # Errors
     ///
     /// If the policy is that then the node fails.
-    pub(super) async fn aside(&self, items: Vec<(Primitive, Error, u32)>, tokens: Tokens, first: Error) -> Result<()> {
+    pub(super) async fn aside(
+        &self,
+        items: Vec<(Primitive, Error, u32)>,
+        tokens: Tokens,
+        first: Error,
+    ) -> Result<()> {
         let count = items.len() as u64;
         for (primitive, error, _) in items.iter().take(8) {
             let error = error.clone().at_node(self.context.node().clone()).at_item(primitive.id());
@@ -171,7 +176,8 @@ impl Outlets {
                 };
                 tokens.note(Settlement::DeadLettered);
                 self.meter.dead_lettered.add(count);
-                if let Err(mut batch) = sender.send(Batch::from_primitives(letters).with_tokens(tokens)).await {
+                if let Err(mut batch) = sender.send(Batch::from_primitives(letters).with_tokens(tokens)).await
+                {
                     batch.take_tokens().settle(Settlement::Failed);
                 }
                 Ok(())

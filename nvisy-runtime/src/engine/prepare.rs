@@ -92,7 +92,9 @@ impl Connections {
         // What is left when this is dropped half way is let go of all the same.
         while let Some(client) = self.open.pop() {
             let Some(connection) = plan.0.connections.get(self.open.len()) else { continue };
-            let disconnected = std::panic::AssertUnwindSafe(async { connection.config.disconnect(&client).await }).catch_unwind();
+            let disconnected =
+                std::panic::AssertUnwindSafe(async { connection.config.disconnect(&client).await })
+                    .catch_unwind();
             let result = match tokio::time::timeout(DISCONNECT, disconnected).await {
                 Ok(Ok(result)) => result,
                 Ok(Err(panic)) => Err(Error::from_panic(&*panic)),
@@ -122,7 +124,8 @@ fn resolve_secrets(secrets: &dyn SecretResolver, plan: &ExecutionPlan) -> Result
         return Ok(());
     }
     let missing = missing.join(", ");
-    let message = format!("not set: {missing}: put them into the environment or a .env file, under these names");
+    let message =
+        format!("not set: {missing}: put them into the environment or a .env file, under these names");
     Err(Error::new(ErrorKind::Authentication, message))
 }
 
@@ -160,7 +163,17 @@ pub(super) async fn prepare(engine: &Engine, plan: &ExecutionPlan) -> Result<Pre
         Ok(parts) => {
             let Builder { run, meters, cancel, drain, counts, .. } = parts.0;
             let (nodes, sources) = (parts.1, parts.2);
-            Ok(Prepared { run, plan: plan.clone(), nodes, meters, edges: counts, sources, connections, cancel, drain })
+            Ok(Prepared {
+                run,
+                plan: plan.clone(),
+                nodes,
+                meters,
+                edges: counts,
+                sources,
+                connections,
+                cancel,
+                drain,
+            })
         }
         Err(error) => {
             connections.disconnect().await;
@@ -188,7 +201,8 @@ impl<'a> Builder<'a> {
     fn new(engine: &Engine, plan: &'a ExecutionPlan) -> Self {
         let plan = &*plan.0;
         let graph: Arc<str> = plan.graph.name.as_str().into();
-        let states: Vec<_> = plan.connections.iter().map(|connection| engine.connection_state(connection)).collect();
+        let states: Vec<_> =
+            plan.connections.iter().map(|connection| engine.connection_state(connection)).collect();
         let meters = plan.nodes.iter().map(|node| {
             let state = node.connection.map(|at| states[at].clone());
             Arc::new(NodeMeter::new(graph.clone(), node.name.clone(), state))
@@ -297,14 +311,21 @@ impl<'a> Builder<'a> {
         }
     }
 
-    async fn work(&self, index: usize, node: &PlanNode, client: &AnyClient, sources: &mut Sources) -> Result<Built> {
+    async fn work(
+        &self,
+        index: usize,
+        node: &PlanNode,
+        client: &AnyClient,
+        sources: &mut Sources,
+    ) -> Result<Built> {
         let context = self.context(index, node);
         let caller = self.caller(index, node, &context);
         let gather = Gatherer::new(node.limits, node.gather);
         let concurrency = node.concurrency.max(1);
         Ok(match &node.work {
             Work::Source { config, key } => {
-                let bounds = Bounds { items: CREDIT_ITEMS, bytes: CREDIT_BYTES, span: self.plan.uncommitted_items };
+                let bounds =
+                    Bounds { items: CREDIT_ITEMS, bytes: CREDIT_BYTES, span: self.plan.uncommitted_items };
                 let tracker = Arc::new(SharedTracker::new(Tracker::new(bounds)));
                 let stop = self.drain.child_token();
                 sources.push((index, tracker.clone(), stop.clone()));

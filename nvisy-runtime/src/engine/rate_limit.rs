@@ -41,7 +41,11 @@ impl Bucket {
     fn wait(&mut self, amount: f64, now: Duration) -> Duration {
         self.refill(now);
         let missing = amount.min(self.burst) - self.level;
-        if missing <= f64::EPSILON { Duration::ZERO } else { Duration::from_secs_f64(missing / self.per_second) }
+        if missing <= f64::EPSILON {
+            Duration::ZERO
+        } else {
+            Duration::from_secs_f64(missing / self.per_second)
+        }
     }
 
     fn take(&mut self, amount: f64) {
@@ -102,7 +106,9 @@ pub(super) struct CircuitBreaker {
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum BreakerState {
     Closed,
-    Open { until: Duration },
+    Open {
+        until: Duration,
+    },
     /// One call is on its way to find out.
     Probing,
 }
@@ -197,7 +203,10 @@ mod tests {
         assert_eq!(limiter.take(100, Duration::ZERO), Ok(()));
         let wait = limiter.take(100, Duration::ZERO).unwrap_err();
         assert!(wait >= secs(9.9), "{wait:?}");
-        assert_eq!(through(&mut RateLimiter::new(Some(RateLimit::default().tokens_per_minute(600))), 100, 60.0), 6);
+        assert_eq!(
+            through(&mut RateLimiter::new(Some(RateLimit::default().tokens_per_minute(600))), 100, 60.0),
+            6
+        );
     }
 
     #[test]

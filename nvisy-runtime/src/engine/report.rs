@@ -216,7 +216,9 @@ impl RunReport {
     pub fn models(&self) -> Vec<ModelUsage> {
         let mut models: BTreeMap<&str, ModelUsage> = BTreeMap::new();
         for usage in self.nodes.iter().flat_map(|node| &node.models) {
-            let total = models.entry(&usage.model).or_insert_with(|| ModelUsage { model: usage.model.clone(), ..Default::default() });
+            let total = models
+                .entry(&usage.model)
+                .or_insert_with(|| ModelUsage { model: usage.model.clone(), ..Default::default() });
             total.requests += usage.requests;
             total.input_tokens += usage.input_tokens;
             total.output_tokens += usage.output_tokens;
@@ -289,7 +291,10 @@ impl fmt::Display for RunReport {
         }
         let settled = if self.imbalances.is_empty() { "balances" } else { "DOES NOT BALANCE" };
         let in_flight: u64 = self.nodes.iter().map(|node| node.in_flight).sum();
-        writeln!(f, "  ledger {settled}: in = passed + dropped + set aside + failed + {in_flight} in flight")?;
+        writeln!(
+            f,
+            "  ledger {settled}: in = passed + dropped + set aside + failed + {in_flight} in flight"
+        )?;
         for imbalance in &self.imbalances {
             writeln!(f, "    {imbalance}")?;
         }
@@ -300,7 +305,13 @@ impl fmt::Display for RunReport {
             // Asking a limit that has room takes some microseconds, which say nothing.
             let waited = node.rate_limit_wait >= Duration::from_millis(1);
             if node.retries > 0 || waited {
-                write!(f, "  {}: {}, {}", node.name, count(node.calls, "call"), count(node.retries, "retry"))?;
+                write!(
+                    f,
+                    "  {}: {}, {}",
+                    node.name,
+                    count(node.calls, "call"),
+                    count(node.retries, "retry")
+                )?;
                 if waited {
                     write!(f, ", {} waiting for rate limits", seconds(node.rate_limit_wait))?;
                 }

@@ -64,7 +64,11 @@ impl RetryBudget {
         self.at = now;
         self.tokens = (self.tokens + elapsed * Self::PER_SECOND).min(Self::MOST);
         self.tokens -= 1.0;
-        if self.tokens >= 0.0 { Duration::ZERO } else { Duration::from_secs_f64(-self.tokens / Self::PER_SECOND) }
+        if self.tokens >= 0.0 {
+            Duration::ZERO
+        } else {
+            Duration::from_secs_f64(-self.tokens / Self::PER_SECOND)
+        }
     }
 }
 

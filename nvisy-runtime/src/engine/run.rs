@@ -13,9 +13,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::edge::EdgeCount;
 use super::ledger::NodeMeter;
-use super::report::{
-    NodeProgress, NodeReport, NodeStatus, PartitionReport, Progress, RunReport, RunStatus,
-};
+use super::report::{NodeProgress, NodeReport, NodeStatus, PartitionReport, Progress, RunReport, RunStatus};
 use super::source::SharedTracker;
 use crate::compiler::ExecutionPlan;
 use crate::compiler::plan::{PlanParts, Port, Work};
@@ -118,7 +116,10 @@ impl RunParts {
             }
             if meter.missed.get() > 0 {
                 let missed = meter.missed.get();
-                warnings.push(format!("{missed} copies of fan-out \"{}\" were missed by best-effort branches", meter.node));
+                warnings.push(format!(
+                    "{missed} copies of fan-out \"{}\" were missed by best-effort branches",
+                    meter.node
+                ));
             }
         }
         let delivered = plan.nodes.iter().zip(&self.meters).any(|(node, meter)| {
@@ -154,7 +155,10 @@ impl RunParts {
     /// Everything that does not add up. A run that was cancelled leaves items on their way.
     fn imbalances(&self, plan: &PlanParts) -> Vec<String> {
         let settled = |index: usize| {
-            matches!(self.meters[index].status(), NodeStatus::Completed | NodeStatus::Skipped | NodeStatus::Failed)
+            matches!(
+                self.meters[index].status(),
+                NodeStatus::Completed | NodeStatus::Skipped | NodeStatus::Failed
+            )
         };
         let mut wrong: Vec<String> = self
             .meters
@@ -167,7 +171,9 @@ impl RunParts {
             let (sent, received) = count.sent_received();
             if sent != received && settled(edge.from) && settled(edge.to) {
                 let (from, to) = (&plan.nodes[edge.from].name, &plan.nodes[edge.to].name);
-                wrong.push(format!("the edge from \"{from}\" to \"{to}\" was given {sent} items and gave {received}"));
+                wrong.push(format!(
+                    "the edge from \"{from}\" to \"{to}\" was given {sent} items and gave {received}"
+                ));
             }
         }
         if wrong.is_empty() && !self.cancel.is_cancelled() {
@@ -320,7 +326,9 @@ impl RunHandle {
     ///
     /// Dropping the future cancels the run.
     pub async fn wait(mut self) -> Result<RunReport> {
-        (&mut self.task).await.map_err(|error| Error::internal("the run ended without a report").with_source(error))
+        (&mut self.task)
+            .await
+            .map_err(|error| Error::internal("the run ended without a report").with_source(error))
     }
 }
 

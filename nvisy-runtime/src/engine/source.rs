@@ -10,8 +10,8 @@ use futures::stream::{BoxStream, FuturesUnordered, StreamExt};
 use nvisy_core::plugin::{AnyClient, ErasedSource};
 use nvisy_core::token::{Settlement, SlotWatch, Token, Tokens};
 use nvisy_core::{
-    Batch, BatchLimits, Context, Error, ErrorKind, Partition, Position, Primitive, PrimitiveId, Result, SourceBatch,
-    SourceIdentity,
+    Batch, BatchLimits, Context, Error, ErrorKind, Partition, Position, Primitive, PrimitiveId, Result,
+    SourceBatch, SourceIdentity,
 };
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
@@ -112,7 +112,12 @@ impl SourceWork {
         }
         let mut waiting = partitions.into_iter();
         let mut reading = FuturesUnordered::new();
-        reading.extend(waiting.by_ref().take(self.concurrency.max(1)).map(|partition| self.turn(self.open(partition, None))));
+        reading.extend(
+            waiting
+                .by_ref()
+                .take(self.concurrency.max(1))
+                .map(|partition| self.turn(self.open(partition, None))),
+        );
         let mut arrived = VecDeque::new();
         let mut failure: Option<Error> = None;
         let mut idle = false;
@@ -142,7 +147,9 @@ impl SourceWork {
                     }
                     reading.push(self.turn(open));
                 }
-                Turn::Ended => reading.extend(waiting.next().map(|partition| self.turn(self.open(partition, None)))),
+                Turn::Ended => {
+                    reading.extend(waiting.next().map(|partition| self.turn(self.open(partition, None))))
+                }
                 Turn::Failed(error) => {
                     let error = self.caller.final_error(error, open.attempt).at_item(&open.partition.id);
                     tracing::warn!(nvisy.node = %outlets.meter.node, nvisy.error = error.tag(), %error, partition = %open.partition.id, "a partition cannot be read");
@@ -325,7 +332,10 @@ impl Caller {
             None => Ok(next.await),
             Some(timeout) => tokio::time::timeout(timeout, next).await.map_err(|_| {
                 let timeout = humantime::format_duration(timeout);
-                Error::new(ErrorKind::Timeout, format!("the source gave nothing within its timeout of {timeout}"))
+                Error::new(
+                    ErrorKind::Timeout,
+                    format!("the source gave nothing within its timeout of {timeout}"),
+                )
             }),
         }
     }

@@ -33,14 +33,19 @@ impl SecretResolver for DotEnv {
             Ok(lines) => lines,
             Err(error) if error.not_found() && !self.required => return Ok(None),
             Err(error) => {
-                return Err(Error::new(ErrorKind::Configuration, format!("the secrets file {path} cannot be read"))
-                    .with_source(error));
+                return Err(Error::new(
+                    ErrorKind::Configuration,
+                    format!("the secrets file {path} cannot be read"),
+                )
+                .with_source(error));
             }
         };
         for (number, line) in (1..).zip(lines) {
             // The cause is left out: it repeats the line, which may hold a value.
             let (name, value) = line.map_err(|_| {
-                Error::configuration(format!("the secrets file {path} is malformed at entry {number}: write NAME=value"))
+                Error::configuration(format!(
+                    "the secrets file {path} is malformed at entry {number}: write NAME=value"
+                ))
             })?;
             if name == reference.name() {
                 return Ok(Some(Secret::new(value)));

@@ -14,7 +14,10 @@ impl SecretResolver for Environment {
             Err(std::env::VarError::NotPresent) => Ok(None),
             Err(std::env::VarError::NotUnicode(_)) => {
                 let name = reference.name();
-                Err(Error::new(ErrorKind::Authentication, format!("the environment variable {name} is not valid UTF-8")))
+                Err(Error::new(
+                    ErrorKind::Authentication,
+                    format!("the environment variable {name} is not valid UTF-8"),
+                ))
             }
         }
     }

@@ -14,7 +14,7 @@ use nvisy_core::connection::Reach;
 use nvisy_core::prelude::*;
 use nvisy_core::primitive::raw::Raw;
 use nvisy_core::testing::memory::{Form, MemoryStore};
-use nvisy_core::{testing, Secret};
+use nvisy_core::{Secret, testing};
 use nvisy_runtime::Engine;
 use nvisy_runtime::engine::{NodeReport, RunReport};
 use nvisy_runtime::graph::Graph;
@@ -112,7 +112,8 @@ pub(crate) fn with(mut value: Value, more: Value) -> Value {
 
 /// The numbers that a sink wrote, in order.
 pub(crate) fn written(store: &str) -> Vec<u64> {
-    let mut written: Vec<u64> = MemoryStore::named(store).plain().iter().filter_map(|item| item["n"].as_u64()).collect();
+    let mut written: Vec<u64> =
+        MemoryStore::named(store).plain().iter().filter_map(|item| item["n"].as_u64()).collect();
     written.sort_unstable();
     written
 }
@@ -205,7 +206,11 @@ impl<C> fmt::Debug for Act<C> {
 }
 
 /// The node of an action that calls others and works on items through a closure.
-pub(crate) fn act<F>(form: Form, input: &str, work: impl Fn(Vec<Item>, Context) -> F + Send + Sync + 'static) -> Value
+pub(crate) fn act<F>(
+    form: Form,
+    input: &str,
+    work: impl Fn(Vec<Item>, Context) -> F + Send + Sync + 'static,
+) -> Value
 where
     F: Future<Output = Result<Vec<Outcome>>> + Send + 'static,
 {
@@ -230,7 +235,11 @@ where
 }
 
 /// The node of an action whose closure says what becomes of one item.
-pub(crate) fn each(form: Form, input: &str, work: impl Fn(Item) -> Result<Outcome> + Send + Sync + 'static) -> Value {
+pub(crate) fn each(
+    form: Form,
+    input: &str,
+    work: impl Fn(Item) -> Result<Outcome> + Send + Sync + 'static,
+) -> Value {
     act(form, input, move |items, _| {
         let outcomes = items.into_iter().map(|item| work(item).unwrap_or_else(Outcome::fail)).collect();
         async move { Ok(outcomes) }
@@ -546,7 +555,9 @@ impl Connection for Far {
         match &*self.fault {
             "connect" => Err(Error::new(ErrorKind::Authentication, "go away")),
             "hang in connect" => std::future::pending().await,
-            _ => Ok(FarClient { _token: self.token.as_ref().map(|token| context.secret(token)).transpose()? }),
+            _ => {
+                Ok(FarClient { _token: self.token.as_ref().map(|token| context.secret(token)).transpose()? })
+            }
         }
     }
 

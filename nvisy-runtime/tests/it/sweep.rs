@@ -22,15 +22,24 @@ fn sample(which: usize, script: &str) -> (Value, Vec<Vec<String>>) {
     let source = |partitions: u64| {
         let values: Vec<Value> = (0..ITEMS).map(|n| json!({ "n": n })).collect();
         let config = json!({ "items": values, "batch_items": 3, "partitions": partitions, "yields": 1 });
-        with(json!({ "type": "source", "use": "faulty/source", "config": { "script": script, "source": config } }), retry.clone())
+        with(
+            json!({ "type": "source", "use": "faulty/source", "config": { "script": script, "source": config } }),
+            retry.clone(),
+        )
     };
     let action = |input: &str, form: &str, calls: &str| {
         let config = json!({ "script": script, "action": { "form": form, "calls": calls, "yields": 1 } });
-        with(json!({ "type": "action", "use": "faulty/action", "inputs": [input], "config": config }), retry.clone())
+        with(
+            json!({ "type": "action", "use": "faulty/action", "inputs": [input], "config": config }),
+            retry.clone(),
+        )
     };
     let to = |store: &str, input: &str, buffers: bool| {
         let config = json!({ "name": store, "buffers": buffers, "batch_items": 4, "yields": 1 });
-        with(json!({ "type": "sink", "use": "faulty/sink", "inputs": [input], "config": { "script": script, "sink": config } }), retry.clone())
+        with(
+            json!({ "type": "sink", "use": "faulty/sink", "inputs": [input], "config": { "script": script, "sink": config } }),
+            retry.clone(),
+        )
     };
     match which {
         0 => (
@@ -63,7 +72,12 @@ fn sample(which: usize, script: &str) -> (Value, Vec<Vec<String>>) {
 
 fn in_stores(stores: &[String]) -> BTreeSet<u64> {
     let items = stores.iter().flat_map(|store| MemoryStore::named(store).items());
-    items.map(|item| DeadLetter::from_primitive(&item).map_or_else(|_| number(&item), |letter| number(&letter.primitive))).collect()
+    items
+        .map(|item| {
+            DeadLetter::from_primitive(&item)
+                .map_or_else(|_| number(&item), |letter| number(&letter.primitive))
+        })
+        .collect()
 }
 
 /// Whatever is acknowledged is where it has to be.
@@ -141,11 +155,16 @@ async fn every_call_may_meet_every_fault() {
                 for kind in FaultKind::ALL {
                     let script = unique("script");
                     let what = format!("graph {which}, {kind:?} at {site:?} call {call}");
-                    Script::named(&script).add(Fault::new(site, call, kind).with_delay(Duration::from_secs(2)));
+                    Script::named(&script)
+                        .add(Fault::new(site, call, kind).with_delay(Duration::from_secs(2)));
                     let (graph, places) = sample(which, &script);
                     let started = within(engine().run(&document(graph))).await;
                     let met = Script::named(&script).fired();
-                    assert_eq!(met.first().map(|met| (met.site, met.call, met.kind)), Some((site, call, kind)), "{what}");
+                    assert_eq!(
+                        met.first().map(|met| (met.site, met.call, met.kind)),
+                        Some((site, call, kind)),
+                        "{what}"
+                    );
                     fired.insert((site, kind));
                     let report = match started {
                         Ok(report) => report,
@@ -162,7 +181,11 @@ async fn every_call_may_meet_every_fault() {
                         _ => kind != FaultKind::Terminal && kind != FaultKind::Panic,
                     };
                     if harmless || kind == FaultKind::Slow {
-                        assert_eq!((report.status, settled_items(&report)), (RunStatus::Success, ITEMS), "{what}: {report}");
+                        assert_eq!(
+                            (report.status, settled_items(&report)),
+                            (RunStatus::Success, ITEMS),
+                            "{what}: {report}"
+                        );
                     }
                     Script::remove(&script);
                     places.iter().flatten().for_each(|store| MemoryStore::remove(store));

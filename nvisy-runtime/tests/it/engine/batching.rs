@@ -84,7 +84,10 @@ async fn batches_are_cut_by_bytes() {
     run(json!({ "in": source, "out": to })).await;
 
     let writes = MemoryStore::named(&out).writes();
-    assert!(writes.len() >= 4 && writes.iter().all(|write| write.bytes <= 300 || write.ids.len() == 1), "{writes:?}");
+    assert!(
+        writes.len() >= 4 && writes.iter().all(|write| write.bytes <= 300 || write.ids.len() == 1),
+        "{writes:?}"
+    );
     assert_eq!(written(&out), all(10));
 }
 
@@ -109,7 +112,8 @@ async fn what_is_gathered_waits_no_longer_than_it_may() {
 #[tokio::test(start_paused = true)]
 async fn an_idle_source_lets_go_of_what_is_gathered() {
     let [out, log] = ["out", "log"].map(unique);
-    let source = scripted(vec![vec![Step::Give(0..3), Step::Sleep(Duration::from_secs(60)), Step::Give(3..5)]]);
+    let source =
+        scripted(vec![vec![Step::Give(0..3), Step::Sleep(Duration::from_secs(60)), Step::Give(3..5)]]);
     let relay = json!({ "type": "action", "use": "memory/relay", "inputs": ["in"], "config": { "form": "stateful" } });
     let gathers = with(Sizes::default().act("relay"), json!({ "config": { "items": 100 } }));
     let graph = graph(json!({ "in": source, "relay": relay, "act": gathers, "out": sink(&out, "act") }));
@@ -153,7 +157,10 @@ async fn a_span_smaller_than_a_gathered_batch_does_not_deadlock() {
 }
 
 /// Refuses calls of more than so many items as too large.
-fn tight(most: usize, sizes: &Sizes) -> impl Fn(Vec<Item>, Context) -> futures::future::Ready<Result<Vec<Outcome>>> + Send + Sync + 'static {
+fn tight(
+    most: usize,
+    sizes: &Sizes,
+) -> impl Fn(Vec<Item>, Context) -> futures::future::Ready<Result<Vec<Outcome>>> + Send + Sync + 'static {
     let sizes = sizes.clone();
     move |items, _| {
         sizes.0.lock().unwrap().push(items.iter().map(n).collect());
@@ -214,7 +221,9 @@ async fn a_write_that_is_too_large_is_halved_too() {
         };
         async move { result }
     });
-    let report = run(json!({ "in": batches(20, 20), "out": with(out, json!({ "config": { "appends": true } })) })).await;
+    let report =
+        run(json!({ "in": batches(20, 20), "out": with(out, json!({ "config": { "appends": true } })) }))
+            .await;
     assert_eq!(report.status, RunStatus::Success, "{report}");
     assert_eq!(*stored.lock().unwrap(), all(20), "in order, each once");
 }

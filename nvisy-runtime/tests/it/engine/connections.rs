@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
+use nvisy_core::Secret;
 use nvisy_core::connection::SecretResolver;
 use nvisy_core::prelude::*;
-use nvisy_core::Secret;
 use nvisy_core::testing::memory::Form;
 use nvisy_runtime::engine::RunStatus;
 use nvisy_runtime::graph::Graph;
@@ -22,7 +22,9 @@ fn relay(input: &str) -> Value {
 
 fn over(connections: Value, source: Value, act: Value) -> Graph {
     let out = unique("out");
-    document(json!({ "connections": connections, "nodes": { "in": source, "act": act, "out": sink(&out, "act") } }))
+    document(
+        json!({ "connections": connections, "nodes": { "in": source, "act": act, "out": sink(&out, "act") } }),
+    )
 }
 
 #[tokio::test(start_paused = true)]
@@ -65,11 +67,14 @@ async fn a_connection_is_let_go_of_when_the_run_is_cancelled_or_dropped() {
 
 #[tokio::test(start_paused = true)]
 async fn the_first_connection_is_let_go_of_when_the_second_one_fails() {
-    for (fault, kind) in
-        [("connect", ErrorKind::Authentication), ("verify", ErrorKind::Permission), ("panic in verify", ErrorKind::Panic)]
-    {
+    for (fault, kind) in [
+        ("connect", ErrorKind::Authentication),
+        ("verify", ErrorKind::Permission),
+        ("panic in verify", ErrorKind::Panic),
+    ] {
         let [a, b] = ["a", "b"].map(unique);
-        let connections = json!({ "far": far(&a), "further": with(far(&b), json!({ "config": { "fault": fault } })) });
+        let connections =
+            json!({ "far": far(&a), "further": with(far(&b), json!({ "config": { "fault": fault } })) });
         let graph = document(json!({
             "connections": connections,
             "nodes": {
@@ -194,7 +199,9 @@ async fn the_value_of_a_secret_is_never_shown() {
                 let report = within(run.wait()).await.unwrap();
                 shown += &format!("{report} {report:?} {}", serde_json::to_string(&report).unwrap());
             }
-            Err(error) => shown += &format!("{error} {error:?} {}", serde_json::to_string(&error.to_record()).unwrap()),
+            Err(error) => {
+                shown += &format!("{error} {error:?} {}", serde_json::to_string(&error.to_record()).unwrap())
+            }
         }
         assert!(!shown.contains(CANARY), "{fault}: {shown}");
         assert!(shown.contains("KNOWN"), "the name may be seen");

@@ -34,8 +34,11 @@ async fn what_fails_goes_out_of_the_dead_letter_port_and_reads_back() {
 
         assert_eq!(report.status, RunStatus::Success, "{form:?}: {report}");
         assert_eq!(written(&out), [0, 2, 4], "{form:?}");
-        let letters: Vec<DeadLetter> =
-            MemoryStore::named(&aside).items().iter().map(|item| DeadLetter::from_primitive(item).unwrap()).collect();
+        let letters: Vec<DeadLetter> = MemoryStore::named(&aside)
+            .items()
+            .iter()
+            .map(|item| DeadLetter::from_primitive(item).unwrap())
+            .collect();
         let set_aside: Vec<u64> = letters.iter().map(|letter| number(&letter.primitive)).collect();
         assert_eq!(set_aside, [1, 3, 5], "{form:?}");
         let first = &letters[0];
@@ -52,7 +55,12 @@ async fn what_fails_goes_out_of_the_dead_letter_port_and_reads_back() {
 #[tokio::test(start_paused = true)]
 async fn one_sink_takes_the_dead_letters_of_all() {
     let [out, aside] = ["out", "aside"].map(unique);
-    let late = each(Form::Batch, "act", |item| if n(&item) == 4 { Err(bad(&item)) } else { Ok(Outcome::emit(item)) });
+    let late =
+        each(
+            Form::Batch,
+            "act",
+            |item| if n(&item) == 4 { Err(bad(&item)) } else { Ok(Outcome::emit(item)) },
+        );
     let report = run_graph(&document(json!({
         "nodes": {
             "in": with(batches(6, 4), json!({ "config": { "rejected": [0] } })),
@@ -90,7 +98,12 @@ async fn what_is_dropped_on_error_is_counted_and_acknowledged() {
 #[tokio::test(start_paused = true)]
 async fn a_failed_node_ends_its_path_and_no_other() {
     let [left, right] = ["left", "right"].map(unique);
-    let fails = each(Form::Batch, "copies", |item| if n(&item) == 4 { Err(bad(&item)) } else { Ok(Outcome::emit(item)) });
+    let fails =
+        each(
+            Form::Batch,
+            "copies",
+            |item| if n(&item) == 4 { Err(bad(&item)) } else { Ok(Outcome::emit(item)) },
+        );
     let report = run(json!({
         "in": batches(20, 2),
         "copies": { "type": "fan_out", "inputs": ["in"] },
@@ -116,7 +129,12 @@ async fn a_failed_node_ends_its_path_and_no_other() {
 async fn a_run_whose_only_sink_cannot_be_reached_fails_and_stops_reading() {
     let out = unique("out");
     let fails = each(Form::Batch, "in", |item| Err(bad(&item)));
-    let source = scripted(vec![vec![Step::Give(0..2), Step::Sleep(Duration::from_secs(5)), Step::Give(2..4), Step::Hang]]);
+    let source = scripted(vec![vec![
+        Step::Give(0..2),
+        Step::Sleep(Duration::from_secs(5)),
+        Step::Give(2..4),
+        Step::Hang,
+    ]]);
     let report = run(json!({ "in": source, "fails": fails, "out": sink(&out, "fails") })).await;
 
     assert_eq!(report.status, RunStatus::Failure, "{report}");
@@ -141,16 +159,21 @@ async fn a_sink_that_rejects_items_fails_without_dead_letters() {
 async fn a_sink_sets_aside_what_it_rejects_and_writes_the_neighbours() {
     let aside = unique("aside");
     let picky = write("in", |items| async move {
-        Ok(items.iter().zip(0..).fold(WriteReport::applied(items.len()), |report, (item, index)| match number(item) {
-            3 => report.with(index, WriteStatus::Rejected(Error::invalid("n", "it is three"))),
-            _ => report,
-        }))
+        Ok(items.iter().zip(0..).fold(
+            WriteReport::applied(items.len()),
+            |report, (item, index)| match number(item) {
+                3 => report.with(index, WriteStatus::Rejected(Error::invalid("n", "it is three"))),
+                _ => report,
+            },
+        ))
     });
-    let report = run(json!({ "in": batches(6, 6), "out": picky, "aside": sink(&aside, "out.dead_letter") })).await;
+    let report =
+        run(json!({ "in": batches(6, 6), "out": picky, "aside": sink(&aside, "out.dead_letter") })).await;
 
     assert_eq!(report.status, RunStatus::Success, "{report}");
     let letters = MemoryStore::named(&aside).items();
-    let letters: Vec<_> = letters.iter().map(|item| number(&DeadLetter::from_primitive(item).unwrap().primitive)).collect();
+    let letters: Vec<_> =
+        letters.iter().map(|item| number(&DeadLetter::from_primitive(item).unwrap().primitive)).collect();
     assert_eq!(letters, [3]);
     assert_eq!((node(&report, "out").emitted_from, node(&report, "out").dead_lettered), (5, 1));
     assert_eq!(settled_items(&report), 6);

@@ -15,7 +15,8 @@ async fn what_a_source_reads_arrives_in_order_and_is_acknowledged() {
     let report = run(json!({ "in": batches(10, 3), "out": sink(&store, "in") })).await;
 
     assert_eq!(report.status, RunStatus::Success, "{report}");
-    let arrived: Vec<_> = MemoryStore::named(&store).plain().iter().map(|item| item["n"].as_u64().unwrap()).collect();
+    let arrived: Vec<_> =
+        MemoryStore::named(&store).plain().iter().map(|item| item["n"].as_u64().unwrap()).collect();
     assert_eq!(arrived, all(10));
     assert_eq!(settled_items(&report), 10);
     assert_eq!(report.partitions[0].position, Some(Position::Offset(9)));
@@ -30,11 +31,17 @@ async fn every_form_of_action_emits_expands_and_drops() {
             let of = n(&item);
             Ok(match of % 3 {
                 0 => Outcome::emit(item),
-                1 => Outcome::expand(&item, "twice", [0, 1].map(|i| Raw::Json(json!({ "n": of * 100 + i })).into_payload())),
+                1 => Outcome::expand(
+                    &item,
+                    "twice",
+                    [0, 1].map(|i| Raw::Json(json!({ "n": of * 100 + i })).into_payload()),
+                ),
                 _ => Outcome::drop("a third"),
             })
         };
-        let report = run(json!({ "in": batches(9, 4), "act": each(form, "in", work), "out": sink(&store, "act") })).await;
+        let report =
+            run(json!({ "in": batches(9, 4), "act": each(form, "in", work), "out": sink(&store, "act") }))
+                .await;
 
         assert_eq!(report.status, RunStatus::Success, "{form:?}: {report}");
         assert_eq!(written(&store), [0, 3, 6, 100, 101, 400, 401, 700, 701], "{form:?}");
@@ -178,7 +185,8 @@ async fn partitions_are_read_side_by_side_and_settled_apart() {
 
     assert_eq!(report.status, RunStatus::Success, "{report}");
     assert_eq!(written(&store), all(20));
-    let mut marks: Vec<_> = report.partitions.iter().map(|p| (p.partition.to_string(), p.position.clone(), p.items)).collect();
+    let mut marks: Vec<_> =
+        report.partitions.iter().map(|p| (p.partition.to_string(), p.position.clone(), p.items)).collect();
     marks.sort_by(|a, b| a.0.cmp(&b.0));
     let expected: Vec<_> = (0..4).map(|p| (p.to_string(), Some(Position::Offset(16 + p)), 5)).collect();
     assert_eq!(marks, expected);
@@ -190,7 +198,11 @@ async fn a_function_is_an_action_by_name() {
     let engine = builder()
         .function("double", |item: Item<Raw>| {
             let n = item.as_json().and_then(|json| json["n"].as_u64()).unwrap_or(0);
-            Ok(if n == 3 { Outcome::drop("three") } else { Outcome::emit(item.with(Raw::Json(json!({ "n": n * 2 })))) })
+            Ok(if n == 3 {
+                Outcome::drop("three")
+            } else {
+                Outcome::emit(item.with(Raw::Json(json!({ "n": n * 2 }))))
+            })
         })
         .build()
         .unwrap();
@@ -209,7 +221,8 @@ async fn a_function_is_an_action_by_name() {
 async fn a_key_decides_about_ids() {
     let store = unique("out");
     let items: Vec<_> = [7, 8, 7, 9].map(|n| json!({ "n": n })).into();
-    let source = json!({ "type": "source", "use": "memory/source", "key": "raw.n", "config": { "items": items } });
+    let source =
+        json!({ "type": "source", "use": "memory/source", "key": "raw.n", "config": { "items": items } });
     let report = run(json!({ "in": source, "out": sink(&store, "in") })).await;
 
     assert_eq!(report.status, RunStatus::Success, "{report}");
@@ -222,7 +235,9 @@ async fn an_item_without_its_key_goes_aside_and_the_rest_arrives() {
     let [store, aside] = ["out", "aside"].map(unique);
     let source = json!({ "type": "source", "use": "memory/source", "key": "raw.k",
         "config": { "items": [{ "n": 0, "k": "a" }, { "n": 1, "k": null }, { "n": 2, "k": "c" }] } });
-    let report = run(json!({ "in": source, "out": sink(&store, "in"), "aside": sink(&aside, "in.dead_letter") })).await;
+    let report =
+        run(json!({ "in": source, "out": sink(&store, "in"), "aside": sink(&aside, "in.dead_letter") }))
+            .await;
 
     assert_eq!(report.status, RunStatus::Success, "{report}");
     assert_eq!(written(&store), [0, 2]);
@@ -269,7 +284,8 @@ async fn concurrent_calls_keep_the_order() {
         MemoryStore::named(&store).clear();
         let act = with(act(form, "in", work), json!({ "concurrency": 8 }));
         run(json!({ "in": batches(50, 2), "act": act, "out": sink(&store, "act") })).await;
-        let arrived: Vec<_> = MemoryStore::named(&store).plain().iter().map(|item| item["n"].as_u64().unwrap()).collect();
+        let arrived: Vec<_> =
+            MemoryStore::named(&store).plain().iter().map(|item| item["n"].as_u64().unwrap()).collect();
         assert_eq!(arrived, all(50), "{form:?}");
     }
 }

@@ -27,7 +27,8 @@ async fn a_panic_fails_the_item_that_it_is_about_and_no_other() {
             assert_eq!(report.status, RunStatus::Success, "{form:?}: {report}");
             assert_eq!(written(&out), [0, 1, 2, 5, 6, 7, 8, 10, 11, 12, 13, 14, 15], "{form:?}");
             let letters = MemoryStore::named(&aside).items();
-            let letters: Vec<_> = letters.iter().map(|item| DeadLetter::from_primitive(item).unwrap()).collect();
+            let letters: Vec<_> =
+                letters.iter().map(|item| DeadLetter::from_primitive(item).unwrap()).collect();
             assert_eq!(letters.iter().map(|letter| number(&letter.primitive)).collect::<Vec<_>>(), [3, 4, 9]);
             assert!(letters.iter().all(|letter| letter.error.tag == "code.panic"));
             assert!(letters[0].error.message.contains("not this one"));
@@ -157,7 +158,8 @@ async fn a_sink_that_panics_at_an_item_is_halved_unless_it_appends() {
             }
         });
         let out = with(out, json!({ "config": { "appends": appends } }));
-        let report = run(json!({ "in": batches(4, 4), "out": out, "aside": sink(&aside, "out.dead_letter") })).await;
+        let report =
+            run(json!({ "in": batches(4, 4), "out": out, "aside": sink(&aside, "out.dead_letter") })).await;
         assert_eq!(report.status, RunStatus::Success, "{report}");
         let wrote = wrote.lock().unwrap().clone();
         if appends {

@@ -91,12 +91,15 @@ async fn a_cancelled_run_acknowledges_what_is_written_and_nothing_else() {
 #[tokio::test(start_paused = true)]
 async fn a_drain_stops_reading_and_finishes_what_is_on_its_way() {
     let out = unique("out");
-    let source = scripted(vec![(0..100).flat_map(|i| [Step::Give(i..i + 1), Step::Sleep(Duration::from_secs(1))]).collect()]);
+    let source = scripted(vec![
+        (0..100).flat_map(|i| [Step::Give(i..i + 1), Step::Sleep(Duration::from_secs(1))]).collect(),
+    ]);
     let slow = act(Form::Transform, "in", |items: Vec<Item>, _| async move {
         tokio::time::sleep(Duration::from_secs(10)).await;
         Ok(items.into_iter().map(Outcome::emit).collect())
     });
-    let run = engine().start(&graph(json!({ "in": source, "act": slow, "out": sink(&out, "act") }))).await.unwrap();
+    let run =
+        engine().start(&graph(json!({ "in": source, "act": slow, "out": sink(&out, "act") }))).await.unwrap();
     tokio::time::sleep(Duration::from_millis(3_500)).await;
     run.drain(Duration::from_secs(60));
     let report = within(run.wait()).await.unwrap();
@@ -111,7 +114,10 @@ async fn a_drain_stops_reading_and_finishes_what_is_on_its_way() {
 async fn a_drain_that_takes_too_long_is_a_cancel() {
     let out = unique("out");
     let hangs = act(Form::Transform, "in", |_: Vec<Item>, _| std::future::pending::<Result<Vec<Outcome>>>());
-    let run = engine().start(&graph(json!({ "in": batches(4, 1), "act": hangs, "out": sink(&out, "act") }))).await.unwrap();
+    let run = engine()
+        .start(&graph(json!({ "in": batches(4, 1), "act": hangs, "out": sink(&out, "act") })))
+        .await
+        .unwrap();
     tokio::time::sleep(Duration::from_secs(1)).await;
     run.drain(Duration::from_secs(5));
     let report = within(run.wait()).await.unwrap();
@@ -137,7 +143,8 @@ async fn a_drain_does_not_wait_for_a_source_that_waits_to_try_again() {
 async fn an_engine_serves_many_runs_at_once() {
     let engine = engine();
     let stores: Vec<_> = (0..8).map(|_| unique("out")).collect();
-    let graphs: Vec<_> = stores.iter().map(|out| graph(json!({ "in": batches(50, 7), "out": sink(out, "in") }))).collect();
+    let graphs: Vec<_> =
+        stores.iter().map(|out| graph(json!({ "in": batches(50, 7), "out": sink(out, "in") }))).collect();
     let reports = futures::future::join_all(graphs.iter().map(|graph| run_on(&engine, graph))).await;
     assert!(reports.iter().all(|report| report.is_success()));
     assert!(stores.iter().all(|out| written(out) == all(50)));
@@ -163,7 +170,13 @@ async fn many_threads_give_the_same_result() {
             tokio::task::yield_now().await;
             Ok(items
                 .into_iter()
-                .map(|item| if n(&item) % 7 == 0 { Outcome::fail(Error::invalid("n", "seven")) } else { Outcome::emit(item) })
+                .map(|item| {
+                    if n(&item) % 7 == 0 {
+                        Outcome::fail(Error::invalid("n", "seven"))
+                    } else {
+                        Outcome::emit(item)
+                    }
+                })
                 .collect())
         });
         let nodes = json!({
@@ -174,7 +187,8 @@ async fn many_threads_give_the_same_result() {
             "out": with(sink(&out, "act"), json!({ "config": { "buffers": true, "batch_items": 64, "concurrency": 2 } })),
             "aside": sink(&aside, "act.dead_letter"),
         });
-        let graph = document(json!({ "settings": { "checkpoint": { "uncommitted_items": 200 } }, "nodes": nodes }));
+        let graph =
+            document(json!({ "settings": { "checkpoint": { "uncommitted_items": 200 } }, "nodes": nodes }));
         let report = run_graph(&graph).await;
         assert_eq!(report.status, RunStatus::Success, "{round}: {report}");
         assert_eq!(written(&out), (0..2_000).filter(|n| n % 7 != 0).collect::<Vec<_>>());

@@ -124,8 +124,19 @@ async fn back_pressure_does_not_look_like_a_slow_call() {
     for form in [Form::Transform, Form::Batch] {
         let act = with(act(form, "in", work), json!({ "timeout": "1s", "retry": { "max_attempts": 1 } }));
         // The last partition waits a little, so that it is on its way while the others wait for room.
-        let giving = |p: u64| (0..4).flat_map(|i| vec![Step::Sleep(Duration::from_millis(10)); 3].into_iter().chain([Step::Give(p * 100 + i * 4..p * 100 + i * 4 + 4)])).collect::<Vec<_>>();
-        let source = with(scripted((0..4).map(giving).collect()), json!({ "concurrency": 4, "timeout": "1s", "retry": { "max_attempts": 1 } }));
+        let giving = |p: u64| {
+            (0..4)
+                .flat_map(|i| {
+                    vec![Step::Sleep(Duration::from_millis(10)); 3]
+                        .into_iter()
+                        .chain([Step::Give(p * 100 + i * 4..p * 100 + i * 4 + 4)])
+                })
+                .collect::<Vec<_>>()
+        };
+        let source = with(
+            scripted((0..4).map(giving).collect()),
+            json!({ "concurrency": 4, "timeout": "1s", "retry": { "max_attempts": 1 } }),
+        );
         let report = run(json!({ "in": source, "act": act, "out": slow.clone() })).await;
         assert_eq!(report.status, RunStatus::Success, "{form:?} {report}");
         assert_eq!(settled_items(&report), 64);
@@ -144,7 +155,11 @@ async fn a_source_that_waits_for_room_does_not_time_out() {
     );
     let giving = |p: u64| {
         let pause = || [Step::Sleep(Duration::from_millis(10)), Step::Sleep(Duration::from_millis(10))];
-        (0..3).flat_map(|i| pause().into_iter().chain([Step::Give((p * 10 + i) * 5_000..(p * 10 + i + 1) * 5_000)])).collect::<Vec<_>>()
+        (0..3)
+            .flat_map(|i| {
+                pause().into_iter().chain([Step::Give((p * 10 + i) * 5_000..(p * 10 + i + 1) * 5_000)])
+            })
+            .collect::<Vec<_>>()
     };
     let source = with(
         scripted((0..4).map(giving).collect()),
@@ -175,7 +190,10 @@ async fn a_timeout_is_for_each_attempt() {
 
     assert_eq!(report.status, RunStatus::Success, "{report}");
     assert_eq!(calls.load(Ordering::SeqCst), 2);
-    assert!((Duration::from_millis(3_900)..Duration::from_millis(4_500)).contains(&report.duration), "{report}");
+    assert!(
+        (Duration::from_millis(3_900)..Duration::from_millis(4_500)).contains(&report.duration),
+        "{report}"
+    );
     let act = node(&report, "act");
     assert_eq!((act.emitted_from, act.emitted, act.failed_calls), (4, 4, 1), "what timed out counts once");
     assert_eq!(written(&out), all(4));
@@ -216,7 +234,10 @@ async fn a_call_that_never_returns_fails_its_items_when_it_has_a_timeout() {
 async fn a_source_that_says_nothing_is_read_again_after_its_timeout() {
     let out = unique("out");
     let source = scripted(vec![vec![Step::Give(0..2), Step::Hang]]);
-    let source = with(source, json!({ "timeout": "3s", "retry": { "max_attempts": 2, "initial": "1s", "jitter": false } }));
+    let source = with(
+        source,
+        json!({ "timeout": "3s", "retry": { "max_attempts": 2, "initial": "1s", "jitter": false } }),
+    );
     let report = run(json!({ "in": source, "out": sink(&out, "in") })).await;
 
     assert_eq!(report.status, RunStatus::PartialFailure, "{report}");

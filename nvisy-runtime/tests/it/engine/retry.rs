@@ -59,7 +59,8 @@ async fn run_flaky(act: Value) -> (nvisy_runtime::engine::RunReport, String) {
 #[tokio::test(start_paused = true)]
 async fn a_transient_failure_is_retried_with_growing_delay() {
     for form in [Form::Transform, Form::Batch, Form::Columnar] {
-        let retry = json!({ "retry": { "max_attempts": 5, "initial": "100ms", "max": "350ms", "jitter": false } });
+        let retry =
+            json!({ "retry": { "max_attempts": 5, "initial": "100ms", "max": "350ms", "jitter": false } });
         let (act, calls) = flaky(form, 4, transient(), retry);
         let (report, out) = run_flaky(act).await;
 
@@ -73,7 +74,8 @@ async fn a_transient_failure_is_retried_with_growing_delay() {
 
 #[tokio::test(start_paused = true)]
 async fn a_fixed_delay_stays() {
-    let retry = json!({ "retry": { "max_attempts": 4, "backoff": "fixed", "initial": "70ms", "jitter": false } });
+    let retry =
+        json!({ "retry": { "max_attempts": 4, "backoff": "fixed", "initial": "70ms", "jitter": false } });
     let (act, calls) = flaky(Form::Batch, 3, transient(), retry);
     run_flaky(act).await;
     assert_eq!(calls.at(), [0, 70, 140, 210]);
@@ -82,7 +84,8 @@ async fn a_fixed_delay_stays() {
 #[tokio::test(start_paused = true)]
 async fn jitter_stays_within_the_schedule() {
     for _ in 0..20 {
-        let (act, calls) = flaky(Form::Batch, 2, transient(), json!({ "retry": { "max_attempts": 3, "initial": "100ms" } }));
+        let (act, calls) =
+            flaky(Form::Batch, 2, transient(), json!({ "retry": { "max_attempts": 3, "initial": "100ms" } }));
         run_flaky(act).await;
         let at = calls.at();
         // The timer rounds up to a millisecond.
@@ -93,7 +96,8 @@ async fn jitter_stays_within_the_schedule() {
 #[tokio::test(start_paused = true)]
 async fn what_the_other_side_asks_for_wins_over_the_schedule() {
     let error = Error::new(ErrorKind::RateLimited, "slow down").with_retry_after(Duration::from_secs(45));
-    let (act, calls) = flaky(Form::Transform, 1, error, json!({ "retry": { "max_attempts": 2, "max": "1s" } }));
+    let (act, calls) =
+        flaky(Form::Transform, 1, error, json!({ "retry": { "max_attempts": 2, "max": "1s" } }));
     let (report, _) = run_flaky(act).await;
     assert_eq!(report.status, RunStatus::Success, "{report}");
     assert_eq!(calls.at(), [0, 45_000]);
@@ -150,11 +154,14 @@ async fn only_the_bad_half_of_a_batch_is_tried_again() {
             Ok(items.into_iter().map(outcome).collect())
         }
     };
-    let report = run(json!({ "in": batches(6, 6), "act": act(Form::Batch, "in", work), "out": sink(&out, "act") })).await;
+    let report =
+        run(json!({ "in": batches(6, 6), "act": act(Form::Batch, "in", work), "out": sink(&out, "act") }))
+            .await;
 
     assert_eq!(report.status, RunStatus::Success, "{report}");
     assert_eq!(*seen.lock().unwrap(), [vec![0, 1, 2, 3, 4, 5], vec![1, 3, 5]]);
-    let order: Vec<_> = MemoryStore::named(&out).plain().iter().map(|item| item["n"].as_u64().unwrap()).collect();
+    let order: Vec<_> =
+        MemoryStore::named(&out).plain().iter().map(|item| item["n"].as_u64().unwrap()).collect();
     assert_eq!(order, all(6), "the order is that of the inputs");
     assert_eq!(settled_items(&report), 6);
 }
@@ -308,33 +315,44 @@ async fn a_probe_that_is_dropped_does_not_keep_the_breaker_shut() {
     let engine = engine();
     let sick = |input: &str| {
         with(
-            far_act("far", Form::Transform, input, |_: Vec<Item>, _| async { Err::<Vec<Outcome>, _>(transient()) }),
+            far_act("far", Form::Transform, input, |_: Vec<Item>, _| async {
+                Err::<Vec<Outcome>, _>(transient())
+            }),
             json!({ "concurrency": 1, "on_error": "drop", "retry": { "max_attempts": 1 } }),
         )
     };
     // A run that keeps the connection's state alive, opens the breaker, and then waits.
-    let holding = graph_with(&log, json!({
-        "in": scripted(vec![vec![Step::Give(0..20), Step::Hang]]), "act": sick("in"), "out": sink(&out, "act"),
-    }));
+    let holding = graph_with(
+        &log,
+        json!({
+            "in": scripted(vec![vec![Step::Give(0..20), Step::Hang]]), "act": sick("in"), "out": sink(&out, "act"),
+        }),
+    );
     let held = engine.start(&holding).await.unwrap();
     tokio::time::sleep(Duration::from_millis(1_500)).await;
     // Its first call is the probe, and waits for the rate limit or hangs until it is cancelled.
-    let hanging = graph_with(&log, json!({
-        "in": numbers(1),
-        "act": far_act("far", Form::Transform, "in", |_: Vec<Item>, _| std::future::pending::<Result<Vec<Outcome>>>()),
-        "out": sink(&out, "act"),
-    }));
+    let hanging = graph_with(
+        &log,
+        json!({
+            "in": numbers(1),
+            "act": far_act("far", Form::Transform, "in", |_: Vec<Item>, _| std::future::pending::<Result<Vec<Outcome>>>()),
+            "out": sink(&out, "act"),
+        }),
+    );
     let probing = engine.start(&hanging).await.unwrap();
     tokio::time::sleep(Duration::from_millis(10)).await;
     drop(probing);
     tokio::time::sleep(Duration::from_millis(10)).await;
-    let well = graph_with(&log, json!({
-        "in": numbers(3),
-        "act": far_act("far", Form::Transform, "in", |items: Vec<Item>, _| async move {
-            Ok(items.into_iter().map(Outcome::emit).collect())
+    let well = graph_with(
+        &log,
+        json!({
+            "in": numbers(3),
+            "act": far_act("far", Form::Transform, "in", |items: Vec<Item>, _| async move {
+                Ok(items.into_iter().map(Outcome::emit).collect())
+            }),
+            "out": sink(&out, "act"),
         }),
-        "out": sink(&out, "act"),
-    }));
+    );
     let report = run_on(&engine, &well).await;
     assert_eq!(report.status, RunStatus::Success, "{report}");
     assert_eq!(written(&out), all(3));

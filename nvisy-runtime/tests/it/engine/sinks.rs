@@ -21,7 +21,8 @@ fn faulty(script: &str, store: &str, input: &str) -> Value {
 async fn what_a_sink_buffers_is_acknowledged_when_it_closes() {
     let out = unique("out");
     let to = with(sink(&out, "in"), json!({ "config": { "buffers": true, "batch_items": 2 } }));
-    let source = scripted(vec![vec![Step::Give(0..4), Step::Sleep(Duration::from_secs(5)), Step::Give(4..6)]]);
+    let source =
+        scripted(vec![vec![Step::Give(0..4), Step::Sleep(Duration::from_secs(5)), Step::Give(4..6)]]);
     let run = engine().start(&graph(json!({ "in": source, "out": to }))).await.unwrap();
     tokio::time::sleep(Duration::from_secs(2)).await;
     assert_eq!(MemoryStore::named(&out).tally().writes, 2);
@@ -82,11 +83,15 @@ async fn a_span_smaller_than_the_data_makes_a_buffering_sink_flush() {
         match through {
             "copies" => {
                 nodes["copies"] = json!({ "type": "fan_out", "inputs": ["in"] });
-                nodes["other"] = with(sink(&unique("other"), "copies"), json!({ "config": { "buffers": true } }));
+                nodes["other"] =
+                    with(sink(&unique("other"), "copies"), json!({ "config": { "buffers": true } }));
             }
             "all" => {
                 nodes["by"] = json!({ "type": "branch", "inputs": ["in"], "routes": { "even": "raw.n % 2 == 0" }, "default": "odd" });
-                nodes["act"] = with(each(Form::Batch, "by.odd", |item| Ok(Outcome::emit(item))), json!({ "config": { "items": 5 } }));
+                nodes["act"] = with(
+                    each(Form::Batch, "by.odd", |item| Ok(Outcome::emit(item))),
+                    json!({ "config": { "items": 5 } }),
+                );
                 nodes["all"] = json!({ "type": "fan_in", "inputs": ["by.even", "act"] });
             }
             _ => to["concurrency"] = json!(3),
@@ -138,7 +143,11 @@ async fn a_flush_that_fails_fails_the_sink_and_what_it_held() {
     })))
     .await;
 
-    assert_eq!((report.status, node(&report, "out").status), (RunStatus::Failure, NodeStatus::Failed), "{report}");
+    assert_eq!(
+        (report.status, node(&report, "out").status),
+        (RunStatus::Failure, NodeStatus::Failed),
+        "{report}"
+    );
     let durable = MemoryStore::named(&out).len() as u64;
     assert!(durable > 0 && settled_items(&report) <= durable, "{durable}: {report}");
     assert!(node(&report, "in").received < 500, "the source stops");
@@ -162,7 +171,8 @@ async fn nothing_is_written_after_a_sink_is_closed() {
     for form in Form::ALL {
         let out = unique("out");
         let act = each(form, "in", |item| Ok(Outcome::emit(item)));
-        let to = with(sink(&out, "act"), json!({ "concurrency": 4, "config": { "batch_items": 3, "yields": 5 } }));
+        let to =
+            with(sink(&out, "act"), json!({ "concurrency": 4, "config": { "batch_items": 3, "yields": 5 } }));
         run(json!({ "in": batches(40, 2), "act": act, "out": to })).await;
         let tally = MemoryStore::named(&out).tally();
         assert_eq!((tally.opens, tally.closes, tally.after_close), (1, 1, 0), "{form:?}");

@@ -79,7 +79,10 @@ async fn a_report_reads_well() {
     assert_eq!(line("act "), ["act", "completed", "1,500", "900", "300", "300", "0", "900"], "{text}");
     assert_eq!(line("aside "), ["aside", "completed", "300", "300", "0", "0", "0", "0"], "{text}");
     assert!(text.starts_with(&format!("run {} of \"test\": success in ", report.run)), "{text}");
-    assert!(text.contains("ledger balances: in = passed + dropped + set aside + failed + 0 in flight"), "{text}");
+    assert!(
+        text.contains("ledger balances: in = passed + dropped + set aside + failed + 0 in flight"),
+        "{text}"
+    );
     assert!(text.contains("act: dropped 300 because one"), "{text}");
     assert!(text.contains("two [item.validation]"), "{text}");
 }
@@ -93,7 +96,10 @@ async fn a_report_serializes_and_reads_back() {
     assert_eq!(back.to_string(), report.to_string());
     assert_eq!(json["status"], "success");
     let act = json["nodes"].as_array().unwrap().iter().find(|node| node["name"] == "act").unwrap();
-    assert_eq!((&act["received"], &act["dropped"], &act["dead_lettered"]), (&json!(1_500), &json!(300), &json!(300)));
+    assert_eq!(
+        (&act["received"], &act["dropped"], &act["dead_lettered"]),
+        (&json!(1_500), &json!(300), &json!(300))
+    );
     assert_eq!(report.guarantee, Some(DeliveryGuarantee::ExactlyOnceEffect));
 }
 
@@ -130,7 +136,13 @@ async fn what_models_use_adds_up() {
 #[tokio::test(start_paused = true)]
 async fn lineage_leads_from_what_is_written_to_the_source() {
     let out = unique("out");
-    let work = |item: Item| Ok(Outcome::expand(&item, "half", [0, 1].map(|i| nvisy_core::primitive::raw::Raw::Json(json!({ "n": i })).into_payload())));
+    let work = |item: Item| {
+        Ok(Outcome::expand(
+            &item,
+            "half",
+            [0, 1].map(|i| nvisy_core::primitive::raw::Raw::Json(json!({ "n": i })).into_payload()),
+        ))
+    };
     run(json!({ "in": batches(3, 2), "act": each(Form::Batch, "in", work), "out": sink(&out, "act") })).await;
     let items = nvisy_core::testing::memory::MemoryStore::named(&out).items();
     assert_eq!(items.len(), 6);
