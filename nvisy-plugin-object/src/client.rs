@@ -189,6 +189,12 @@ impl ObjectClient {
                 Ok::<_, Error>(path.strip_prefix(root.path()).map(PathBuf::from).unwrap_or_default())
             });
             let path = path.await.map_err(|error| from_join(error, "open", key))??;
+            if path.to_str().is_some_and(is_reserved) {
+                let message = format!(
+                    "cannot read \"{key}\": names that end in `#` and digits are reserved: rename it"
+                );
+                return Err(Error::new(ErrorKind::Configuration, message));
+            }
             let parts: Option<Vec<&str>> = path.iter().map(|part| part.to_str()).collect();
             let joined = parts.ok_or_else(|| outside(key))?.join("/");
             return StorePath::parse(joined).map_err(|error| from_store(error.into(), "read", key));
@@ -263,6 +269,12 @@ impl ObjectClient {
         };
         cell.get_or_try_init(|| infer).await.cloned()
     }
+}
+
+/// Returns whether `object_store` keeps a name for files that it is writing.
+#[cfg(feature = "local")]
+fn is_reserved(path: &str) -> bool {
+    path.rsplit_once('#').is_some_and(|(_, digits)| digits.bytes().all(|byte| byte.is_ascii_digit()))
 }
 
 impl fmt::Debug for ObjectClient {

@@ -301,8 +301,8 @@ mod tests {
         (0..n).map(|n| document(n).into_primitive()).collect()
     }
 
-    async fn open(room: u64, rows: Option<u64>) -> (Arc<ObjectClient>, FileSink<Full>) {
-        let client = Arc::new(Memory::new().connect(&ConnectContext::detached()).await.unwrap());
+    async fn open(store: Memory, room: u64, rows: Option<u64>) -> (Arc<ObjectClient>, FileSink<Full>) {
+        let client = Arc::new(store.connect(&ConnectContext::detached()).await.unwrap());
         let rolling = Rolling { path: "out.txt".into(), on_existing: OnExisting::Fail, rows, bytes: None };
         let context = OpenContext::new(Context::detached(), client.clone());
         (client, FileSink::open(Full(room), rolling, &context).await.unwrap())
@@ -310,7 +310,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_full_disk_takes_everything_unfinished_with_it_and_says_so_from_then_on() {
-        let (client, sink) = open(3, None).await;
+        let (client, sink) = open(Memory::new(), 3, None).await;
         let context = Context::detached();
         assert!(sink.write(&items(2), &context).await.unwrap().is_applied());
         for _ in 0..2 {
@@ -324,13 +324,14 @@ mod tests {
 
     #[tokio::test]
     async fn a_batch_over_several_files_fails_from_where_it_failed() {
-        let (client, sink) = open(2, Some(2)).await;
-        let report = sink.write(&items(4), &Context::detached()).await.unwrap();
-        assert!(report.is_applied());
-        drop(sink);
-        assert!(client.open("out-1.txt").await.is_ok());
-
-        let (_, sink) = open(2, Some(3)).await;
-        assert!(sink.write(&items(3), &Context::detached()).await.is_err());
+        let (client, sink) = open(Memory::new().with("out-1.txt", "taken"), 2, Some(2)).await;
+        let report = sink.write(&items(5), &Context::detached()).await.unwrap();
+        let failed: Vec<u32> = report.others().iter().map(|(index, _)| *index).collect();
+        assert_eq!(failed, [2, 3, 4]);
+        assert!(
+            matches!(report.status(2), WriteStatus::Rejected(error) if error.kind() == ErrorKind::Conflict)
+        );
+        assert!(client.open("out.txt").await.is_ok(), "the first file is whole");
+        sink.flush(&Context::detached()).await.unwrap();
     }
 }

@@ -135,3 +135,40 @@ async fn a_store_in_memory_reads_and_writes_like_a_directory() {
     assert_eq!(back.items, [json!({"n": 1}), json!({"n": 2})]);
     assert_eq!(JsonlSink::path("out/b.jsonl").open(&open).await.unwrap_err().kind(), ErrorKind::Conflict);
 }
+
+#[cfg(unix)]
+#[tokio::test]
+async fn odd_names_are_read_and_what_is_no_file_is_not() {
+    let store = Store::new();
+    let names = [
+        "a b",
+        "ü 漢",
+        "100%",
+        "a%20b",
+        "q?",
+        "star*",
+        "br[1]{2}",
+        "ha#sh",
+        "back\\slash",
+        "quote\"'",
+        "~tilde",
+    ];
+    for (n, name) in names.iter().enumerate() {
+        store.put(&format!("in/{name}.jsonl"), format!("{{\"n\":{n}}}\n"));
+    }
+    let all = store.read(&Jsonl::prefix("in/")).await.unwrap();
+    assert_eq!(all.items.len(), names.len(), "{:?}", all.error);
+    for (n, name) in names.iter().enumerate() {
+        let one = store.read(&Jsonl::path(format!("in/{name}.jsonl"))).await.unwrap();
+        assert_eq!(one.items, [json!({"n": n})], "{name}");
+        let copy = JsonlSink::path(format!("out/{}.jsonl", name.replace(['{', '}'], "_")));
+        store.copy(&Jsonl::path(format!("in/{name}.jsonl")), &copy).await.unwrap();
+    }
+    assert_eq!(store.read(&Jsonl::prefix("out/")).await.unwrap().items.len(), names.len());
+    let error = store.read(&Jsonl::path("in")).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::NotFound);
+    assert!(error.message().contains("it is no file"), "{error}");
+    store.put("notes#1", "{}");
+    let read = store.read(&Jsonl::prefix("notes#1")).await.unwrap();
+    assert!(read.error.unwrap().message().contains("reserved"));
+}
