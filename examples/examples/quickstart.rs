@@ -7,7 +7,7 @@
 //!
 //! Without a folder it reads this project's own documentation. `--ask` may be repeated. Run it
 //! twice: the index does not grow, because every passage has the id that it had before.
-#![expect(clippy::print_stdout, reason = "examples print")]
+#![allow(clippy::print_stdout, reason = "examples print")]
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
