@@ -152,8 +152,9 @@ impl Tracker {
         }
         if partition.pinned {
             // Nothing behind the first failure will ever be committed in this run.
-            let first = partition.slots.front().map(|slot| slot.number);
-            partition.slots.retain(|slot| slot.ended.is_none() || Some(slot.number) == first);
+            let bad = |slot: &Slot| slot.ended.is_some_and(|ended| !ended.is_final());
+            let first = partition.slots.iter().find(|slot| bad(slot)).map(|slot| slot.number);
+            partition.slots.retain(|slot| slot.ended.is_none() || first.is_none_or(|first| slot.number <= first));
         }
     }
 
@@ -218,6 +219,17 @@ mod tests {
         assert_eq!(committed(&tracker), Some(Position::Offset(0)));
         assert_eq!(tracker.open_slots(), 0);
         assert!(tracker.may_read(), "a pinned slot does not hold credit");
+    }
+
+    #[test]
+    fn a_slot_that_failed_behind_an_open_one_pins_too() {
+        let (mut tracker, all) = tracker();
+        let slots: Vec<u64> = (0..4).map(|i| tracker.open(&all, Position::Offset(i), 1, 1)).collect();
+        tracker.resolved(slots[1], Settlement::Delivered);
+        tracker.resolved(slots[2], Settlement::Failed);
+        tracker.resolved(slots[3], Settlement::Delivered);
+        tracker.resolved(slots[0], Settlement::Delivered);
+        assert_eq!(committed(&tracker), Some(Position::Offset(1)));
     }
 
     #[test]
