@@ -9,7 +9,7 @@ use nvisy_core::primitive::Kinds;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::expression::Expression;
+use crate::expression::{Expression, Mask};
 
 /// Drops the items of which a condition is not true.
 ///
@@ -78,23 +78,25 @@ struct Filtering {
 
 impl Columnar for Filtering {
     async fn apply(&self, batch: Batch, context: &Context) -> Result<Outcomes> {
-        let mask = self.condition.filter_mask(&batch);
-        let (len, kept) = (batch.len(), mask.bits.true_count());
-        let dropped = len - kept - mask.faults.len();
-        let attribution = if kept == len {
-            Attribution::Same
-        } else {
-            Attribution::Each(mask.bits.values().set_indices_u32().collect())
+        let Mask { bits, faults } = self.condition.filter_mask(&batch);
+        let len = batch.len();
+        let kept: Vec<u32> = bits.values().set_indices_u32().collect();
+        let dropped = len - kept.len() - faults.len();
+        let (emitted, attribution) = match kept.len() {
+            all if all == len => (batch, Attribution::Same),
+            // Where most stay, copying runs of rows is faster than picking them.
+            most if most > len / 5 * 4 => (batch.filter(&bits), Attribution::Each(kept)),
+            _ => (batch.select(&kept), Attribution::Each(kept)),
         };
         Ok(Outcomes {
-            emitted: batch.filter(&mask.bits).edited(&context.step()),
+            emitted: emitted.edited(&context.step()),
             attribution,
             dropped: if dropped == 0 {
                 Vec::new()
             } else {
                 vec![(Cow::Borrowed("filtered"), dropped as u64)]
             },
-            failed: mask.faults,
+            failed: faults,
         })
     }
 }

@@ -154,7 +154,9 @@ impl Tracker {
             // Nothing behind the first failure will ever be committed in this run.
             let bad = |slot: &Slot| slot.ended.is_some_and(|ended| !ended.is_final());
             let first = partition.slots.iter().find(|slot| bad(slot)).map(|slot| slot.number);
-            partition.slots.retain(|slot| slot.ended.is_none() || first.is_none_or(|first| slot.number <= first));
+            partition
+                .slots
+                .retain(|slot| slot.ended.is_none() || first.is_none_or(|first| slot.number <= first));
         }
     }
 

@@ -194,33 +194,24 @@ impl Evaluator<'_> {
     }
 
     fn logic<'e>(&self, terms: &[Node], decides: bool) -> Option<Column<'e>> {
-        let mut faults: Option<BooleanBuffer> = None;
-        // Rows that a term decides, and rows on which every term so far says the other.
-        let (mut decided, mut other): (Option<BooleanBuffer>, Option<BooleanBuffer>) = (None, None);
-        for term in terms {
-            let Truth { bits, faults: here } = self.truth(&self.eval(term)?)?;
-            let says = if decides { bits } else { bits.not() };
-            let (yes, no) = match here {
-                None => (says.clone(), says.not()),
-                Some(here) => {
-                    let sound = here.not();
-                    let split = (says.bitand(&sound), says.not().bitand(&sound));
-                    faults = or(faults, Some(here));
-                    split
-                }
+        let truths = terms.iter().map(|term| self.truth(&self.eval(term)?)).collect::<Option<Vec<_>>>()?;
+        if truths.iter().all(|truth| truth.faults.is_none()) {
+            let join = |left: BooleanBuffer, right: Truth| {
+                if decides { &left | &right.bits } else { &left & &right.bits }
             };
-            decided = or(decided, Some(yes));
-            other = Some(match other {
-                Some(other) => other.bitand(&no),
-                None => no,
-            });
+            return Some(Column::Bits(truths.into_iter().fold(self.all(!decides), join), None));
         }
-        let decided = decided?;
-        // Without a fault, whatever is not decided is the other.
-        let faults =
-            faults.map(|_| other.map_or_else(|| self.all(false), |other| decided.bitor(&other).not()));
-        let bits = if decides { decided } else { decided.not() };
-        Some(Column::Bits(bits, faults.filter(|faults| faults.count_set_bits() > 0)))
+        // Rows that a term decides, and rows on which every term says the other: the rest have
+        // a fault.
+        let (mut decided, mut other) = (self.all(false), self.all(true));
+        for Truth { bits, faults } in truths {
+            let says = if decides { bits } else { bits.not() };
+            let sound = faults.map_or_else(|| self.all(true), |faults| faults.not());
+            decided = decided.bitor(&says.bitand(&sound));
+            other = other.bitand(&says.not().bitand(&sound));
+        }
+        let faults = Some(decided.bitor(&other).not()).filter(|faults| faults.count_set_bits() > 0);
+        Some(Column::Bits(if decides { decided } else { decided.not() }, faults))
     }
 
     /// An operand as an array or a scalar, with its class and faults.

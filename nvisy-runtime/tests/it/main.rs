@@ -10,6 +10,7 @@ mod expression;
 mod fixture;
 mod graph;
 #[cfg(feature = "otel")]
+mod model;
 mod observability;
 mod sample;
 mod sweep;

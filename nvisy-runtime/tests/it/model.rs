@@ -195,7 +195,13 @@ impl Model {
         let (items, partitions) = (dice.of(&[0, 1, 7, 60, 200]), 1 + dice.roll(3));
         let script = unique("script");
         for _ in 0..dice.roll(3) {
-            let kind = dice.of(&[FaultKind::Retryable, FaultKind::Partial, FaultKind::AmbiguousApplied, FaultKind::Slow, FaultKind::Hang]);
+            let kind = dice.of(&[
+                FaultKind::Retryable,
+                FaultKind::Partial,
+                FaultKind::AmbiguousApplied,
+                FaultKind::Slow,
+                FaultKind::Hang,
+            ]);
             let fault = Fault::new(Site::Read, 1 + dice.roll(12), kind);
             Script::named(&script).add(fault.with_delay(Duration::from_secs(2)));
         }
@@ -215,8 +221,9 @@ impl Model {
         let form = dice.of(forms);
         // Forms with memory are not tried again.
         let patient = matches!(form, Form::Transform | Form::Batch | Form::Columnar);
-        let faults: HashMap<usize, u64> =
-            (0..dice.roll(3)).map(|_| (dice.roll(15) as usize, if patient { dice.roll(5) } else { 0 })).collect();
+        let faults: HashMap<usize, u64> = (0..dice.roll(3))
+            .map(|_| (dice.roll(15) as usize, if patient { dice.roll(5) } else { 0 }))
+            .collect();
         let panics = patient && dice.once_in(3);
         // Without dead letters: else the item is set aside, and all is well.
         let dies = (!matches!(meaning, Meaning::Fail(_)) && dice.once_in(40)).then(|| dice.roll(40));
@@ -266,7 +273,8 @@ impl Model {
         }
         for _ in 0..dice.roll(4) {
             let site = dice.of(&[Site::Write, Site::Write, Site::Flush, Site::Close, Site::Open]);
-            let fault = Fault::new(site, 1 + if site == Site::Write { dice.roll(8) } else { 0 }, dice.of(&kinds));
+            let fault =
+                Fault::new(site, 1 + if site == Site::Write { dice.roll(8) } else { 0 }, dice.of(&kinds));
             Script::named(&script).add(fault.with_delay(Duration::from_secs(2)));
         }
         let config = json!({ "script": script, "sink": {
@@ -300,11 +308,17 @@ impl Model {
             let have = count(MemoryStore::named(store).items().iter().map(shown), *appends);
             for (item, times) in of(&acknowledged, true) {
                 let there = have.get(&item).copied().unwrap_or(0);
-                assert!(there >= times, "{item} is acknowledged and not at {sink}\n{marks:?} {have:?}\n{report}");
+                assert!(
+                    there >= times,
+                    "{item} is acknowledged and not at {sink}\n{marks:?} {have:?}\n{report}"
+                );
             }
             let expected = of(&whole, false);
             for (item, times) in &have {
-                assert!(expected.get(item).is_some_and(|most| times <= most), "{item} is at {sink} {times} times\n{report}");
+                assert!(
+                    expected.get(item).is_some_and(|most| times <= most),
+                    "{item} is at {sink} {times} times\n{report}"
+                );
             }
             if !self.fails {
                 assert_eq!(have, expected, "at {sink}\n{report}");
@@ -321,7 +335,9 @@ impl Model {
 fn become_of(item: Item, means: &Meaning, salt: &str) -> Outcome {
     let of = n(&item);
     let key = |item: &Item| match item.primitive().payload() {
-        Payload::Raw(raw) => raw.as_json().map(|json| json["k"].as_str().unwrap_or("").to_owned()).unwrap_or_default(),
+        Payload::Raw(raw) => {
+            raw.as_json().map(|json| json["k"].as_str().unwrap_or("").to_owned()).unwrap_or_default()
+        }
         _ => String::new(),
     };
     let raw = |k: String, n: u64| Raw::Json(json!({ "n": n, "k": k })).into_payload();
@@ -330,9 +346,13 @@ fn become_of(item: Item, means: &Meaning, salt: &str) -> Outcome {
             let edited = raw(key(&item), of + 7);
             Outcome::emit(item.with(edited))
         }
-        Meaning::Expand => Outcome::expand(&item, salt, (0..2).map(|i| raw(format!("{}/{salt}{i}", key(&item)), of))),
+        Meaning::Expand => {
+            Outcome::expand(&item, salt, (0..2).map(|i| raw(format!("{}/{salt}{i}", key(&item)), of)))
+        }
         Meaning::Drop(by) if of.is_multiple_of(*by) => Outcome::drop("chosen"),
-        Meaning::Fail(by) if of.is_multiple_of(*by) => Outcome::fail(Error::new(ErrorKind::Validation, "bad")),
+        Meaning::Fail(by) if of.is_multiple_of(*by) => {
+            Outcome::fail(Error::new(ErrorKind::Validation, "bad"))
+        }
         _ => Outcome::emit(item),
     }
 }
@@ -382,7 +402,8 @@ fn random_graphs_do_what_they_mean() {
     let seed = said("NVISY_MODEL_SEED").unwrap_or_else(|| RandomState::new().hash_one(0));
     for i in 0..said("NVISY_MODEL_CASES").unwrap_or(300) {
         let seed = seed.wrapping_add(i);
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().start_paused(true).build().unwrap();
+        let runtime =
+            tokio::runtime::Builder::new_current_thread().enable_all().start_paused(true).build().unwrap();
         let outcome = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| runtime.block_on(case(seed))));
         if let Err(panic) = outcome {
             eprintln!("NVISY_MODEL_CASES=1 NVISY_MODEL_SEED={seed} shows it again");
