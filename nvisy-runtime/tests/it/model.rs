@@ -247,7 +247,7 @@ impl Model {
                 if panics && let Meaning::Fail(of) = means {
                     assert!(!items.iter().any(|item| n(item).is_multiple_of(of)), "a bad item");
                 }
-                let later = |at: usize| fault == Some(4) && at % 2 == 0;
+                let later = |at: usize| fault == Some(4) && at.is_multiple_of(2);
                 let outcome = |(at, item)| match later(at) {
                     true => Outcome::fail(Error::new(ErrorKind::Connection, "not this one now")),
                     false => become_of(item, &means, &salt),

@@ -270,7 +270,8 @@ async fn an_item_of_the_wrong_kind_fails_and_its_neighbours_pass() {
 
 #[tokio::test(start_paused = true)]
 async fn what_passes_a_node_that_drops_others_is_acknowledged_only_when_it_is_written() {
-    let work = |item: Item| Ok(if n(&item) % 2 == 0 { Outcome::drop("even") } else { Outcome::emit(item) });
+    let work =
+        |item: Item| Ok(if n(&item).is_multiple_of(2) { Outcome::drop("even") } else { Outcome::emit(item) });
     let report = run(json!({
         "in": batches(6, 2), "act": each(Form::Batch, "in", work),
         "out": write("act", |_| async { Err(Error::new(ErrorKind::Permission, "full")) }),

@@ -171,7 +171,7 @@ async fn many_threads_give_the_same_result() {
             Ok(items
                 .into_iter()
                 .map(|item| {
-                    if n(&item) % 7 == 0 {
+                    if n(&item).is_multiple_of(7) {
                         Outcome::fail(Error::invalid("n", "seven"))
                     } else {
                         Outcome::emit(item)
