@@ -80,7 +80,8 @@ impl Columnar for Filtering {
     async fn apply(&self, batch: Batch, context: &Context) -> Result<Outcomes> {
         let Mask { bits, faults } = self.condition.filter_mask(&batch);
         let len = batch.len();
-        let kept: Vec<u32> = bits.values().set_indices_u32().collect();
+        let mut kept = Vec::with_capacity(bits.true_count());
+        kept.extend(bits.values().set_indices_u32());
         let dropped = len - kept.len() - faults.len();
         let (emitted, attribution) = match kept.len() {
             all if all == len => (batch, Attribution::Same),
