@@ -15,8 +15,8 @@ mod engine;
 mod expression;
 mod fixture;
 mod graph;
-#[cfg(feature = "otel")]
 mod model;
+#[cfg(feature = "otel")]
 mod observability;
 mod sample;
 mod sweep;
