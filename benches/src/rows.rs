@@ -338,9 +338,12 @@ fn runtime() -> tokio::runtime::Runtime {
 
 /// One graph over a directory that is there, for its peak memory.
 pub(crate) fn alone(what: &str) -> bool {
-    let (what, dir) = what.split_once(':').unwrap();
-    let graph =
-        if what == "csv" { csv_to_parquet_graph(Path::new(dir)) } else { jsonl_graph(Path::new(dir)) };
+    let (what, dir) = what.split_once(':').unwrap_or((what, ""));
+    let graph = match what {
+        "csv" => csv_to_parquet_graph(Path::new(dir)),
+        "filter" => filter_graph(),
+        _ => jsonl_graph(Path::new(dir)),
+    };
     run_graph(&runtime(), &engine(), &graph);
     print_peak_memory();
     true

@@ -9,7 +9,7 @@ use std::sync::{Arc, OnceLock};
 use arrow::array::{Array, BooleanArray, RecordBatch, UInt32Array};
 use arrow::compute::{concat_batches, filter_record_batch, take_record_batch};
 
-use self::columns::{Envelopes, Ids, Indices, Trail};
+use self::columns::{Envelopes, Ids, Stretch, Trail};
 use crate::error::{Error, Result};
 use crate::id::{PrimitiveId, SourceIdentity};
 use crate::lineage::{Lineage, Link, Parents, Step};
@@ -42,6 +42,8 @@ pub struct Batch {
 enum Content {
     Items(Arc<Items>),
     Rows(Arc<RecordBatch>),
+    /// So many payloads, which somebody else has now.
+    Gone(usize),
 }
 
 /// Payloads, and how many bytes they hold once somebody asked.
@@ -65,6 +67,7 @@ impl Content {
         match self {
             Self::Items(items) => items.payloads.len(),
             Self::Rows(rows) => rows.num_rows(),
+            Self::Gone(len) => *len,
         }
     }
 
@@ -78,6 +81,7 @@ impl Content {
                 // The indices are within the batch, so the kernel has nothing to refuse.
                 Self::Rows(Arc::new(take_record_batch(rows, &indices).unwrap_or_else(|_| rows.slice(0, 0))))
             }
+            Self::Gone(_) => Self::Gone(indices.len()),
         }
     }
 
@@ -85,6 +89,7 @@ impl Content {
         match self {
             Self::Items(items) => Self::Items(Items::shared(items.payloads[offset..offset + len].to_vec())),
             Self::Rows(rows) => Self::Rows(Arc::new(rows.slice(offset, len))),
+            Self::Gone(_) => Self::Gone(len),
         }
     }
 
@@ -95,6 +100,7 @@ impl Content {
                 Ok(row) => Payload::Row(row),
                 Err(_) => unreachable!("a row behind the end of its batch"),
             },
+            Self::Gone(_) => unreachable!("a payload that was handed over"),
         }
     }
 }
@@ -153,8 +159,8 @@ impl Batch {
         Ok(Self {
             content,
             ids: Ids::Natural,
-            envelopes: Envelopes::Shared(metadata),
-            trail: Trail::Shared { link, indices: Indices::from(0) },
+            envelopes: Envelopes::shared(metadata),
+            trail: Trail::shared(link),
             tokens: Tokens::none(),
         })
     }
@@ -166,7 +172,7 @@ impl Batch {
         let len = primitives.len();
         let mut payloads = Vec::with_capacity(len);
         let mut ids = columns::IdsBuilder::with_capacity(len);
-        let mut envelopes = columns::EnvelopesBuilder::with_capacity(len);
+        let mut envelopes = columns::EnvelopesBuilder::new();
         let mut trail = columns::TrailBuilder::with_capacity(len);
         for primitive in primitives {
             let (id, payload, metadata, lineage) = primitive.into_parts();
@@ -212,6 +218,7 @@ impl Batch {
                         .unwrap_or_else(|_| column.get_array_memory_size())
                 })
                 .sum(),
+            Content::Gone(_) => 0,
         }
     }
 
@@ -221,6 +228,7 @@ impl Batch {
         match &self.content {
             Content::Items(items) => items.payloads.iter().map(Payload::kind).collect(),
             Content::Rows(rows) if rows.num_rows() == 0 => Kinds::NONE,
+            Content::Gone(_) => Kinds::NONE,
             Content::Rows(_) => Kinds::of(KindId::Row),
         }
     }
@@ -230,7 +238,7 @@ impl Batch {
     pub fn as_rows(&self) -> Option<&Arc<RecordBatch>> {
         match &self.content {
             Content::Rows(rows) => Some(rows),
-            Content::Items(_) => None,
+            Content::Items(_) | Content::Gone(_) => None,
         }
     }
 
@@ -239,7 +247,7 @@ impl Batch {
     pub fn as_items(&self) -> Option<&[Payload]> {
         match &self.content {
             Content::Items(items) => Some(&items.payloads),
-            Content::Rows(_) => None,
+            Content::Rows(_) | Content::Gone(_) => None,
         }
     }
 
@@ -379,9 +387,7 @@ impl Batch {
             Content::Rows(rows) => {
                 Content::Rows(Arc::new(filter_record_batch(&rows, mask).unwrap_or_else(|_| rows.slice(0, 0))))
             }
-            Content::Items(items) => Content::Items(Items::shared(
-                kept.iter().map(|i| items.payloads[*i as usize].clone()).collect(),
-            )),
+            content => content.take(&kept),
         };
         self.ids = self.ids.take(&kept);
         self.envelopes = self.envelopes.take(&kept);
@@ -427,16 +433,10 @@ impl Batch {
         let natural = batches.iter().all(|batch| matches!(batch.ids, Ids::Natural));
         let ids =
             if natural { Ids::Natural } else { Ids::Each(batches.iter().flat_map(Self::ids).collect()) };
-        let mut trail = columns::TrailBuilder::with_capacity(len);
-        let mut envelopes = columns::EnvelopesBuilder::with_capacity(len);
-        for batch in &batches {
-            for index in 0..batch.len() {
-                trail.push(batch.trail.get(index));
-                envelopes.push(batch.envelopes.get(index).clone());
-            }
-        }
         let content = join_content(batches.iter().map(|batch| &batch.content));
-        Self { content, ids, envelopes: envelopes.finish(), trail: trail.finish(), tokens }
+        let envelopes = Envelopes::concat(batches.iter().map(|batch| (&batch.envelopes, 0, batch.len())));
+        let trail = Trail::concat(batches.iter().map(|batch| (&batch.trail, 0, batch.len())));
+        Self { content, ids, envelopes, trail, tokens }
     }
 
     /// Returns the same items with other rows: an edit a row, ids stay.
@@ -469,13 +469,13 @@ impl Batch {
     /// `internal` if there are not as many ids as items.
     pub fn with_ids(mut self, ids: Vec<PrimitiveId>) -> Result<Self> {
         self.same_len(ids.len())?;
-        if let Trail::Shared { link, indices } = &self.trail
+        if let Some(Stretch { link, indices }) = self.trail.the_one()
             && let Link::Origin { step, source, positions, keys: None } = &**link
             && indices.is_from(0)
         {
             let (step, source, positions) = (step.clone(), source.clone(), positions.clone());
-            let link = Arc::new(Link::Origin { step, source, positions, keys: Some(ids.as_slice().into()) });
-            self.trail = Trail::Shared { link, indices: Indices::from(0) };
+            let keys = Some(ids.as_slice().into());
+            self.trail = Trail::shared(Arc::new(Link::Origin { step, source, positions, keys }));
         }
         self.ids = Ids::Each(ids);
         Ok(self)
@@ -523,7 +523,7 @@ impl Batch {
             content: gather(payloads),
             ids: Ids::Each(ids),
             envelopes: self.envelopes.take(parents),
-            trail: Trail::Shared { link, indices: Indices::from(0) },
+            trail: Trail::shared(link),
             tokens: Tokens::none(),
         })
     }
@@ -532,7 +532,7 @@ impl Batch {
     pub(crate) fn derived_from(mut self, input: &Self, step: &Arc<Step>, parents: &[u32]) -> Self {
         let from = parents.iter().map(|p| (input.id(*p as usize), input.trail.get(*p as usize))).collect();
         let link = Arc::new(Link::Derive { step: step.clone(), parents: Parents::One(from) });
-        self.trail = Trail::Shared { link, indices: Indices::from(0) };
+        self.trail = Trail::shared(link);
         self
     }
 
@@ -566,6 +566,16 @@ impl Batch {
         }
     }
 
+    /// Takes the payloads out, for good: what is left, tokens too, still knows how many there
+    /// were, whose, and where they came from. For the engine: to ask for a payload then panics.
+    #[doc(hidden)]
+    #[must_use]
+    pub fn take_payloads(&mut self) -> Self {
+        let left = Self { content: Content::Gone(self.len()), ..self.without_tokens() };
+        let tokens = self.take_tokens();
+        std::mem::replace(self, left.with_tokens(tokens))
+    }
+
     /// Returns all items as rows of one schema, if they are rows: joins views where needed.
     ///
     /// # Errors
@@ -592,6 +602,7 @@ impl Batch {
                 })?;
                 Ok(Arc::new(rows))
             }
+            Content::Gone(_) => Err(Error::internal("the rows were handed over")),
         }
     }
 }
@@ -620,7 +631,7 @@ fn join_content<'a>(contents: impl Iterator<Item = &'a Content> + Clone) -> Cont
         .clone()
         .map(|content| match content {
             Content::Rows(rows) => Some(&**rows),
-            Content::Items(_) => None,
+            Content::Items(_) | Content::Gone(_) => None,
         })
         .collect();
     if let Some(rows) = rows

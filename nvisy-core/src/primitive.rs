@@ -263,7 +263,9 @@ impl<K: Kind> Item<K> {
     /// Returns the same item with another payload: an edit, the id stays.
     #[must_use]
     pub fn with<T: Kind>(self, payload: T) -> Item<T> {
-        Item { primitive: self.primitive.with_payload(payload.into_payload()), kind: PhantomData }
+        let Primitive { id, payload: old, metadata, lineage } = self.primitive;
+        let primitive = Primitive { id, payload: payload.replace(old), metadata, lineage };
+        Item { primitive, kind: PhantomData }
     }
 
     /// Returns the `ordinal`-th thing that `salt` makes of this item: a derivation, with an

@@ -35,6 +35,12 @@ pub trait ErasedBatch: Send + Sync {
 
     /// Returns whether items are weighed at all.
     fn weighs(&self) -> bool;
+
+    /// Returns whether it fails item by item and never as a whole, so that nobody has to keep
+    /// what it is called with.
+    fn isolates(&self) -> bool {
+        false
+    }
 }
 
 pub(super) struct Slices<T>(pub(super) T);
@@ -130,6 +136,10 @@ where
 
     fn weighs(&self) -> bool {
         false
+    }
+
+    fn isolates(&self) -> bool {
+        true
     }
 }
 

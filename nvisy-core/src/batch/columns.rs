@@ -1,5 +1,6 @@
 //! Identity, envelope and lineage of a batch, shared where its items share them.
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use crate::id::PrimitiveId;
@@ -76,72 +77,164 @@ impl IdsBuilder {
     }
 }
 
-/// The envelopes of a batch.
+/// A value an item, held once for each run of items that share it.
 #[derive(Clone, Debug)]
-pub(super) enum Envelopes {
+pub(super) enum Runs<T> {
     /// One for all.
-    Shared(Arc<Metadata>),
-    /// One an item.
-    Each(Vec<Arc<Metadata>>),
+    One(T),
+    /// Each with the index behind its last item.
+    Many(Arc<[(u32, T)]>),
 }
 
-impl Envelopes {
-    pub(super) fn get(&self, index: usize) -> &Arc<Metadata> {
+impl<T: Clone> Runs<T> {
+    /// Returns the value of an item, and where its run begins.
+    fn find(&self, index: usize) -> (&T, usize) {
         match self {
-            Self::Shared(metadata) => metadata,
-            Self::Each(each) => &each[index],
+            Self::One(value) => (value, 0),
+            Self::Many(runs) => {
+                let at = runs.partition_point(|(end, _)| *end as usize <= index);
+                let start = at.checked_sub(1).map_or(0, |before| runs[before].0 as usize);
+                (&runs[at].1, start)
+            }
         }
+    }
+
+    /// Returns the runs that `len` items from `offset` on touch: each value with the part of
+    /// its run, counted from the run's beginning.
+    fn within(&self, offset: usize, len: usize) -> Vec<(Range<usize>, &T)> {
+        let end = offset + len;
+        match self {
+            Self::One(value) => vec![(offset..end, value)],
+            Self::Many(runs) => {
+                let first = runs.partition_point(|(run_end, _)| *run_end as usize <= offset);
+                let mut start = first.checked_sub(1).map_or(0, |before| runs[before].0 as usize);
+                let mut parts = Vec::new();
+                for (run_end, value) in runs[first..].iter().take_while(|_| len > 0) {
+                    let run_end = *run_end as usize;
+                    parts.push((offset.max(start) - start..end.min(run_end) - start, value));
+                    start = run_end;
+                    if run_end >= end {
+                        break;
+                    }
+                }
+                parts
+            }
+        }
+    }
+}
+
+/// Gathers runs.
+struct RunsBuilder<T> {
+    runs: Vec<(u32, T)>,
+    len: u32,
+}
+
+impl<T> RunsBuilder<T> {
+    fn new() -> Self {
+        Self { runs: Vec::new(), len: 0 }
+    }
+
+    fn last(&mut self) -> Option<&mut T> {
+        self.runs.last_mut().map(|(_, value)| value)
+    }
+
+    fn push(&mut self, value: T, len: usize) {
+        self.len += len as u32;
+        self.runs.push((self.len, value));
+    }
+
+    /// Makes the last run longer.
+    fn extend(&mut self, len: usize) {
+        self.len += len as u32;
+        if let Some((end, _)) = self.runs.last_mut() {
+            *end = self.len;
+        }
+    }
+
+    fn finish(mut self) -> Runs<T> {
+        if self.runs.len() == 1
+            && let Some((_, only)) = self.runs.pop()
+        {
+            return Runs::One(only);
+        }
+        Runs::Many(self.runs.into())
+    }
+}
+
+/// The envelopes of a batch.
+#[derive(Clone, Debug)]
+pub(super) struct Envelopes(Runs<Arc<Metadata>>);
+
+impl Envelopes {
+    /// One for all.
+    pub(super) fn shared(metadata: Arc<Metadata>) -> Self {
+        Self(Runs::One(metadata))
+    }
+
+    /// Returns the envelope that all items share, if they do.
+    pub(super) fn the_one(&self) -> Option<&Arc<Metadata>> {
+        match &self.0 {
+            Runs::One(metadata) => Some(metadata),
+            Runs::Many(_) => None,
+        }
+    }
+
+    pub(super) fn get(&self, index: usize) -> &Arc<Metadata> {
+        self.0.find(index).0
     }
 
     pub(super) fn take(&self, indices: &[u32]) -> Self {
-        match self {
-            Self::Shared(metadata) => Self::Shared(metadata.clone()),
-            Self::Each(each) => Self::Each(indices.iter().map(|i| each[*i as usize].clone()).collect()),
+        if self.the_one().is_some() {
+            return self.clone();
         }
+        let mut builder = EnvelopesBuilder::new();
+        indices.iter().for_each(|index| builder.push_run(self.get(*index as usize), 1));
+        builder.finish()
     }
 
     pub(super) fn slice(&self, offset: usize, len: usize) -> Self {
-        match self {
-            Self::Shared(metadata) => Self::Shared(metadata.clone()),
-            Self::Each(each) => Self::Each(each[offset..offset + len].to_vec()),
+        if self.the_one().is_some() {
+            return self.clone();
         }
+        Self::concat([(self, offset, len)])
+    }
+
+    /// Joins parts, each so many items from an offset on.
+    pub(super) fn concat<'a>(parts: impl IntoIterator<Item = (&'a Self, usize, usize)>) -> Self {
+        let mut builder = EnvelopesBuilder::new();
+        for (envelopes, offset, len) in parts {
+            for (part, metadata) in envelopes.0.within(offset, len).into_iter().filter(|_| len > 0) {
+                builder.push_run(metadata, part.len());
+            }
+        }
+        builder.finish()
     }
 }
 
 /// Gathers envelopes; shared as long as they are one.
-pub(super) struct EnvelopesBuilder {
-    first: Option<Arc<Metadata>>,
-    len: usize,
-    each: Vec<Arc<Metadata>>,
-    capacity: usize,
-}
+pub(super) struct EnvelopesBuilder(RunsBuilder<Arc<Metadata>>);
 
 impl EnvelopesBuilder {
-    pub(super) fn with_capacity(capacity: usize) -> Self {
-        Self { first: None, len: 0, each: Vec::new(), capacity }
+    pub(super) fn new() -> Self {
+        Self(RunsBuilder::new())
     }
 
     pub(super) fn push(&mut self, metadata: Arc<Metadata>) {
-        match &self.first {
-            None => self.first = Some(metadata),
-            Some(first) if self.each.is_empty() && Arc::ptr_eq(first, &metadata) => {}
-            Some(first) => {
-                if self.each.is_empty() {
-                    self.each.reserve(self.capacity);
-                    self.each.extend(std::iter::repeat_n(first, self.len).cloned());
-                }
-                self.each.push(metadata);
-            }
+        match self.0.last() {
+            Some(last) if Arc::ptr_eq(last, &metadata) => self.0.extend(1),
+            _ => self.0.push(metadata, 1),
         }
-        self.len += 1;
+    }
+
+    fn push_run(&mut self, metadata: &Arc<Metadata>, len: usize) {
+        match self.0.last() {
+            Some(last) if Arc::ptr_eq(last, metadata) => self.0.extend(len),
+            _ => self.0.push(metadata.clone(), len),
+        }
     }
 
     pub(super) fn finish(self) -> Envelopes {
-        if self.each.is_empty() {
-            Envelopes::Shared(self.first.unwrap_or_default())
-        } else {
-            Envelopes::Each(self.each)
-        }
+        Envelopes(self.0.finish())
     }
 }
 
@@ -155,10 +248,6 @@ pub(super) enum Indices {
 }
 
 impl Indices {
-    pub(super) fn from(start: u32) -> Self {
-        Self::From(start)
-    }
-
     pub(super) fn is_from(&self, start: u32) -> bool {
         matches!(self, Self::From(from) if *from == start)
     }
@@ -169,69 +258,113 @@ impl Indices {
             Self::Each(each) => each[index],
         }
     }
+
+    fn slice(&self, part: Range<usize>) -> Self {
+        match self {
+            Self::From(start) => Self::From(start + part.start as u32),
+            Self::Each(each) if part.len() == each.len() => Self::Each(each.clone()),
+            Self::Each(each) => Self::Each(each[part].into()),
+        }
+    }
+
+    fn gather(indices: &[u32]) -> Self {
+        let start = indices.first().copied().unwrap_or(0);
+        let consecutive = indices.iter().zip(start..).all(|(index, next)| *index == next);
+        if consecutive { Self::From(start) } else { Self::Each(indices.into()) }
+    }
+}
+
+/// What items of one link share.
+#[derive(Clone, Debug)]
+pub(super) struct Stretch {
+    pub(super) link: Arc<Link>,
+    pub(super) indices: Indices,
 }
 
 /// The lineages of a batch.
 #[derive(Clone, Debug)]
-pub(super) enum Trail {
-    /// One link for all.
-    Shared { link: Arc<Link>, indices: Indices },
-    /// One lineage an item.
-    Each(Vec<Lineage>),
-}
+pub(super) struct Trail(Runs<Stretch>);
 
 impl Trail {
-    pub(super) fn get(&self, index: usize) -> Lineage {
-        match self {
-            Self::Shared { link, indices } => Lineage { link: link.clone(), index: indices.get(index) },
-            Self::Each(each) => each[index].clone(),
+    /// One link for all, whose index is the item's.
+    pub(super) fn shared(link: Arc<Link>) -> Self {
+        Self(Runs::One(Stretch { link, indices: Indices::From(0) }))
+    }
+
+    /// Returns what all items share, if they share a link.
+    pub(super) fn the_one(&self) -> Option<&Stretch> {
+        match &self.0 {
+            Runs::One(stretch) => Some(stretch),
+            Runs::Many(_) => None,
         }
+    }
+
+    pub(super) fn get(&self, index: usize) -> Lineage {
+        let (Stretch { link, indices }, start) = self.0.find(index);
+        Lineage { link: link.clone(), index: indices.get(index - start) }
     }
 
     pub(super) fn take(&self, indices: &[u32]) -> Self {
-        match self {
-            Self::Shared { link, indices: mine } => {
-                let each = indices.iter().map(|i| mine.get(*i as usize)).collect();
-                Self::Shared { link: link.clone(), indices: Indices::Each(each) }
-            }
-            Self::Each(each) => Self::Each(indices.iter().map(|i| each[*i as usize].clone()).collect()),
+        if let Some(Stretch { link, indices: mine }) = self.the_one() {
+            let each: Vec<u32> = indices.iter().map(|index| mine.get(*index as usize)).collect();
+            return Self(Runs::One(Stretch { link: link.clone(), indices: Indices::gather(&each) }));
         }
+        let mut builder = TrailBuilder::with_capacity(indices.len());
+        for index in indices {
+            let (Stretch { link, indices: mine }, start) = self.0.find(*index as usize);
+            builder.push_index(link, mine.get(*index as usize - start));
+        }
+        builder.finish()
     }
 
     pub(super) fn slice(&self, offset: usize, len: usize) -> Self {
-        match self {
-            Self::Shared { link, indices } => {
-                let indices = match indices {
-                    Indices::From(start) => Indices::From(start + offset as u32),
-                    Indices::Each(each) => Indices::Each(each[offset..offset + len].into()),
-                };
-                Self::Shared { link: link.clone(), indices }
+        Self::concat([(self, offset, len)])
+    }
+
+    /// Joins parts, each so many items from an offset on.
+    pub(super) fn concat<'a>(parts: impl IntoIterator<Item = (&'a Self, usize, usize)>) -> Self {
+        let mut runs = RunsBuilder::<Stretch>::new();
+        let mut len_of_last = 0;
+        for (trail, offset, len) in parts {
+            for (part, Stretch { link, indices }) in
+                trail.0.within(offset, len).into_iter().filter(|_| len > 0)
+            {
+                let (len, indices) = (part.len(), indices.slice(part));
+                if let Some(Stretch { link: last, indices: Indices::From(start) }) = runs.last()
+                    && Arc::ptr_eq(last, link)
+                    && indices.is_from(*start + len_of_last)
+                {
+                    runs.extend(len);
+                    len_of_last += len as u32;
+                    continue;
+                }
+                len_of_last = len as u32;
+                runs.push(Stretch { link: link.clone(), indices }, len);
             }
-            Self::Each(each) => Self::Each(each[offset..offset + len].to_vec()),
         }
+        Self(runs.finish())
     }
 
     /// Adds an edit to every lineage: one link for those that share one.
     pub(super) fn edited(self, step: &Arc<Step>) -> Self {
-        match self {
-            Self::Shared { link, indices } => {
-                Self::Shared { link: Arc::new(Link::edit(step.clone(), link)), indices }
+        match self.0 {
+            Runs::One(Stretch { link, indices }) => {
+                Self(Runs::One(Stretch { link: Arc::new(Link::edit(step.clone(), link)), indices }))
             }
-            Self::Each(each) => {
+            Runs::Many(runs) => {
                 let mut last: Option<(Arc<Link>, Arc<Link>)> = None;
-                let each = each.into_iter().map(|lineage| {
+                let runs = runs.iter().map(|(end, Stretch { link: parent, indices })| {
                     let link = match &last {
-                        Some((parent, link)) if Arc::ptr_eq(parent, &lineage.link) => link.clone(),
+                        Some((known, link)) if Arc::ptr_eq(known, parent) => link.clone(),
                         _ => {
-                            let parent = lineage.link.clone();
                             let link = Arc::new(Link::edit(step.clone(), parent.clone()));
-                            last = Some((parent, link.clone()));
+                            last = Some((parent.clone(), link.clone()));
                             link
                         }
                     };
-                    Lineage { link, index: lineage.index }
+                    (*end, Stretch { link, indices: indices.clone() })
                 });
-                Self::Each(each.collect())
+                Self(Runs::Many(runs.collect()))
             }
         }
     }
@@ -239,47 +372,46 @@ impl Trail {
 
 /// Gathers lineages; shared as long as their link is one.
 pub(super) struct TrailBuilder {
+    runs: RunsBuilder<Stretch>,
     link: Option<Arc<Link>>,
+    /// Those of the link.
     indices: Vec<u32>,
-    each: Vec<Lineage>,
-    capacity: usize,
 }
 
 impl TrailBuilder {
     pub(super) fn with_capacity(capacity: usize) -> Self {
-        Self { link: None, indices: Vec::new(), each: Vec::new(), capacity }
+        Self { runs: RunsBuilder::new(), link: None, indices: Vec::with_capacity(capacity) }
     }
 
     pub(super) fn push(&mut self, lineage: Lineage) {
-        if !self.each.is_empty() {
-            self.each.push(lineage);
-            return;
+        if !self.link.as_ref().is_some_and(|link| Arc::ptr_eq(link, &lineage.link)) {
+            self.begin(lineage.link);
         }
-        match &self.link {
-            None => {
-                self.indices.reserve(self.capacity);
-                self.indices.push(lineage.index);
-                self.link = Some(lineage.link);
-            }
-            Some(link) if Arc::ptr_eq(link, &lineage.link) => self.indices.push(lineage.index),
-            Some(link) => {
-                self.each.reserve(self.capacity);
-                self.each.extend(self.indices.drain(..).map(|index| Lineage { link: link.clone(), index }));
-                self.each.push(lineage);
-            }
+        self.indices.push(lineage.index);
+    }
+
+    fn push_index(&mut self, link: &Arc<Link>, index: u32) {
+        if !self.link.as_ref().is_some_and(|known| Arc::ptr_eq(known, link)) {
+            self.begin(link.clone());
+        }
+        self.indices.push(index);
+    }
+
+    fn begin(&mut self, link: Arc<Link>) {
+        self.end();
+        self.link = Some(link);
+    }
+
+    fn end(&mut self) {
+        if let Some(link) = self.link.take() {
+            let (indices, len) = (Indices::gather(&self.indices), self.indices.len());
+            self.runs.push(Stretch { link, indices }, len);
+            self.indices.clear();
         }
     }
 
-    pub(super) fn finish(self) -> Trail {
-        match self.link {
-            Some(link) if self.each.is_empty() => {
-                let start = self.indices.first().copied().unwrap_or(0);
-                let consecutive = self.indices.iter().enumerate().all(|(i, at)| *at == start + i as u32);
-                let indices =
-                    if consecutive { Indices::From(start) } else { Indices::Each(self.indices.into()) };
-                Trail::Shared { link, indices }
-            }
-            _ => Trail::Each(self.each),
-        }
+    pub(super) fn finish(mut self) -> Trail {
+        self.end();
+        Trail(self.runs.finish())
     }
 }

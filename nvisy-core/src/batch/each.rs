@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use super::columns::{Envelopes, Trail};
-use super::{Batch, gather};
+use super::columns::Stretch;
+use super::{Batch, Content, gather};
 use crate::error::{Error, Result};
 use crate::lineage::{Lineage, Step};
 use crate::outcome::{Attribution, Outcome, Outcomes, Reason};
@@ -14,24 +14,29 @@ impl Batch {
     /// Calls `call` for every item, and gathers the outcomes.
     ///
     /// As long as items are edited in place, dropped or failed, the columns that the batch
-    /// shares are lent to one item after the other: no count is touched but the payload's.
+    /// shares are lent to one item after the other: no count is touched but the payload's, and
+    /// not that either if nobody else holds the payloads.
     pub(crate) fn call_each<K: Kind>(
-        &self,
+        mut self,
         step: &Arc<Step>,
         mut call: impl FnMut(Primitive) -> Outcome<K>,
     ) -> Result<Outcomes> {
-        let (Envelopes::Shared(metadata), Trail::Shared { link, indices }) = (&self.envelopes, &self.trail)
+        let payloads = Payloads::of(self.take_payloads().content);
+        let (Some(metadata), Some(Stretch { link, indices })) =
+            (self.envelopes.the_one(), self.trail.the_one())
         else {
-            return Outcomes::collect(self, step, self.iter().map(call).collect());
+            let outcomes = payloads.enumerate().map(|(at, payload)| call(self.with(at, payload))).collect();
+            return Outcomes::collect(&self, step, outcomes);
         };
         let mut plain = Plain::with_capacity(self.len());
         let mut lent = None;
-        for index in 0..self.len() {
+        let mut payloads = payloads.enumerate();
+        while let Some((index, payload)) = payloads.next() {
             let (lent_metadata, lent_link) = lent.take().unwrap_or_else(|| (metadata.clone(), link.clone()));
             let (id, at) = (self.ids.get(index), indices.get(index));
             let lineage = Lineage { link: lent_link, index: at };
-            let item = Primitive::from_parts(id, self.content.payload(index), lent_metadata, lineage);
-            match call(item) {
+            let item = Primitive::from_parts(id, payload, lent_metadata, lineage);
+            let odd = match call(item) {
                 Outcome::Emit(item) => {
                     let (new_id, payload, new_metadata, lineage) = item.into_primitive().into_parts();
                     let edited = new_id == id
@@ -40,37 +45,65 @@ impl Batch {
                         && Arc::ptr_eq(&new_metadata, metadata);
                     if edited {
                         plain.emit(index, payload);
-                        let Lineage { link, .. } = lineage;
-                        lent = Some((new_metadata, link));
+                        lent = Some((new_metadata, lineage.link));
                         continue;
                     }
                     let item = Primitive::from_parts(new_id, payload, new_metadata, lineage);
-                    return self.call_rest(step, plain, Outcome::Emit(item.typed::<Any>()?), index, call);
+                    Outcome::Emit(item.typed::<Any>()?)
                 }
-                Outcome::EmitAll(items) => {
-                    let items = items.into_iter().map(Item::into_any).collect();
-                    return self.call_rest(step, plain, Outcome::EmitAll(items), index, call);
+                Outcome::EmitAll(items) => Outcome::EmitAll(items.into_iter().map(Item::into_any).collect()),
+                Outcome::Drop(reason) => {
+                    plain.dropped.push((index as u32, reason));
+                    continue;
                 }
-                Outcome::Drop(reason) => plain.dropped.push((index as u32, reason)),
-                Outcome::Fail(error) => plain.failed.push((index as u32, error)),
-            }
+                Outcome::Fail(error) => {
+                    plain.failed.push((index as u32, error));
+                    continue;
+                }
+            };
+            // This one was more than edited: the rest goes the long way.
+            let mut outcomes = plain.into_outcomes(&self, index)?;
+            outcomes.push(odd);
+            outcomes.extend(payloads.map(|(at, payload)| call(self.with(at, payload)).into_any()));
+            return Outcomes::collect(&self, step, outcomes);
         }
-        Ok(plain.finish(self, step))
+        Ok(plain.finish(&self, step))
     }
 
-    /// Goes on behind the first item, at `odd`, that was more than edited.
-    fn call_rest<K: Kind>(
-        &self,
-        step: &Arc<Step>,
-        plain: Plain,
-        outcome: Outcome<Any>,
-        odd: usize,
-        mut call: impl FnMut(Primitive) -> Outcome<K>,
-    ) -> Result<Outcomes> {
-        let mut outcomes = plain.into_outcomes(self, odd)?;
-        outcomes.push(outcome);
-        outcomes.extend((odd + 1..self.len()).map(|index| call(self.primitive(index)).into_any()));
-        Outcomes::collect(self, step, outcomes)
+    /// Returns the item at `index` with a payload that was taken out.
+    fn with(&self, index: usize, payload: Payload) -> Primitive {
+        let (metadata, lineage) = (self.envelopes.get(index).clone(), self.trail.get(index));
+        Primitive::from_parts(self.ids.get(index), payload, metadata, lineage)
+    }
+}
+
+/// The payloads of a batch, one after the other: its own if nobody else holds them.
+enum Payloads {
+    Own(std::vec::IntoIter<Payload>),
+    Shared(Content, std::ops::Range<usize>),
+}
+
+impl Payloads {
+    fn of(content: Content) -> Self {
+        let len = content.len();
+        match content {
+            Content::Items(items) => match Arc::try_unwrap(items) {
+                Ok(items) => Self::Own(items.payloads.into_iter()),
+                Err(items) => Self::Shared(Content::Items(items), 0..len),
+            },
+            content => Self::Shared(content, 0..len),
+        }
+    }
+}
+
+impl Iterator for Payloads {
+    type Item = Payload;
+
+    fn next(&mut self) -> Option<Payload> {
+        match self {
+            Self::Own(payloads) => payloads.next(),
+            Self::Shared(content, indices) => indices.next().map(|index| content.payload(index)),
+        }
     }
 }
 
@@ -120,7 +153,7 @@ impl Plain {
     fn into_outcomes(self, input: &Batch, len: usize) -> Result<Vec<Outcome<Any>>> {
         let mut outcomes: Vec<Option<Outcome<Any>>> = (0..len).map(|_| None).collect();
         for (index, payload) in self.kept.into_iter().zip(self.payloads) {
-            let item = input.primitive(index as usize).with_payload(payload);
+            let item = input.with(index as usize, payload);
             outcomes[index as usize] = Some(Outcome::Emit(item.typed()?));
         }
         for (index, reason) in self.dropped {
@@ -151,12 +184,15 @@ mod tests {
     /// Whatever each item meets with, the outcomes are those of the long way round.
     fn check(call: impl Fn(Primitive) -> Outcome<Any>) {
         let (batch, step) = (numbers(7), Context::detached().step());
-        let short = batch.call_each(&step, &call).unwrap();
         let long = Outcomes::collect(&batch, &step, batch.iter().map(&call).collect()).unwrap();
-        assert_eq!(short.emitted.into_primitives(), long.emitted.into_primitives());
-        assert_eq!(short.attribution, long.attribution);
-        assert_eq!(short.dropped, long.dropped);
-        assert_eq!(short.failed.len(), long.failed.len());
+        // Once with payloads that others hold too, once with its own.
+        for batch in [batch.without_tokens(), batch] {
+            let short = batch.call_each(&step, &call).unwrap();
+            assert_eq!(short.emitted.into_primitives(), long.emitted.iter().collect::<Vec<_>>());
+            assert_eq!(short.attribution, long.attribution);
+            assert_eq!(short.dropped, long.dropped);
+            assert_eq!(short.failed.len(), long.failed.len());
+        }
     }
 
     fn number(item: &Primitive) -> u64 {

@@ -194,6 +194,13 @@ pub trait Kind: Clone + Send + Sync + 'static {
 
     /// Returns the payload.
     fn into_payload(self) -> Payload;
+
+    /// Returns the payload, in the memory of `old` if nobody else holds that.
+    #[must_use]
+    fn replace(self, old: Payload) -> Payload {
+        drop(old);
+        self.into_payload()
+    }
 }
 
 /// Any kind of payload.

@@ -121,6 +121,18 @@ impl Payload {
 }
 
 macro_rules! kinds {
+    (@replace Row) => {};
+    (@replace $variant:ident) => {
+        fn replace(self, old: Payload) -> Payload {
+            if let Payload::$variant(mut place) = old
+                && let Some(payload) = Arc::get_mut(&mut place)
+            {
+                *payload = self;
+                return Payload::$variant(place);
+            }
+            self.into_payload()
+        }
+    };
     ($($variant:ident: $type:ty, $name:literal;)*) => {$(
         impl Kind for $type {
             const NAME: &'static str = $name;
@@ -136,6 +148,8 @@ macro_rules! kinds {
             fn into_payload(self) -> Payload {
                 Payload::$variant(self.into())
             }
+
+            kinds!(@replace $variant);
         }
 
         impl Accepts<$type> for $type {}

@@ -310,6 +310,26 @@ impl Caller {
         Ok(assemble(pieces, failed))
     }
 
+    /// Calls an action that [isolates](ErasedBatch::isolates) its failures with a batch that
+    /// nobody keeps.
+    ///
+    /// # Errors
+    ///
+    /// If the node cannot go on: the action is wrong as a whole.
+    pub(super) async fn hand_over(&self, action: &dyn ErasedBatch, batch: Batch) -> Result<Settled> {
+        let len = batch.len();
+        let called = self.attempt(1, 0, |context| async move { action.call(batch, &context).await }).await;
+        let checked = called.and_then(|outcomes| outcomes.check(len).map(|()| outcomes));
+        let outcomes = checked.map_err(|error| self.final_error(error, 1))?;
+        let Outcomes { emitted, attribution, dropped, failed } = outcomes;
+        let failed = failed.into_iter().map(|(index, error)| Failure {
+            index,
+            error: self.final_error(error, 1),
+            attempts: 1,
+        });
+        Ok(Settled { emitted, attribution, dropped, failed: failed.collect() })
+    }
+
     /// Calls a transform for each item, so many at once, until every input has its outcome.
     ///
     /// # Errors

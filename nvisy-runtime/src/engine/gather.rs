@@ -43,8 +43,8 @@ impl Gatherer {
     pub(super) fn push(&mut self, batch: Batch, cut: &dyn Cut) -> Vec<Parcel> {
         // What fills half of the room is not worth holding back.
         let most = self.limits.items.min(cut.size());
-        let enough = self.held.is_empty() && batch.len() * 2 >= most;
-        if self.gather.is_none() || enough {
+        let enough = || batch.len() * 2 >= most || batch.bytes() * 2 >= self.limits.bytes;
+        if self.gather.is_none() || (self.held.is_empty() && enough()) {
             return self.cut(batch, cut);
         }
         self.items += batch.len();
@@ -80,9 +80,9 @@ impl Gatherer {
             return vec![Parcel::Batch(batch)];
         }
         let mut parcels = Vec::new();
-        let (mut start, mut bytes, mut weight) = (0, 0, 0);
         // Rows share their memory: an even part each is near enough.
         let row_bytes = batch.as_rows().is_some().then(|| batch.bytes().div_ceil(batch.len().max(1)));
+        let (mut start, mut bytes, mut weight) = (0, 0, 0);
         for at in 0..batch.len() {
             let size = row_bytes.unwrap_or_else(|| batch.payload(at).size());
             let heavy = weights.as_ref().map_or(0, |weights| weights[at]);

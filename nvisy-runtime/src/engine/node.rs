@@ -251,6 +251,7 @@ async fn inline(
     outlets: &Outlets,
     meter: &Arc<NodeMeter>,
 ) -> Result<Ended> {
+    let lone = worker.keeps_nothing(outlets);
     loop {
         let (parcel, ended) = next_gathered(&mut gather, inbox, &worker.cut()).await;
         for parcel in parcel {
@@ -258,7 +259,10 @@ async fn inline(
                 Parcel::Batch(mut batch) => {
                     let tokens = batch.take_tokens();
                     let began = Instant::now();
-                    let settled = worker.work(&batch).await;
+                    let settled = match lone {
+                        Some(action) => worker.caller.hand_over(action, batch.take_payloads()).await,
+                        None => worker.work(&batch).await,
+                    };
                     meter.busy.add_time(began.elapsed());
                     match settled {
                         Ok(settled) => outlets.settle(&batch, tokens, settled).await?,
@@ -387,6 +391,20 @@ struct ActionWorker {
     caller: Caller,
     /// How many items of a batch are worked on at once.
     items: usize,
+}
+
+impl ActionWorker {
+    /// Returns the action if its inputs are not asked for again once it was called: it fails
+    /// item by item, nothing is tried again, and nothing goes to dead letters.
+    fn keeps_nothing(&self, outlets: &Outlets) -> Option<&dyn ErasedBatch> {
+        match &self.action {
+            Action::Batch(action) => {
+                let once = self.caller.retry.max_attempts.get() == 1 && outlets.letter_box().is_none();
+                (action.isolates() && once).then_some(&**action)
+            }
+            _ => None,
+        }
+    }
 }
 
 impl Worker for ActionWorker {

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use nvisy_core::observability::metric;
 use nvisy_core::token::{Settlement, Tokens};
-use nvisy_core::{Batch, Context, DeadLetter, Error, Primitive, Result};
+use nvisy_core::{Batch, Context, DeadLetter, Error, Primitive, PrimitiveId, Result};
 
 use super::call::{Failure, Settled};
 use super::edge::{End, Pulse, Sender};
@@ -117,11 +117,13 @@ impl Outlets {
         let Some(first) = failed.first() else { return Ok(()) };
         let first = first.error.clone().at_item(input.id(first.index as usize));
         let part = tokens.split_for(failed.iter().map(|failure| failure.index));
-        let letters = failed.iter().map(|failure| {
+        self.note(failed.iter().map(|failure| (input.id(failure.index as usize), &failure.error)));
+        let Some(sender) = self.letter_box() else { return self.give_up(failed.len() as u64, part, first) };
+        let letters = failed.into_iter().map(|failure| {
             let primitive = input.primitive(failure.index as usize);
-            (primitive, failure.error.clone(), failure.attempts)
+            (primitive, failure.error, failure.attempts)
         });
-        self.aside(letters.collect(), part, first).await
+        self.send_letters(sender, letters.collect(), part).await
     }
 
     /// Does with items that failed what the policy says.
@@ -135,58 +137,76 @@ impl Outlets {
         tokens: Tokens,
         first: Error,
     ) -> Result<()> {
-        let count = items.len() as u64;
-        for (primitive, error, _) in items.iter().take(8) {
-            let error = error.clone().at_node(self.context.node().clone()).at_item(primitive.id());
+        self.note(items.iter().map(|(primitive, error, _)| (primitive.id(), error)));
+        match self.letter_box() {
+            Some(sender) => self.send_letters(sender, items, tokens).await,
+            None => self.give_up(items.len() as u64, tokens, first),
+        }
+    }
+
+    /// Returns where failed items go, if the policy is to keep them.
+    pub(super) fn letter_box(&self) -> Option<&Sender> {
+        self.dead_letter.as_ref().filter(|_| self.on_error == OnError::DeadLetter)
+    }
+
+    /// Tells of the first few items that failed.
+    fn note<'a>(&self, failed: impl Iterator<Item = (PrimitiveId, &'a Error)>) {
+        for (id, error) in failed.take(8) {
+            let error = error.clone().at_node(self.context.node().clone()).at_item(id);
             tracing::debug!(nvisy.node = %self.context.node(), nvisy.error = error.tag(), %error, "an item failed");
             self.meter.note_error(&error);
         }
-        match (self.on_error, &self.dead_letter) {
-            (OnError::Drop, _) => {
-                self.meter.count_dropped(&format!("it failed: {}", first.tag()).into(), count);
-                tokens.settle(Settlement::Dropped);
-                Ok(())
-            }
-            (OnError::DeadLetter, Some(sender)) => {
-                for (_, error, _) in &items {
-                    metrics::counter!(
-                        metric::DEAD_LETTERS,
-                        "graph" => self.context.graph().to_string(),
-                        "node" => self.context.node().to_string(),
-                        "tag" => error.tag()
-                    )
-                    .increment(1);
-                }
-                let now = self.context.now();
-                let node = self.context.node();
-                let letters: Result<Vec<Primitive>> = items
-                    .into_iter()
-                    .map(|(primitive, error, attempts)| {
-                        let error = error.at_node(node.clone()).at_item(primitive.id());
-                        DeadLetter::new(primitive, &error, node.clone(), attempts, now).to_primitive()
-                    })
-                    .collect();
-                let letters = match letters {
-                    Ok(letters) => letters,
-                    Err(error) => {
-                        self.meter.failed.add(count);
-                        tokens.settle(Settlement::Failed);
-                        return Err(error);
-                    }
-                };
-                tokens.note(Settlement::DeadLettered);
-                self.meter.dead_lettered.add(count);
-                if let Err(mut batch) = sender.send(Batch::from_primitives(letters).with_tokens(tokens)).await
-                {
-                    batch.take_tokens().settle(Settlement::Failed);
-                }
-                Ok(())
-            }
-            (OnError::Fail | OnError::DeadLetter, _) => {
+    }
+
+    /// Counts items that failed and go nowhere.
+    fn give_up(&self, count: u64, tokens: Tokens, first: Error) -> Result<()> {
+        if self.on_error == OnError::Drop {
+            self.meter.count_dropped(&format!("it failed: {}", first.tag()).into(), count);
+            tokens.settle(Settlement::Dropped);
+            return Ok(());
+        }
+        self.meter.failed.add(count);
+        tokens.settle(Settlement::Failed);
+        if self.strict { Err(first.at_node(self.context.node().clone())) } else { Ok(()) }
+    }
+
+    async fn send_letters(
+        &self,
+        sender: &Sender,
+        items: Vec<(Primitive, Error, u32)>,
+        tokens: Tokens,
+    ) -> Result<()> {
+        let count = items.len() as u64;
+        for (_, error, _) in &items {
+            metrics::counter!(
+                metric::DEAD_LETTERS,
+                "graph" => self.context.graph().to_string(),
+                "node" => self.context.node().to_string(),
+                "tag" => error.tag()
+            )
+            .increment(1);
+        }
+        let (now, node) = (self.context.now(), self.context.node());
+        let letters: Result<Vec<Primitive>> = items
+            .into_iter()
+            .map(|(primitive, error, attempts)| {
+                let error = error.at_node(node.clone()).at_item(primitive.id());
+                DeadLetter::new(primitive, &error, node.clone(), attempts, now).to_primitive()
+            })
+            .collect();
+        let letters = match letters {
+            Ok(letters) => letters,
+            Err(error) => {
                 self.meter.failed.add(count);
                 tokens.settle(Settlement::Failed);
-                if self.strict { Err(first.at_node(self.context.node().clone())) } else { Ok(()) }
+                return Err(error);
             }
+        };
+        tokens.note(Settlement::DeadLettered);
+        self.meter.dead_lettered.add(count);
+        if let Err(mut batch) = sender.send(Batch::from_primitives(letters).with_tokens(tokens)).await {
+            batch.take_tokens().settle(Settlement::Failed);
         }
+        Ok(())
     }
 }
