@@ -265,9 +265,14 @@ fn runtime() -> tokio::runtime::Runtime {
     tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap()
 }
 
-/// One run through the engine, for its peak memory.
-pub(crate) fn alone() -> bool {
+/// One run through the engine, for its peak memory; or many short ones, for a profile.
+pub(crate) fn alone(what: Option<&str>) -> bool {
     let (runtime, engine) = (runtime(), engine());
+    if what == Some("starts") {
+        let one = plan(&engine, 1, 1);
+        (0..5_000).for_each(|_| _ = black_box(through_the_engine(&runtime, &engine, &one)));
+        return true;
+    }
     let plan = plan(&engine, ITEMS, 1);
     through_the_engine(&runtime, &engine, &plan);
     print_peak_memory();
@@ -310,6 +315,10 @@ pub(crate) fn run() -> bool {
         costs.push(nanoseconds_each(time, items));
         println!("{items:>12} items {:>8.1} ns an item", nanoseconds_each(time, items));
     }
+
+    let one = plan(&engine, 1, 1);
+    let [time] = in_turns(200, [&mut || _ = black_box(through_the_engine(&runtime, &engine, &one))]);
+    println!("{:>12} item  {:>8.1} us from start to report", 1, nanoseconds_each(time, 1_000));
 
     println!("\nby the number of nodes between source and sink (1,000,000 items)");
     for nodes in [1, 5, 20, 50] {

@@ -21,7 +21,7 @@ fn main() -> ExitCode {
         Some("rows") => rows::run(),
         Some("compile") => compile::run(),
         // One run of one side on its own, so that its peak memory can be told apart.
-        Some("engine-alone") => engine::alone(),
+        Some("engine-alone") => engine::alone(args.get(1).map(String::as_str)),
         Some("rows-alone") => rows::alone(args.get(1).map_or("", String::as_str)),
         _ => {
             println!("usage: cargo xtask bench engine|rows|compile [--check]");

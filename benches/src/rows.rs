@@ -181,10 +181,6 @@ impl SinkConfig for Discard {
         Guarantee::Upsert
     }
 
-    fn optimum(&self) -> BatchLimits {
-        BatchLimits::items(ROWS).with_bytes(64 << 20)
-    }
-
     async fn open(&self, _: &OpenContext) -> Result<Self> {
         Ok(Self {})
     }

@@ -6,8 +6,9 @@ mod each;
 use std::fmt;
 use std::sync::{Arc, OnceLock};
 
-use arrow::array::{Array, BooleanArray, RecordBatch, UInt32Array};
+use arrow::array::{Array, ArrayRef, BooleanArray, BooleanBufferBuilder, RecordBatch, UInt32Array};
 use arrow::compute::{concat_batches, filter_record_batch, take_record_batch};
+use arrow::error::ArrowError;
 
 use self::columns::{Envelopes, Ids, Stretch, Trail};
 use crate::error::{Error, Result};
@@ -41,7 +42,7 @@ pub struct Batch {
 #[derive(Clone)]
 enum Content {
     Items(Arc<Items>),
-    Rows(Arc<RecordBatch>),
+    Rows(Table),
     /// So many payloads, which somebody else has now.
     Gone(usize),
 }
@@ -62,11 +63,49 @@ impl Items {
     }
 }
 
+/// Rows, and how many bytes they hold once somebody asked.
+#[derive(Clone)]
+struct Table {
+    rows: Arc<RecordBatch>,
+    bytes: OnceLock<usize>,
+}
+
+impl From<Arc<RecordBatch>> for Table {
+    fn from(rows: Arc<RecordBatch>) -> Self {
+        Self { rows, bytes: OnceLock::new() }
+    }
+}
+
+impl From<RecordBatch> for Table {
+    fn from(rows: RecordBatch) -> Self {
+        Arc::new(rows).into()
+    }
+}
+
+impl Table {
+    fn bytes(&self) -> usize {
+        let size = |column: &ArrayRef| {
+            column.to_data().get_slice_memory_size().unwrap_or_else(|_| column.get_array_memory_size())
+        };
+        *self.bytes.get_or_init(|| self.rows.columns().iter().map(size).sum())
+    }
+
+    fn take(&self, indices: &[u32]) -> Result<RecordBatch, ArrowError> {
+        if indices.is_sorted_by(|a, b| a < b) && indices.len() > self.rows.num_rows() / 16 {
+            let mut mask = BooleanBufferBuilder::new(self.rows.num_rows());
+            mask.append_n(self.rows.num_rows(), false);
+            indices.iter().for_each(|index| mask.set_bit(*index as usize, true));
+            return filter_record_batch(&self.rows, &BooleanArray::new(mask.finish(), None));
+        }
+        take_record_batch(&self.rows, &UInt32Array::from(indices.to_vec()))
+    }
+}
+
 impl Content {
     fn len(&self) -> usize {
         match self {
             Self::Items(items) => items.payloads.len(),
-            Self::Rows(rows) => rows.num_rows(),
+            Self::Rows(table) => table.rows.num_rows(),
             Self::Gone(len) => *len,
         }
     }
@@ -76,19 +115,23 @@ impl Content {
             Self::Items(items) => Self::Items(Items::shared(
                 indices.iter().map(|i| items.payloads[*i as usize].clone()).collect(),
             )),
-            Self::Rows(rows) => {
-                let indices = UInt32Array::from(indices.to_vec());
-                // The indices are within the batch, so the kernel has nothing to refuse.
-                Self::Rows(Arc::new(take_record_batch(rows, &indices).unwrap_or_else(|_| rows.slice(0, 0))))
-            }
+            Self::Rows(table) => match table.take(indices) {
+                Ok(rows) => Self::Rows(rows.into()),
+                // A column that grows too long for its type: the rows stay where they are.
+                Err(_) => Self::views(&table.rows, indices),
+            },
             Self::Gone(_) => Self::Gone(indices.len()),
         }
+    }
+
+    fn views(rows: &Arc<RecordBatch>, indices: &[u32]) -> Self {
+        Self::Items(Items::shared(indices.iter().map(|index| view(rows, *index)).collect()))
     }
 
     fn slice(&self, offset: usize, len: usize) -> Self {
         match self {
             Self::Items(items) => Self::Items(Items::shared(items.payloads[offset..offset + len].to_vec())),
-            Self::Rows(rows) => Self::Rows(Arc::new(rows.slice(offset, len))),
+            Self::Rows(table) => Self::Rows(table.rows.slice(offset, len).into()),
             Self::Gone(_) => Self::Gone(len),
         }
     }
@@ -96,10 +139,7 @@ impl Content {
     fn payload(&self, index: usize) -> Payload {
         match self {
             Self::Items(items) => items.payloads[index].clone(),
-            Self::Rows(rows) => match Row::new(rows.clone(), index as u32) {
-                Ok(row) => Payload::Row(row),
-                Err(_) => unreachable!("a row behind the end of its batch"),
-            },
+            Self::Rows(table) => view(&table.rows, index as u32),
             Self::Gone(_) => unreachable!("a payload that was handed over"),
         }
     }
@@ -139,7 +179,7 @@ impl Batch {
         step: Arc<Step>,
         metadata: Arc<Metadata>,
     ) -> Result<Self> {
-        Self::origin(Content::Rows(Arc::new(rows)), positions, source, step, metadata)
+        Self::origin(Content::Rows(rows.into()), positions, source, step, metadata)
     }
 
     fn origin(
@@ -208,16 +248,7 @@ impl Batch {
     pub fn bytes(&self) -> usize {
         match &self.content {
             Content::Items(items) => items.bytes(),
-            Content::Rows(rows) => rows
-                .columns()
-                .iter()
-                .map(|column| {
-                    column
-                        .to_data()
-                        .get_slice_memory_size()
-                        .unwrap_or_else(|_| column.get_array_memory_size())
-                })
-                .sum(),
+            Content::Rows(table) => table.bytes(),
             Content::Gone(_) => 0,
         }
     }
@@ -227,7 +258,7 @@ impl Batch {
     pub fn kinds(&self) -> Kinds {
         match &self.content {
             Content::Items(items) => items.payloads.iter().map(Payload::kind).collect(),
-            Content::Rows(rows) if rows.num_rows() == 0 => Kinds::NONE,
+            Content::Rows(table) if table.rows.num_rows() == 0 => Kinds::NONE,
             Content::Gone(_) => Kinds::NONE,
             Content::Rows(_) => Kinds::of(KindId::Row),
         }
@@ -237,7 +268,7 @@ impl Batch {
     #[must_use]
     pub fn as_rows(&self) -> Option<&Arc<RecordBatch>> {
         match &self.content {
-            Content::Rows(rows) => Some(rows),
+            Content::Rows(table) => Some(&table.rows),
             Content::Items(_) | Content::Gone(_) => None,
         }
     }
@@ -368,8 +399,10 @@ impl Batch {
     #[must_use]
     pub fn filter(mut self, mask: &BooleanArray) -> Self {
         assert_eq!(mask.len(), self.len(), "a mask has a bit an item");
-        let kept: Vec<u32> =
-            (0..mask.len()).filter(|i| mask.is_valid(*i) && mask.value(*i)).map(|i| i as u32).collect();
+        let kept: Vec<u32> = match mask.nulls() {
+            None => mask.values().set_indices_u32().collect(),
+            Some(valid) => (mask.values() & valid.inner()).set_indices_u32().collect(),
+        };
         if kept.len() == self.len() {
             return self;
         }
@@ -383,12 +416,7 @@ impl Batch {
         } else {
             tokens.settle(Settlement::Dropped);
         }
-        self.content = match self.content {
-            Content::Rows(rows) => {
-                Content::Rows(Arc::new(filter_record_batch(&rows, mask).unwrap_or_else(|_| rows.slice(0, 0))))
-            }
-            content => content.take(&kept),
-        };
+        self.content = self.content.take(&kept);
         self.ids = self.ids.take(&kept);
         self.envelopes = self.envelopes.take(&kept);
         self.trail = self.trail.take(&kept);
@@ -446,7 +474,7 @@ impl Batch {
     /// `internal` if there are not as many rows as items.
     pub fn with_rows(mut self, rows: RecordBatch) -> Result<Self> {
         self.same_len(rows.num_rows())?;
-        self.content = Content::Rows(Arc::new(rows));
+        self.content = Content::Rows(rows.into());
         Ok(self)
     }
 
@@ -583,7 +611,7 @@ impl Batch {
     /// `validation` if an item is no row, or if their schemas differ.
     pub fn to_rows(&self) -> Result<Arc<RecordBatch>> {
         match &self.content {
-            Content::Rows(rows) => Ok(rows.clone()),
+            Content::Rows(table) => Ok(table.rows.clone()),
             Content::Items(items) => {
                 let mut parts: Vec<RecordBatch> = Vec::new();
                 for (index, payload) in items.payloads.iter().enumerate() {
@@ -607,6 +635,14 @@ impl Batch {
     }
 }
 
+/// A view of one row.
+fn view(rows: &Arc<RecordBatch>, index: u32) -> Payload {
+    match Row::new(rows.clone(), index) {
+        Ok(row) => Payload::Row(row),
+        Err(_) => unreachable!("a row behind the end of its batch"),
+    }
+}
+
 /// Rows of one record batch become rows again; everything else stays items.
 fn gather(payloads: Vec<Payload>) -> Content {
     let Some(Payload::Row(first)) = payloads.first() else {
@@ -621,16 +657,16 @@ fn gather(payloads: Vec<Payload>) -> Content {
         }
     }
     if indices.len() == batch.num_rows() && indices.iter().enumerate().all(|(i, at)| i == *at as usize) {
-        return Content::Rows(batch);
+        return Content::Rows(batch.into());
     }
-    Content::Rows(batch).take(&indices)
+    Content::Rows(batch.into()).take(&indices)
 }
 
 fn join_content<'a>(contents: impl Iterator<Item = &'a Content> + Clone) -> Content {
     let rows: Option<Vec<&RecordBatch>> = contents
         .clone()
         .map(|content| match content {
-            Content::Rows(rows) => Some(&**rows),
+            Content::Rows(table) => Some(&*table.rows),
             Content::Items(_) | Content::Gone(_) => None,
         })
         .collect();
@@ -639,7 +675,7 @@ fn join_content<'a>(contents: impl Iterator<Item = &'a Content> + Clone) -> Cont
         && rows.iter().all(|batch| batch.schema() == first.schema())
         && let Ok(joined) = concat_batches(&first.schema(), rows)
     {
-        return Content::Rows(Arc::new(joined));
+        return Content::Rows(joined.into());
     }
     Content::Items(Items::shared(
         contents.flat_map(|content| (0..content.len()).map(|index| content.payload(index))).collect(),

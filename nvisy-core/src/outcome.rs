@@ -197,24 +197,39 @@ impl Outcomes {
                 "the action attributes {have} of the {want} items that it emitted"
             )));
         }
-        let mut accounted = vec![false; inputs];
         let mut emitting = 0;
+        let mut failed = self.failed.iter().map(|(of, _)| *of).peekable();
+        let mut last = None;
         for index in 0..self.emitted.len() {
             let of = self.attribution.of(index);
-            let slot = accounted.get_mut(of as usize).ok_or_else(|| {
-                Error::internal(format!("the action emitted an item for input {of} of {inputs}"))
-            })?;
-            emitting += u64::from(!std::mem::replace(slot, true));
-        }
-        for (of, _) in &self.failed {
-            match accounted.get_mut(*of as usize) {
-                Some(slot) if !*slot => *slot = true,
-                _ => {
-                    return Err(Error::internal(format!(
-                        "the action failed input {of} twice, or emitted it too"
-                    )));
-                }
+            if last == Some(of) {
+                continue;
             }
+            if of as usize >= inputs {
+                return Err(Error::internal(format!(
+                    "the action emitted an item for input {of} of {inputs}"
+                )));
+            }
+            if last > Some(of) {
+                return Err(Error::internal(format!(
+                    "the action emitted an item for input {of} behind one for a later input"
+                )));
+            }
+            while failed.next_if(|failed| *failed < of).is_some() {}
+            if failed.peek() == Some(&of) {
+                return Err(Error::internal(format!("the action failed input {of}, and emitted it too")));
+            }
+            emitting += 1;
+            last = Some(of);
+        }
+        let mut last = None;
+        for (of, _) in &self.failed {
+            if last >= Some(*of) || *of as usize >= inputs {
+                return Err(Error::internal(format!(
+                    "the action failed input {of} of {inputs} twice, or not in ascending order"
+                )));
+            }
+            last = Some(*of);
         }
         let dropped: u64 = self.dropped.iter().map(|(_, n)| n).sum();
         let sum = emitting + dropped + self.failed.len() as u64;

@@ -60,6 +60,26 @@ impl Column {
         Ok(Self { nulls: NullBufferBuilder::new(0), values })
     }
 
+    /// Makes room for so many times what is there.
+    pub(crate) fn grow(&mut self, times: usize) {
+        match &mut self.values {
+            Values::Bool(values) => values.reserve(values.len() * times),
+            Values::Int(values) => values.reserve(values.len() * times),
+            Values::Float(values) => values.reserve(values.len() * times),
+            Values::Date(values) => values.reserve(values.len() * times),
+            Values::Timestamp { ticks, .. } => ticks.reserve(ticks.len() * times),
+            Values::Text { bytes, ends } => {
+                bytes.reserve(bytes.len() * times);
+                ends.reserve(ends.len() * times);
+            }
+            Values::List { ends, item, .. } => {
+                ends.reserve(ends.len() * times);
+                item.grow(times);
+            }
+            Values::Struct { columns, .. } => columns.iter_mut().for_each(|column| column.grow(times)),
+        }
+    }
+
     /// Returns how many values there are.
     pub(crate) fn len(&self) -> usize {
         match &self.values {

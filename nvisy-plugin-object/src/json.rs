@@ -48,6 +48,11 @@ impl JsonColumns {
         result.inspect_err(|_| self.rows.truncate(before))
     }
 
+    /// Makes room for so many times what is there.
+    pub(crate) fn grow(&mut self, times: usize) {
+        self.rows.grow(times);
+    }
+
     /// Returns the records, and begins anew.
     pub(crate) fn finish(&mut self) -> Result<RecordBatch> {
         let wrong = |error| Error::internal("decoded JSON makes no batch").with_source(error);

@@ -129,6 +129,18 @@ impl Records {
         self.offsets.len() >= self.most || self.bytes >= self.most_bytes
     }
 
+    /// Returns how many times the records of the chunk so far are still to come, about, if
+    /// `rest` bytes follow: once a chunk, when there are enough to tell.
+    pub(crate) fn forecast(&self, rest: usize) -> Option<usize> {
+        const ENOUGH: usize = 64;
+        if self.offsets.len() != ENOUGH {
+            return None;
+        }
+        let room = self.most_bytes.saturating_sub(self.bytes).min(rest);
+        let times = room.div_ceil(self.bytes.max(1)) + 1;
+        Some(times.min(self.most / ENOUGH))
+    }
+
     /// Adds what is no record: `text` from `at` in the block, with the fault at byte `fault`
     /// of it.
     pub(crate) fn bad(

@@ -124,6 +124,7 @@ impl Rolling {
     }
 }
 
-/// Rows and texts are written best in large batches.
+/// Rows and texts are written best in batches of about this size; what a source reads in one
+/// go is not worth joining.
 pub(crate) const OPTIMUM: nvisy_core::BatchLimits =
-    nvisy_core::BatchLimits::items(65_536).with_bytes(16 << 20);
+    nvisy_core::BatchLimits::items(16_384).with_bytes(1 << 20);

@@ -396,6 +396,8 @@ impl Decode for CsvDecoder {
                     if records.good(offset, record.end - record.start) {
                         records.chunk(self.finish(&mut columns, rows)?);
                         rows = 0;
+                    } else if let Some(times) = records.forecast(text.len() - at) {
+                        columns.iter_mut().for_each(|column| column.grow(times));
                     }
                 }
                 Err((at, message)) => {

@@ -190,7 +190,7 @@ pub(crate) fn push(
     if records.is_past(offset) {
         return Ok(());
     }
-    let len = span.len();
+    let (len, span_end) = (span.len(), span.end);
     if len > max_record {
         let message = format!("the record is longer than {max_record} bytes: raise `max_record`");
         records.bad(key, block, span, (0, &message));
@@ -204,6 +204,8 @@ pub(crate) fn push(
         Ok(()) => {
             if records.good(offset, len) {
                 records.chunk(columns.finish()?);
+            } else if let Some(times) = records.forecast(text.bytes.len() - span_end) {
+                columns.grow(times);
             }
         }
         Err((at, message)) => records.bad(key, block, span, (at, &message)),

@@ -85,8 +85,6 @@ impl Columnar for Filtering {
         let dropped = len - kept.len() - faults.len();
         let (emitted, attribution) = match kept.len() {
             all if all == len => (batch, Attribution::Same),
-            // Where most stay, copying runs of rows is faster than picking them.
-            most if most > len / 5 * 4 => (batch.filter(&bits), Attribution::Each(kept)),
             _ => (batch.select(&kept), Attribution::Each(kept)),
         };
         Ok(Outcomes {

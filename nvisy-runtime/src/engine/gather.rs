@@ -80,11 +80,19 @@ impl Gatherer {
             return vec![Parcel::Batch(batch)];
         }
         let mut parcels = Vec::new();
-        // Rows share their memory: an even part each is near enough.
-        let row_bytes = batch.as_rows().is_some().then(|| batch.bytes().div_ceil(batch.len().max(1)));
+        if let (Some(rows), None) = (batch.as_rows(), &weights) {
+            // Rows share their memory: an even part each is near enough.
+            let each = batch.bytes().div_ceil(rows.num_rows()).max(1);
+            let items = items.min(self.limits.bytes / each).max(1);
+            let starts = (0..batch.len()).step_by(items);
+            let pieces = starts.map(|at| Parcel::Batch(batch.slice(at, items.min(batch.len() - at))));
+            parcels.extend(pieces);
+            batch.take_tokens().settle(nvisy_core::token::Settlement::Delivered);
+            return parcels;
+        }
         let (mut start, mut bytes, mut weight) = (0, 0, 0);
         for at in 0..batch.len() {
-            let size = row_bytes.unwrap_or_else(|| batch.payload(at).size());
+            let size = batch.payload(at).size();
             let heavy = weights.as_ref().map_or(0, |weights| weights[at]);
             let full = at - start >= items
                 || bytes + size > self.limits.bytes

@@ -307,6 +307,12 @@ impl Evaluator<'_> {
                 };
                 let (left_type, right_type) =
                     (value_type(left.array.data_type()), value_type(right_array.data_type()));
+                if let (Compare::Equal, DataType::Utf8, DataType::Utf8, true, false) =
+                    (op, left.array.data_type(), &right_type, right.scalar, left.scalar)
+                {
+                    let literal = right_array.as_string::<i32>().value(0);
+                    return Some(equals(left.array.as_string(), literal.as_bytes()));
+                }
                 if left_type == right_type {
                     return kernel(op, &*left.datum(left.array.clone()), &*right.datum(right_array));
                 }
@@ -566,8 +572,10 @@ fn at(index: usize, len: usize) -> usize {
 }
 
 fn zip(len: usize, left: &[f64], right: &[f64], test: impl Fn(f64, f64) -> bool) -> BooleanBuffer {
-    if right.len() == 1 {
-        let right = right[0];
+    if let [right] = *right {
+        if left.len() == len {
+            return BooleanBuffer::collect_bool(len, |i| test(left[i], right));
+        }
         return BooleanBuffer::collect_bool(len, |i| test(left[at(i, left.len())], right));
     }
     BooleanBuffer::collect_bool(len, |i| test(left[at(i, left.len())], right[i]))
@@ -584,6 +592,20 @@ fn note<T: Default>(
             failed[i] = true;
             T::default()
         })
+    })
+}
+
+/// Compares texts with one text: most differ in length or in the first byte.
+fn equals(texts: &StringArray, text: &[u8]) -> BooleanBuffer {
+    let (ends, bytes) = (texts.value_offsets(), texts.value_data());
+    let Some((first, rest)) = text.split_first() else {
+        return BooleanBuffer::collect_bool(texts.len(), |i| ends[i] == ends[i + 1]);
+    };
+    BooleanBuffer::collect_bool(texts.len(), |i| {
+        let (start, end) = (ends[i] as usize, ends[i + 1] as usize);
+        end - start == text.len()
+            && bytes[start] == *first
+            && (rest.is_empty() || &bytes[start + 1..end] == rest)
     })
 }
 
