@@ -20,7 +20,7 @@ use crate::root::Root;
 use crate::root::relative;
 use crate::selection::Selection;
 use crate::task::blocking;
-use crate::upload::Upload;
+use crate::upload::{Place, Upload};
 
 /// What every node of this plugin works through, whatever the store and whatever the format.
 ///
@@ -229,14 +229,26 @@ impl ObjectClient {
     ///
     /// Blocks: to be called where that is allowed.
     pub(crate) fn create(&self, key: &str) -> Result<Upload> {
+        match self.place(key)? {
+            Place::File(target) => Upload::file(key, target).map_err(|error| from_io(error, "write", key)),
+            Place::Object(path) => Ok(Upload::store(key, self.store.clone(), path)),
+        }
+    }
+
+    /// Gives a new object another name. Blocks, like [`create`](Self::create).
+    pub(crate) fn rename(&self, upload: &mut Upload, key: &str) -> Result<()> {
+        upload.rename(key, self.place(key)?);
+        Ok(())
+    }
+
+    /// Returns where a new object is to be, and makes the directories on the way.
+    fn place(&self, key: &str) -> Result<Place> {
         #[cfg(feature = "local")]
         if let Some(root) = self.root() {
-            let target = root.prepare(key)?;
-            return Upload::file(key, target).map_err(|error| from_io(error, "write", key));
+            return root.prepare(key).map(Place::File);
         }
         relative(key)?;
-        let path = StorePath::parse(key).map_err(|error| from_store(error.into(), "write", key))?;
-        Ok(Upload::store(key, self.store.clone(), path))
+        StorePath::parse(key).map(Place::Object).map_err(|error| from_store(error.into(), "write", key))
     }
 
     /// Returns whether there is an object at `key`. Blocks, like [`create`](Self::create).

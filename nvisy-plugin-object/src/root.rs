@@ -147,13 +147,22 @@ impl Root {
             }
             let kind = entry.file_type().map_err(failed)?;
             let metadata = if kind.is_symlink() {
-                fs::metadata(self.resolve(&key)?).map_err(|error| from_io(error, "read", &key))?
-            } else {
-                match entry.metadata() {
-                    Ok(metadata) => metadata,
-                    Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
-                    Err(error) => return Err(from_io(error, "read", &key)),
+                match self.resolve(&key) {
+                    Ok(path) => fs::metadata(path),
+                    // A link that is named is refused; one that is merely met is passed by.
+                    Err(error) if key == prefix => return Err(error),
+                    Err(error) => {
+                        tracing::warn!(key, %error, "skipped a symlink that leads to nothing within the root");
+                        continue;
+                    }
                 }
+            } else {
+                entry.metadata()
+            };
+            let metadata = match metadata {
+                Ok(metadata) => metadata,
+                Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+                Err(error) => return Err(from_io(error, "read", &key)),
             };
             if metadata.is_dir() {
                 // This directory is among those above.

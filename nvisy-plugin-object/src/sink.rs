@@ -9,13 +9,18 @@ pub(crate) mod ipc;
 #[cfg(feature = "jsonl")]
 pub(crate) mod jsonl;
 pub(crate) mod name;
+mod owners;
 #[cfg(feature = "parquet")]
 pub(crate) mod parquet;
 mod rows;
 pub(crate) mod text;
 
+use nvisy_core::{Error, ErrorKind, Result};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+
+use crate::client::ObjectClient;
+use crate::upload::Upload;
 
 pub(crate) use self::file::{FileFormat, FileSink, Written};
 
@@ -32,6 +37,33 @@ pub enum OnExisting {
     Replace,
     /// It takes the next number that is free.
     Number,
+}
+
+/// How many names are tried for one that is free.
+const MAX_NUMBERS: u32 = 100_000;
+
+/// Puts an object under its name, or under the `next` that is free where it is to be numbered.
+///
+/// Blocks.
+fn publish(
+    client: &ObjectClient,
+    mut upload: Upload,
+    on_existing: OnExisting,
+    mut next: impl FnMut() -> String,
+) -> Result<()> {
+    let first = upload.key().to_owned();
+    for _ in 0..MAX_NUMBERS {
+        match upload.publish(on_existing == OnExisting::Replace) {
+            Ok(()) => return Ok(()),
+            Err((Some(again), _)) if on_existing == OnExisting::Number => {
+                upload = again;
+                client.rename(&mut upload, &next())?;
+            }
+            Err((_, error)) => return Err(error),
+        }
+    }
+    let message = format!("\"{first}\" and {MAX_NUMBERS} numbers of it are taken: put {{run}} in the path");
+    Err(Error::new(ErrorKind::Conflict, message))
 }
 
 /// Writes the settings that every sink of rolling files has.

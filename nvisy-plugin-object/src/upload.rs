@@ -22,6 +22,13 @@ pub(crate) struct Upload {
     to: To,
 }
 
+/// Where an object is to be.
+#[derive(Debug)]
+pub(crate) enum Place {
+    File(PathBuf),
+    Object(StorePath),
+}
+
 #[derive(Debug)]
 enum To {
     File { file: File, temporary: PathBuf, target: PathBuf },
@@ -83,19 +90,14 @@ impl Upload {
         }
     }
 
-    /// Gives it another name in the same directory.
-    pub(crate) fn rename(&mut self, key: &str) -> Result<()> {
-        match &mut self.to {
-            To::File { target, .. } => {
-                let name = key.rsplit('/').next().unwrap_or(key);
-                target.set_file_name(name);
-            }
-            To::Store { path, .. } => {
-                *path = StorePath::parse(key).map_err(|error| from_store(error.into(), "write", key))?;
-            }
+    /// Gives it another name, in the same store.
+    pub(crate) fn rename(&mut self, key: &str, place: Place) {
+        match (&mut self.to, place) {
+            (To::File { target, .. }, Place::File(to)) => *target = to,
+            (To::Store { path, .. }, Place::Object(to)) => *path = to,
+            _ => return,
         }
         key.clone_into(&mut self.key);
-        Ok(())
     }
 }
 

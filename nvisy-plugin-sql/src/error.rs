@@ -77,9 +77,7 @@ fn of_database(error: &dyn DatabaseError) -> (ErrorKind, String) {
             ErrorKind::Permission,
             "is read-only: make the file and its directory writable, or unset `read_only`".to_owned(),
         ),
-        code::FULL => {
-            (ErrorKind::Permission, "the disk is full: nothing of the batch was written".to_owned())
-        }
+        code::FULL => (ErrorKind::Permission, "the disk is full: free some space".to_owned()),
         code::CANTOPEN => (
             ErrorKind::Permission,
             "cannot be opened: check that it is a file and that its permissions allow it".to_owned(),

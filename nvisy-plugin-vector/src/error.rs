@@ -27,6 +27,9 @@ mod code {
     pub(super) const CONSTRAINT_ROWID: u32 = 2579;
 }
 
+/// How sqlite-vec begins where its own tables cannot be written: it says no longer why.
+const SQLITE_VEC: &str = "Internal sqlite-vec error";
+
 /// Translates an error of the driver. `place` names what was worked on: `database "a.db"`.
 pub(crate) fn translate(place: &str, error: sqlx::Error) -> Error {
     let (kind, message) = match &error {
@@ -71,9 +74,7 @@ fn of_database(error: &dyn DatabaseError) -> (ErrorKind, String) {
             ErrorKind::Permission,
             "is read-only: make the file and its directory writable, or unset `read_only`".to_owned(),
         ),
-        code::FULL => {
-            (ErrorKind::Permission, "the disk is full: nothing of the batch was written".to_owned())
-        }
+        code::FULL => (ErrorKind::Permission, "the disk is full: free some space".to_owned()),
         code::CANTOPEN => (
             ErrorKind::Permission,
             "cannot be opened: check that it is a file and that its permissions allow it".to_owned(),
@@ -94,6 +95,10 @@ fn of_database(error: &dyn DatabaseError) -> (ErrorKind, String) {
         code::INTERRUPT => (ErrorKind::Cancelled, "the statement was interrupted".to_owned()),
         code::IOERR => (ErrorKind::Connection, format!("the disk failed: {said}")),
         code::NOMEM => (ErrorKind::Internal, "out of memory".to_owned()),
+        code::ERROR if said.starts_with(SQLITE_VEC) => {
+            let said = said.trim_start_matches(SQLITE_VEC).trim_start_matches([':', ' ']);
+            (ErrorKind::Permission, format!("sqlite-vec cannot write, as when the disk is full: {said}"))
+        }
         code::ERROR if said.starts_with("no such table") => (ErrorKind::NotFound, said.to_owned()),
         code::ERROR => (ErrorKind::Configuration, said.to_owned()),
         _ => (ErrorKind::Internal, format!("{said} (code {extended})")),

@@ -13,6 +13,7 @@ use nvisy_core::{
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::owners::Owners;
 use super::{OnExisting, name};
 use crate::client::ObjectClient;
 use crate::compression::Compression;
@@ -22,8 +23,13 @@ use crate::upload::taken;
 
 /// Writes objects as they are, one each.
 ///
-/// Writing an object again replaces it: it is there once. It is durable when it is written.
-/// What cannot be written fails alone.
+/// Writing an object again replaces it. It is durable when it is written. What cannot be written
+/// fails alone.
+///
+/// With `{id}` in the path every object has a name of its own, and is there once however often
+/// it is written. Without it two of a run may have the same name: the second is rejected with
+/// `conflict`, and nothing of the first is lost. The names of a run are remembered for that, at
+/// most 4,194,304 of them at 16 bytes each.
 ///
 /// # Examples
 ///
@@ -70,7 +76,7 @@ impl SinkConfig for BytesSink {
     type Sink = WholeFiles;
 
     fn guarantee(&self) -> Guarantee {
-        guarantee(self.on_existing)
+        guarantee(&self.path, self.on_existing)
     }
 
     fn validate(&self) -> Vec<Problem> {
@@ -82,11 +88,18 @@ impl SinkConfig for BytesSink {
     }
 }
 
-pub(super) fn guarantee(on_existing: Option<OnExisting>) -> Guarantee {
-    match on_existing.unwrap_or(OnExisting::Replace) {
-        OnExisting::Replace => Guarantee::Upsert,
-        OnExisting::Fail | OnExisting::Number => Guarantee::Append,
+/// An item is there once, in every run, where its name holds its id and nothing of the run.
+pub(super) fn guarantee(path: &str, on_existing: Option<OnExisting>) -> Guarantee {
+    let replaces = on_existing.unwrap_or(OnExisting::Replace) == OnExisting::Replace;
+    if replaces && has(path, &["id"]) && !has(path, &["run", "date"]) {
+        Guarantee::Upsert
+    } else {
+        Guarantee::Append
     }
+}
+
+fn has(path: &str, names: &[&str]) -> bool {
+    name::placeholders(path).any(|placeholder| names.contains(&placeholder))
 }
 
 /// An open sink of whole objects: one file an item.
@@ -95,6 +108,8 @@ pub struct WholeFiles {
     path: String,
     on_existing: OnExisting,
     compress: bool,
+    /// Whose each name is, where two items might have the same.
+    owners: Option<Owners>,
 }
 
 impl WholeFiles {
@@ -104,31 +119,44 @@ impl WholeFiles {
         compress: bool,
         context: &OpenContext<ObjectClient>,
     ) -> Self {
+        let on_existing = on_existing.unwrap_or(OnExisting::Replace);
+        // Where nothing is replaced the store itself says what is taken.
+        let may_collide = on_existing == OnExisting::Replace && !has(path, &["id"]);
         Self {
             client: context.client().clone(),
             path: name::expand(path, context.context()),
-            on_existing: on_existing.unwrap_or(OnExisting::Replace),
+            on_existing,
             compress,
+            owners: may_collide.then(Owners::default),
         }
     }
 
     fn name(&self, batch: &Batch, index: usize, payload: &Payload) -> Result<String> {
-        let mut path = self.path.replace("{id}", &batch.id(index).to_string());
-        if path.contains("{key}") || path.contains("{stem}") {
-            let key = match payload {
+        let id = batch.id(index);
+        let mut key = None;
+        if has(&self.path, &["key", "stem"]) {
+            key = match payload {
                 Payload::Object(object) => Some(object.key.clone()),
                 _ => batch.lineage(index).root().and_then(|root| match root.position {
                     Position::Marker { object, .. } => Some(object.to_string()),
                     _ => None,
                 }),
             };
-            let key = key.ok_or_else(|| {
+            if key.is_none() {
                 let message = "the item comes from no object, so that there is no {key}: name it by {id}";
-                Error::new(ErrorKind::Validation, message)
-            })?;
-            path = path.replace("{stem}", name::stem(&key)).replace("{key}", &key);
+                return Err(Error::new(ErrorKind::Validation, message));
+            }
         }
-        Ok(path)
+        let name = name::fill(&self.path, |placeholder| match (placeholder, &key) {
+            ("id", _) => Some(id.to_string()),
+            ("key", Some(key)) => Some(key.clone()),
+            ("stem", Some(key)) => Some(name::stem(key).to_owned()),
+            _ => None,
+        });
+        if let Some(owners) = &self.owners {
+            owners.claim(&name, id)?;
+        }
+        Ok(name)
     }
 
     fn put(
@@ -157,18 +185,12 @@ impl WholeFiles {
         let failed = |error| from_io(error, "write", key);
         let mut output = compression.writer(client.create(key)?).map_err(failed)?;
         output.write_all(bytes).map_err(failed)?;
-        let mut upload = output.finish().map_err(failed)?;
-        for part in 1.. {
-            match upload.publish(on_existing == OnExisting::Replace) {
-                Ok(()) => break,
-                Err((Some(again), _)) if on_existing == OnExisting::Number => {
-                    upload = again;
-                    upload.rename(&name::part(key, part))?;
-                }
-                Err((_, error)) => return Err(error),
-            }
-        }
-        Ok(())
+        let upload = output.finish().map_err(failed)?;
+        let mut number = 0;
+        super::publish(client, upload, on_existing, || {
+            number += 1;
+            name::numbered(key, number)
+        })
     }
 }
 

@@ -239,19 +239,12 @@ impl<F: FileFormat> State<F> {
         let mut output = self.format.finish(open.writer)?;
         let key = self.key();
         output.flush().map_err(|error| crate::error::from_io(error, "write", &key))?;
-        let (mut upload, _) = output.into_parts();
-        let replace = self.rolling.on_existing == OnExisting::Replace;
-        loop {
-            match upload.publish(replace) {
-                Ok(()) => break,
-                Err((Some(again), _)) if self.rolling.on_existing == OnExisting::Number => {
-                    upload = again;
-                    self.part += 1;
-                    upload.rename(&self.key())?;
-                }
-                Err((_, error)) => return Err(error),
-            }
-        }
+        let (upload, _) = output.into_parts();
+        let (path, part) = (&self.rolling.path, &mut self.part);
+        super::publish(&self.client, upload, self.rolling.on_existing, || {
+            *part += 1;
+            name::part(path, *part)
+        })?;
         self.part += 1;
         Ok(())
     }

@@ -29,7 +29,8 @@ pub(crate) fn problems(path: &str, known: &[&str]) -> Vec<Problem> {
     problems
 }
 
-fn placeholders(path: &str) -> impl Iterator<Item = &str> {
+/// Returns the placeholders of a template.
+pub(crate) fn placeholders(path: &str) -> impl Iterator<Item = &str> {
     path.split('{').skip(1).filter_map(|rest| rest.split_once('}').map(|(name, _)| name))
 }
 
@@ -37,10 +38,33 @@ fn placeholders(path: &str) -> impl Iterator<Item = &str> {
 pub(crate) fn expand(path: &str, context: &Context) -> String {
     let run = context.run().map_or_else(|| "detached".to_owned(), |run| run.to_string());
     let plain = |text: &str| text.replace(['/', '\\', '\0'], "_");
-    path.replace("{run}", &run)
-        .replace("{date}", &context.now().format("%Y-%m-%d").to_string())
-        .replace("{node}", &plain(context.node()))
-        .replace("{graph}", &plain(context.graph()))
+    fill(path, |placeholder| match placeholder {
+        "run" => Some(run.clone()),
+        "date" => Some(context.now().format("%Y-%m-%d").to_string()),
+        "node" => Some(plain(context.node())),
+        "graph" => Some(plain(context.graph())),
+        _ => None,
+    })
+}
+
+/// Fills in placeholders, and leaves those that have no value. What is filled in is not looked
+/// through again: the name of an object may hold braces.
+pub(crate) fn fill(path: &str, value: impl Fn(&str) -> Option<String>) -> String {
+    let mut filled = String::with_capacity(path.len());
+    let mut rest = path;
+    while let Some((before, opened)) = rest.split_once('{') {
+        filled.push_str(before);
+        let found = opened.split_once('}').and_then(|(name, after)| Some((value(name)?, after)));
+        if let Some((value, after)) = found {
+            filled.push_str(&value);
+            rest = after;
+        } else {
+            filled.push('{');
+            rest = opened;
+        }
+    }
+    filled.push_str(rest);
+    filled
 }
 
 /// Names the parts of a file that rolls: by `{part}`, or by a number before the suffix.
@@ -48,11 +72,13 @@ pub(crate) fn part(path: &str, part: u64) -> String {
     if path.contains("{part}") {
         return path.replace("{part}", &format!("{part:05}"));
     }
-    if part == 0 {
-        return path.to_owned();
-    }
+    if part == 0 { path.to_owned() } else { numbered(path, part) }
+}
+
+/// Puts a number before the suffix.
+pub(crate) fn numbered(path: &str, number: u64) -> String {
     let stem = stem(path);
-    format!("{stem}-{part}{}", &path[stem.len()..])
+    format!("{stem}-{number}{}", &path[stem.len()..])
 }
 
 /// Returns the path without its suffix, and that of a compression.
@@ -84,6 +110,14 @@ mod tests {
         assert_eq!(problems("out/", FILE).len(), 1);
         assert_eq!(problems("../{what}.csv", FILE).len(), 2);
         assert!(problems("{id}.md", ITEM).is_empty());
+    }
+
+    #[test]
+    fn what_is_filled_in_is_not_looked_through_again() {
+        let value = |name: &str| (name == "key").then(|| "a{key}.md".to_owned());
+        assert_eq!(fill("x/{key}{", value), "x/a{key}.md{");
+        assert_eq!(fill("{stem}/{id}", value), "{stem}/{id}");
+        assert_eq!(numbered("a{part}/b.md", 3), "a{part}/b-3.md");
     }
 
     #[test]

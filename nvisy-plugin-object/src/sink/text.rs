@@ -12,13 +12,19 @@ use crate::client::ObjectClient;
 
 /// Writes the texts of documents, one file each.
 ///
-/// Writing a document again replaces it: it is there once. It is durable when it is written.
-/// What cannot be written fails alone. A name that ends in `.gz` or `.zst` is compressed.
+/// Writing a document again replaces it. It is durable when it is written. What cannot be
+/// written fails alone. A name that ends in `.gz` or `.zst` is compressed.
+///
+/// With `{id}` in the path every document has a name of its own, and is there once however often
+/// it is written. Without it two of a run may have the same name, such as the passages of one
+/// file, or `a.md` and `a.txt` by `{stem}`: the second is rejected with `conflict`, and nothing
+/// of the first is lost. The names of a run are remembered for that, at most 4,194,304 of them
+/// at 16 bytes each.
 ///
 /// # Examples
 ///
 /// ```
-/// let texts = nvisy_plugin_object::TextSink::path("clean/{stem}.md");
+/// let texts = nvisy_plugin_object::TextSink::path("clean/{stem}-{id}.md");
 /// # let _ = texts;
 /// ```
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -60,7 +66,7 @@ impl SinkConfig for TextSink {
     type Sink = WholeFiles;
 
     fn guarantee(&self) -> Guarantee {
-        guarantee(self.on_existing)
+        guarantee(&self.path, self.on_existing)
     }
 
     fn validate(&self) -> Vec<Problem> {

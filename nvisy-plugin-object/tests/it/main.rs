@@ -4,6 +4,7 @@
 
 mod bad_input;
 mod conformance;
+mod naming;
 mod properties;
 mod round_trip;
 mod selection;

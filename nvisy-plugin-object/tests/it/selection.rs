@@ -90,9 +90,9 @@ async fn symlinks_that_lead_out_are_refused_and_those_within_followed() {
     symlink(outer.path("root"), outer.path("root/in/loop")).unwrap();
     let client = Local::at(outer.path("root")).connect(&ConnectContext::detached()).await.unwrap();
     let client = std::sync::Arc::new(client);
-    for source in
-        [Jsonl::path("away/secret.jsonl"), Jsonl::path("file.jsonl"), Jsonl::prefix("away/"), Jsonl::all()]
-    {
+    let named = ["away/secret.jsonl", "file.jsonl"].map(Jsonl::path);
+    let prefixes = ["away/", "away", "file.jsonl"].map(Jsonl::prefix);
+    for source in named.into_iter().chain(prefixes) {
         let error = read(&source, client.clone(), BatchLimits::default()).await.unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Permission, "{source:?}");
     }
@@ -114,6 +114,30 @@ async fn symlinks_that_lead_out_are_refused_and_those_within_followed() {
     let outside: Vec<String> = outer.files().into_iter().filter(|file| !file.starts_with("root/")).collect();
     assert_eq!(outside, ["out/secret.jsonl"], "nothing was written");
     assert_eq!(outer.get("out/secret.jsonl"), "{\"secret\":1}\n");
+}
+
+#[cfg(unix)]
+#[tokio::test]
+async fn symlinks_that_lead_nowhere_are_passed_by() {
+    use std::os::unix::fs::symlink;
+    let outer = Store::new();
+    outer.put("out/secret.jsonl", "{\"secret\":1}\n").put("root/in/a.jsonl", "{\"n\":1}\n");
+    symlink(outer.path("out"), outer.path("root/in/away")).unwrap();
+    symlink(outer.path("out/secret.jsonl"), outer.path("root/in/away.jsonl")).unwrap();
+    symlink(outer.path("root/nowhere"), outer.path("root/in/dangling.jsonl")).unwrap();
+    symlink("self.jsonl", outer.path("root/in/self.jsonl")).unwrap();
+    symlink("a.jsonl", outer.path("root/in/b.jsonl")).unwrap();
+    let client = Local::at(outer.path("root")).connect(&ConnectContext::detached()).await.unwrap();
+    let client = std::sync::Arc::new(client);
+    for source in [Jsonl::all(), Jsonl::prefix("in/"), Jsonl::all().glob("*/[ab].jsonl")] {
+        let read = read(&source, client.clone(), BatchLimits::default()).await.unwrap();
+        assert_eq!(read.items, [json!({"n": 1}), json!({"n": 1})], "{source:?}");
+        assert!(read.error.is_none(), "{:?}", read.error);
+    }
+    for path in ["in/dangling.jsonl", "in/away.jsonl"] {
+        let error = read(&Jsonl::path(path), client.clone(), BatchLimits::default()).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Permission, "{path}");
+    }
 }
 
 fn document(text: &str) -> nvisy_core::primitive::document::Document {

@@ -158,3 +158,56 @@ fn canonical(path: &Path) -> PathBuf {
 pub(crate) fn quoted(name: &str) -> String {
     format!("\"{}\"", name.replace('"', "\"\""))
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use nvisy_core::prelude::*;
+    use nvisy_core::primitive::row::Row;
+    use serde_json::json;
+
+    use super::*;
+    use crate::{SqliteSink, sqlite::Drift};
+
+    fn rows(ids: std::ops::Range<u64>) -> Batch {
+        let row = |id: u64| {
+            let object = json!({"id": id, "text": "x".repeat(2_000), "wide": "y"});
+            let row = Row::from_json(object.as_object().unwrap(), None).unwrap();
+            Item::detached(&id.to_string(), row).into_primitive()
+        };
+        Batch::from_primitives(ids.map(row).collect())
+    }
+
+    async fn count(client: &SqliteClient) -> i64 {
+        let mut reader = client.reader().await.unwrap();
+        sqlx::query_scalar("SELECT count(*) FROM t").fetch_one(&mut *reader).await.unwrap()
+    }
+
+    #[tokio::test]
+    async fn a_full_disk_takes_nothing_of_a_batch_and_all_of_it_when_there_is_room() {
+        for wal in [true, false] {
+            let directory = tempfile::tempdir().unwrap();
+            let path = directory.path().join("t.db");
+            let config = Sqlite::at(path.to_str().unwrap()).create().wal(wal);
+            let client = Arc::new(SqliteClient::open(&config).await.unwrap());
+            let context = OpenContext::new(Context::detached(), client.clone());
+            let sink = SqliteSink::table("t").upsert(["id"]).drift(Drift::Widen).create();
+            let sink = sink.open(&context).await.unwrap();
+
+            // As long as this connection lives, the file does not grow beyond.
+            client.writer().await.unwrap().execute("PRAGMA max_page_count = 30").await.unwrap();
+            let error = sink.write(&rows(0..100), context.context()).await.unwrap_err();
+            assert_eq!((error.kind(), error.retry_class()), (ErrorKind::Permission, RetryClass::Permanent));
+            assert!(error.message().contains("table \"t\": the disk is full"), "{error}");
+            assert!(client.describe("t").await.unwrap().is_none(), "the table went with its rows");
+
+            assert!(sink.write(&rows(0..10), context.context()).await.unwrap().is_applied());
+            client.writer().await.unwrap().execute("PRAGMA max_page_count = 30").await.unwrap();
+            assert!(sink.write(&rows(5..100), context.context()).await.is_err());
+            assert_eq!(count(&client).await, 10);
+            assert!(sink.write(&rows(5..100), context.context()).await.unwrap().is_applied());
+            assert_eq!(count(&client).await, 100);
+        }
+    }
+}

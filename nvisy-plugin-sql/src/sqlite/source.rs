@@ -211,9 +211,9 @@ impl Source for SqliteSource {
             return Ok(vec![items.map_or(whole.clone(), |items| whole.with_items(items))]);
         };
         let mut partitions = Vec::with_capacity(ranges.len());
-        for (start, end) in ranges {
-            let partition = Partition::new(format!("{start}..{end}"));
-            let items = client.count(&selection, Some((start, end))).await?;
+        for (first, last) in ranges {
+            let partition = Partition::new(format!("{first}..{}", i128::from(last) + 1));
+            let items = client.count(&selection, Some((first, last))).await?;
             partitions.push(items.map_or(partition.clone(), |items| partition.with_items(items)));
         }
         Ok(partitions)
@@ -248,13 +248,16 @@ impl Source for SqliteSource {
     }
 }
 
-/// Reads the range out of a partition's id; none for the whole.
+/// Reads the first and the last key out of a partition's id, which names the one after it; none
+/// for the whole.
 fn range_of(partition: &Partition) -> Result<Option<(i64, i64)>> {
     if partition.id == Partition::whole().id {
         return Ok(None);
     }
-    let range =
-        partition.id.split_once("..").and_then(|(start, end)| Some((start.parse().ok()?, end.parse().ok()?)));
+    let range = partition.id.split_once("..").and_then(|(first, end)| {
+        let end: i128 = end.parse().ok()?;
+        Some((first.parse().ok()?, i64::try_from(end - 1).ok()?))
+    });
     let unknown =
         || Error::configuration(format!("partition \"{}\" is no key range of a table", partition.id));
     range.map(Some).ok_or_else(unknown)
@@ -273,7 +276,8 @@ fn key_of(position: Option<Position>, len: usize) -> Result<Option<std::sync::Ar
     }
 }
 
-/// Cuts the keys from `first` to `last` into at most `count` ranges.
+/// Cuts the keys from `first` to `last` into at most `count` ranges, each from its first key to
+/// its last.
 ///
 /// A range begins at a multiple of its width, and the width is a power of two: while a table
 /// grows, ranges are added, and those that there were stay.
@@ -285,7 +289,7 @@ fn ranges(first: i64, last: i64, count: u32) -> Vec<(i64, i64)> {
     }
     let clamp = |key: i128| key.clamp(i64::MIN.into(), i64::MAX.into()) as i64;
     (first.div_euclid(width)..=last.div_euclid(width))
-        .map(|n| (clamp(n * width), clamp((n + 1) * width)))
+        .map(|n| (clamp(n * width), clamp((n + 1) * width - 1)))
         .collect()
 }
 
@@ -295,19 +299,19 @@ mod tests {
 
     #[test]
     fn ranges_stay_while_a_table_grows() {
-        assert_eq!(ranges(1, 1000, 4), [(0, 256), (256, 512), (512, 768), (768, 1024)]);
-        assert_eq!(ranges(1, 700, 4), [(0, 256), (256, 512), (512, 768)]);
-        assert_eq!(ranges(-3, 2, 2), [(-4, 0), (0, 4)]);
-        assert_eq!(ranges(7, 7, 3), [(7, 8)]);
+        assert_eq!(ranges(1, 1000, 4), [(0, 255), (256, 511), (512, 767), (768, 1023)]);
+        assert_eq!(ranges(1, 700, 4), [(0, 255), (256, 511), (512, 767)]);
+        assert_eq!(ranges(-3, 2, 2), [(-4, -1), (0, 3)]);
+        assert_eq!(ranges(7, 7, 3), [(7, 7)]);
     }
 
     #[test]
     fn ranges_hold_every_key() {
-        for (first, last, count) in [(0, 0, 1), (-5, 5, 3), (1, 1 << 40, 7), (i64::MIN, i64::MAX - 1, 5)] {
+        for (first, last, count) in [(0, 0, 1), (-5, 5, 3), (1, 1 << 40, 7), (i64::MIN, i64::MAX, 5)] {
             let ranges = ranges(first, last, count);
             assert!(ranges.len() <= count as usize);
-            assert!(ranges[0].0 <= first && last < ranges[ranges.len() - 1].1, "{ranges:?}");
-            assert!(ranges.windows(2).all(|pair| pair[0].1 == pair[1].0));
+            assert!(ranges[0].0 <= first && last <= ranges[ranges.len() - 1].1, "{ranges:?}");
+            assert!(ranges.windows(2).all(|pair| pair[0].1 + 1 == pair[1].0));
         }
     }
 

@@ -1,5 +1,6 @@
 //! Writing tables.
 
+use std::io::{Seek, SeekFrom, Write};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -233,6 +234,28 @@ async fn drift_does_what_is_asked() {
 }
 
 #[tokio::test]
+async fn a_table_is_widened_by_lineage_once() {
+    let database = Database::with("CREATE TABLE t (id INTEGER PRIMARY KEY, a TEXT)").await;
+    let client = Arc::new(database.client().await);
+    let context = OpenContext::new(Context::detached(), client.clone());
+    let sink = SqliteSink::table("t").upsert(["id"]).with_lineage().drift(Drift::Widen);
+    let sink = sink.open(&context).await.unwrap();
+    let two_schemas = [json!({"id": 1, "a": "x"}), json!({"id": 2, "a": "y", "new": 7})];
+    for rows in [&two_schemas[..], &[json!({"id": 3, "a": "z"})], &[json!({"id": 4, "other": true})]] {
+        assert!(sink.write(&batch(rows), context.context()).await.unwrap().is_applied());
+    }
+    assert_eq!(
+        database.query("SELECT id, a, new, other, nvisy_id IS NULL AS bare FROM t").await,
+        [
+            json!({"id": 1, "a": "x", "new": null, "other": null, "bare": 0}),
+            json!({"id": 2, "a": "y", "new": 7, "other": null, "bare": 0}),
+            json!({"id": 3, "a": "z", "new": null, "other": null, "bare": 0}),
+            json!({"id": 4, "a": null, "new": null, "other": 1, "bare": 0})
+        ]
+    );
+}
+
+#[tokio::test]
 async fn a_text_for_a_number_is_drift() {
     let database = Database::with("CREATE TABLE t (id INTEGER PRIMARY KEY, n INTEGER, s TEXT)").await;
     let client = Arc::new(database.client().await);
@@ -316,6 +339,42 @@ async fn a_locked_database_is_worth_another_try() {
     drop(lock);
     other.close().await.unwrap();
     assert!(sink.write(&items, context.context()).await.unwrap().is_applied());
+}
+
+#[tokio::test]
+async fn a_reader_that_holds_a_commit_up_is_worth_another_try() {
+    let database = Database::with("CREATE TABLE t (id INTEGER PRIMARY KEY); INSERT INTO t VALUES (0)").await;
+    let config = database.config().wal(false).busy_timeout(Duration::from_millis(20));
+    let client = Arc::new(connect(&config).await.unwrap());
+    let context = OpenContext::new(Context::detached(), client.clone());
+    let sink = SqliteSink::table("t").upsert(["id"]).open(&context).await.unwrap();
+    let mut other = database.connection().await;
+    let mut reading = other.begin().await.unwrap();
+    sqlx::query("SELECT * FROM t").fetch_all(&mut *reading).await.unwrap();
+
+    let items = batch(&[json!({"id": 1}), json!({"id": 2})]);
+    let error = sink.write(&items, context.context()).await.unwrap_err();
+    assert_eq!((error.kind(), error.retry_class()), (ErrorKind::Timeout, RetryClass::Transient), "{error}");
+    assert!(error.message().contains("raise `busy_timeout_ms`"), "{error}");
+    reading.rollback().await.unwrap();
+    assert_eq!(database.query("SELECT count(*) AS n FROM t").await, [json!({"n": 1})]);
+    assert!(sink.write(&items, context.context()).await.unwrap().is_applied());
+    assert_eq!(database.query("SELECT count(*) AS n FROM t").await, [json!({"n": 3})]);
+}
+
+#[tokio::test]
+async fn a_file_that_may_not_be_written_to_says_so() {
+    let database = Database::with("CREATE TABLE t (id INTEGER PRIMARY KEY)").await;
+    // SQLite opens a file of a later write format read-only, whoever opens it.
+    let mut file = std::fs::OpenOptions::new().write(true).open(database.path()).unwrap();
+    file.seek(SeekFrom::Start(18)).unwrap();
+    file.write_all(&[3]).unwrap();
+    let client = Arc::new(database.client().await);
+    let items = batch(&[json!({"id": 1})]);
+    let error = write(&SqliteSink::table("t").upsert(["id"]), &client, &items).await.unwrap_err();
+    assert_eq!((error.kind(), error.retry_class()), (ErrorKind::Permission, RetryClass::Permanent));
+    assert!(error.message().contains("is read-only: make the file and its directory writable"), "{error}");
+    assert!(read(&SqliteSource::table("t"), &client).await.unwrap().rows.is_empty());
 }
 
 #[tokio::test]

@@ -295,6 +295,8 @@ async fn partitions_hold_every_row_once() {
     let database = Database::with(
         "CREATE TABLE t (id INTEGER PRIMARY KEY);
          WITH RECURSIVE n(i) AS (SELECT -50 UNION ALL SELECT i + 7 FROM n WHERE i < 1000) INSERT INTO t SELECT i FROM n;
+         CREATE TABLE ends (id INTEGER PRIMARY KEY);
+         INSERT INTO ends VALUES (-9223372036854775808), (0), (9223372036854775806), (9223372036854775807);
          CREATE TABLE empty (id INTEGER PRIMARY KEY);
          CREATE TABLE texts (code TEXT PRIMARY KEY); INSERT INTO texts VALUES ('a'), ('b');",
     )
@@ -303,21 +305,24 @@ async fn partitions_hold_every_row_once() {
     let open = OpenContext::new(Context::detached(), client.clone());
     let four = NonZeroU32::new(4).unwrap();
 
-    let source = SqliteSource::table("t").in_partitions(four);
-    let partitions = source.partitions(&open).await.unwrap();
-    assert!(partitions.len() > 1 && partitions.len() <= 4, "{partitions:?}");
-    let mut found = Vec::new();
-    for partition in &partitions {
-        let part = read_from(&source, &client, partition, None, 10).await.unwrap();
-        assert_eq!(partition.items, Some(part.rows.len() as u64));
-        found.extend(part.json());
+    for table in ["t", "ends"] {
+        let source = SqliteSource::table(table).in_partitions(four);
+        let partitions = source.partitions(&open).await.unwrap();
+        assert!(partitions.len() > 1 && partitions.len() <= 4, "{partitions:?}");
+        let mut found = Vec::new();
+        for partition in &partitions {
+            let part = read_from(&source, &client, partition, None, 10).await.unwrap();
+            assert_eq!(partition.items, Some(part.rows.len() as u64));
+            found.extend(part.json());
+        }
+        assert_eq!(found, read(&SqliteSource::table(table), &client).await.unwrap().json());
     }
-    assert_eq!(found, read(&SqliteSource::table("t"), &client).await.unwrap().json());
 
     for (table, items) in [("empty", 0), ("texts", 2)] {
         let partitions = SqliteSource::table(table).in_partitions(four).partitions(&open).await.unwrap();
         assert_eq!(partitions, [Partition::whole().with_items(items)]);
     }
+    let source = SqliteSource::table("t");
     let error = read_from(&source, &client, &Partition::new("a..b"), None, 10).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Configuration);
 }

@@ -19,6 +19,9 @@ use crate::point::NewPoint;
 /// the text (also in the full-text index), what is known about its document, tags and custom
 /// values, and where it came from: run, root and lineage.
 ///
+/// It deletes nothing by itself: where a document has fewer passages than in the run before,
+/// those that are gone stay until [`SqliteClient::delete_by_root`] is called.
+///
 /// # Examples
 ///
 /// ```

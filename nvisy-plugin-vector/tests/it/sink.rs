@@ -1,7 +1,9 @@
 //! Writing collections, and what can be done with them as a whole.
 
+use std::io::{Seek, SeekFrom, Write};
 use std::num::NonZeroU32;
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures::FutureExt;
 use nvisy_core::Primitive;
@@ -10,6 +12,8 @@ use nvisy_core::primitive::document::Document;
 use nvisy_core::primitive::embedding::Metric;
 use nvisy_plugin_vector::{Search, Sqlite, SqliteSink};
 use serde_json::json;
+use sqlx::Connection as _;
+use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection};
 
 use crate::index::{Index, connect, document, embedding, filled, item, read, samples, write};
 
@@ -160,6 +164,40 @@ async fn what_cannot_be_written_to_is_told_at_the_start() {
     std::fs::write(&missing, "no database at all ".repeat(100)).unwrap();
     let error = connect(&Sqlite::at(missing.to_str().unwrap())).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Configuration);
+}
+
+#[tokio::test]
+async fn a_locked_index_is_worth_another_try() {
+    let index = Index::new();
+    let config = index.config().busy_timeout(Duration::from_millis(20));
+    let client = Arc::new(connect(&config).await.unwrap());
+    let context = OpenContext::new(Context::detached(), client.clone());
+    let sink = SqliteSink::collection("docs").create().open(&context).await.unwrap();
+    let options = SqliteConnectOptions::new().filename(index.path());
+    let mut other = SqliteConnection::connect_with(&options).await.unwrap();
+    let lock = other.begin_with("BEGIN IMMEDIATE").await.unwrap();
+    let batch = Batch::from_primitives(samples());
+    let error = sink.write(&batch, context.context()).await.unwrap_err();
+    assert_eq!((error.kind(), error.retry_class()), (ErrorKind::Timeout, RetryClass::Transient), "{error}");
+    lock.rollback().await.unwrap();
+    assert!(sink.write(&batch, context.context()).await.unwrap().is_applied());
+    assert_eq!(client.count("docs").await.unwrap(), 4);
+}
+
+#[tokio::test]
+async fn a_file_that_may_not_be_written_to_says_so() {
+    let (index, client) = filled().await;
+    index.config().disconnect(&client).await.unwrap();
+    // SQLite opens a file of a later write format read-only, whoever opens it.
+    let mut file = std::fs::OpenOptions::new().write(true).open(index.path()).unwrap();
+    file.seek(SeekFrom::Start(18)).unwrap();
+    file.write_all(&[3]).unwrap();
+    let client = index.client().await;
+    let batch = Batch::from_primitives(samples());
+    let error = write(&SqliteSink::collection("docs"), &client, &batch).await.unwrap_err();
+    assert_eq!((error.kind(), error.retry_class()), (ErrorKind::Permission, RetryClass::Permanent));
+    assert!(error.message().contains("is read-only: make the file and its directory writable"), "{error}");
+    assert_eq!(client.count("docs").await.unwrap(), 4);
 }
 
 #[tokio::test]

@@ -61,6 +61,7 @@ pub(crate) struct Reader {
     schema: SchemaRef,
     key: Vec<String>,
     parameters: Vec<Json>,
+    /// The first and the last key.
     range: Option<(i64, i64)>,
     first: Arc<str>,
     next: Arc<str>,
@@ -103,7 +104,7 @@ impl Parts {
         let mut conditions: Vec<String> = self.filter.iter().map(|filter| format!("({filter}\n)")).collect();
         let keys: Vec<&str> = self.key.iter().map(|(_, expression)| expression.as_str()).collect();
         if range {
-            conditions.push(format!("{key} >= {} AND {key} < {}", next(), next(), key = keys[0]));
+            conditions.push(format!("{key} >= {} AND {key} <= {}", next(), next(), key = keys[0]));
         }
         if after {
             let values: Vec<String> = keys.iter().map(|_| next()).collect();
@@ -242,11 +243,11 @@ impl SqliteClient {
         let Some(table) = self.describe(name).await? else { return Err(self.no_such_table(name).await) };
         let mut sql = format!("SELECT count(*) FROM {}", quoted(&table.name));
         let mut arguments = SqliteArguments::default();
-        if let Some((start, end)) = range {
+        if let Some(range) = range {
             let parts = self.parts_of_table(selection, &table)?;
             let key = &parts.key[0].1;
-            sql.push_str(&format!(" WHERE {key} >= ?1 AND {key} < ?2"));
-            bind_range(start, end, &mut arguments).map_err(|e| self.error(e))?;
+            sql.push_str(&format!(" WHERE {key} >= ?1 AND {key} <= ?2"));
+            bind_range(range, &mut arguments).map_err(|e| self.error(e))?;
         }
         let mut connection = self.reader().await?;
         let query = sqlx::query_scalar_with(AssertSqlSafe(sql), arguments);
@@ -502,8 +503,8 @@ impl<'a> PageBuilder<'a> {
     }
 }
 
-fn bind_range(start: i64, end: i64, arguments: &mut SqliteArguments) -> Result<(), sqlx::Error> {
-    arguments.add(start).and_then(|()| arguments.add(end)).map_err(sqlx::Error::Encode)
+fn bind_range((first, last): (i64, i64), arguments: &mut SqliteArguments) -> Result<(), sqlx::Error> {
+    arguments.add(first).and_then(|()| arguments.add(last)).map_err(sqlx::Error::Encode)
 }
 
 fn bind_all(
@@ -514,8 +515,8 @@ fn bind_all(
     arguments: &mut SqliteArguments,
 ) -> Result<(), sqlx::Error> {
     parameters.iter().try_for_each(|value| bind_json(value, arguments))?;
-    if let Some((start, end)) = range {
-        bind_range(start, end, arguments)?;
+    if let Some(range) = range {
+        bind_range(range, arguments)?;
     }
     after.into_iter().flatten().try_for_each(|value| bind_key(value, arguments))?;
     arguments.add(limit).map_err(sqlx::Error::Encode)

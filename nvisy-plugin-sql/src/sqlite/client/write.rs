@@ -348,18 +348,7 @@ impl SqliteClient {
                 }
                 None if *field.data_type() == DataType::Null => {}
                 None if target.drift == Drift::Widen => {
-                    let sql = format!(
-                        "ALTER TABLE {} ADD COLUMN {} {}",
-                        quoted(&target.table),
-                        quoted(name),
-                        declaration(field.data_type())
-                    );
-                    connection.execute(AssertSqlSafe(sql)).await.map_err(|e| translate(&place, e))?;
-                    let widened =
-                        describe(connection, &target.table).await.map_err(|e| translate(&place, e))?;
-                    *table = widened.ok_or_else(|| {
-                        Error::internal(format!("{place} is not there after it was widened"))
-                    })?;
+                    *table = widen(connection, target, &place, name, declaration(field.data_type())).await?;
                     plan.columns.push((index, name.clone()));
                 }
                 None => {
@@ -375,11 +364,25 @@ impl SqliteClient {
                 let message = format!("{place} has no column \"{name}\": add it, or set `drift` to `widen`");
                 return Err(Error::configuration(message));
             }
-            let sql = format!("ALTER TABLE {} ADD COLUMN {} TEXT", quoted(&target.table), quoted(name));
-            connection.execute(AssertSqlSafe(sql)).await.map_err(|e| translate(&place, e))?;
+            *table = widen(connection, target, &place, name, "TEXT").await?;
         }
         Ok(plan)
     }
+}
+
+/// Adds a column to the table, and describes it as it is then.
+async fn widen(
+    connection: &mut SqliteConnection,
+    target: &Target,
+    place: &str,
+    name: &str,
+    declared: &str,
+) -> Result<Table> {
+    let failed = |error| translate(place, error);
+    let sql = format!("ALTER TABLE {} ADD COLUMN {} {declared}", quoted(&target.table), quoted(name));
+    connection.execute(AssertSqlSafe(sql)).await.map_err(failed)?;
+    let widened = describe(connection, &target.table).await.map_err(failed)?;
+    widened.ok_or_else(|| Error::internal(format!("{place} is not there after it was widened")))
 }
 
 /// How rows of one schema enter the table.

@@ -1,0 +1,84 @@
+//! Whose a name is, so that no item overwrites another one.
+
+use std::collections::HashMap;
+use std::collections::hash_map::{Entry, RandomState};
+use std::hash::BuildHasher;
+use std::sync::{Mutex, PoisonError};
+
+use nvisy_core::{Error, ErrorKind, PrimitiveId, Result};
+
+use crate::root::relative;
+
+/// How many names of a run are remembered, at 16 bytes each and as much again for their table.
+const MAX_NAMES: usize = 1 << 22;
+
+/// The names that a run has written to, and the item of each, as hashes.
+#[derive(Debug, Default)]
+pub(super) struct Owners {
+    hash: RandomState,
+    ids: Mutex<HashMap<u64, u64>>,
+}
+
+impl Owners {
+    /// Takes a name for an item, which may take it again. Fails with `conflict` if it is that of
+    /// another item.
+    pub(super) fn claim(&self, name: &str, id: PrimitiveId) -> Result<()> {
+        self.claim_within(name, id, MAX_NAMES)
+    }
+
+    fn claim_within(&self, name: &str, id: PrimitiveId, most: usize) -> Result<()> {
+        // `a//b` and `./a/b` are one file.
+        let (name_hash, id) = (self.hash.hash_one(relative(name)?), self.hash.hash_one(id));
+        let mut ids = self.ids.lock().unwrap_or_else(PoisonError::into_inner);
+        let taken = ids.len();
+        match ids.entry(name_hash) {
+            Entry::Occupied(owner) if *owner.get() == id => Ok(()),
+            Entry::Occupied(_) => {
+                let message =
+                    format!("another item of this run is written to \"{name}\": put {{id}} in the path");
+                Err(Error::new(ErrorKind::Conflict, message))
+            }
+            Entry::Vacant(_) if taken >= most => Err(Error::configuration(format!(
+                "\"{name}\" is one name too many: without {{id}} in the path a run writes {most} at the most"
+            ))),
+            Entry::Vacant(free) => {
+                free.insert(id);
+                Ok(())
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use nvisy_core::Item;
+    use nvisy_core::primitive::document::Document;
+
+    use super::*;
+
+    fn id(name: &str) -> PrimitiveId {
+        let document = Document::new("x").unwrap();
+        Item::detached(name, document).into_primitive().id()
+    }
+
+    #[test]
+    fn a_name_is_that_of_the_item_that_took_it() {
+        let owners = Owners::default();
+        owners.claim("a/b.md", id("1")).unwrap();
+        owners.claim("a/b.md", id("1")).unwrap();
+        owners.claim("a/c.md", id("2")).unwrap();
+        for name in ["a/b.md", "a//b.md", "./a/b.md"] {
+            let error = owners.claim(name, id("2")).unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::Conflict);
+            assert!(error.message().contains("put {id} in the path"), "{error}");
+        }
+    }
+
+    #[test]
+    fn names_are_bounded_and_those_that_are_known_stay() {
+        let owners = Owners::default();
+        owners.claim_within("a", id("1"), 1).unwrap();
+        owners.claim_within("a", id("1"), 1).unwrap();
+        assert_eq!(owners.claim_within("b", id("2"), 1).unwrap_err().kind(), ErrorKind::Configuration);
+    }
+}

@@ -1,0 +1,128 @@
+//! Names of objects that hold one item each: no item overwrites another one.
+
+use nvisy_core::prelude::*;
+use nvisy_core::primitive::document::Document;
+use nvisy_core::primitive::object::Object;
+use nvisy_core::{ErrorKind, OpenContext, Primitive};
+use nvisy_plugin_object::{BytesSink, Jsonl, JsonlSink, Memory, OnExisting, Text, TextSink};
+use serde_json::json;
+
+use crate::support::{Store, batch, read};
+
+/// The documents of a store, as a source reads them.
+async fn documents(store: &Store, prefix: &str) -> Vec<Item<Document>> {
+    use futures::StreamExt;
+    let source = Text::prefix(prefix);
+    let mut stream = std::pin::pin!(nvisy_core::stream::read(&source, store.client().await));
+    let mut items = Vec::new();
+    while let Some(batch) = stream.next().await {
+        items.extend(batch.unwrap().iter().map(|item| item.typed().unwrap()));
+    }
+    items
+}
+
+async fn write(sink: &impl Sink, items: &[Primitive]) -> WriteReport {
+    sink.write(&Batch::from_primitives(items.to_vec()), &Context::detached()).await.unwrap()
+}
+
+fn conflicts(report: &WriteReport) -> Vec<u32> {
+    let conflict = |(index, status): &(u32, WriteStatus)| match status {
+        WriteStatus::Rejected(error) if error.kind() == ErrorKind::Conflict => {
+            assert!(error.message().contains("put {id} in the path"), "{error}");
+            *index
+        }
+        other => panic!("{other:?}"),
+    };
+    report.others().iter().map(conflict).collect()
+}
+
+#[tokio::test]
+async fn passages_of_one_file_do_not_overwrite_each_other() {
+    let store = Store::new();
+    store.put("in/a.md", "all of it");
+    let file = documents(&store, "in/").await.remove(0);
+    let passages: Vec<Primitive> = (0..3)
+        .map(|n| file.derive("chunk", n, Document::new(format!("passage {n}")).unwrap()).into_primitive())
+        .collect();
+
+    let sink = store.open(&TextSink::path("clean/{stem}.md")).await.unwrap();
+    assert_eq!(conflicts(&write(&sink, &passages[..2]).await), [1]);
+    assert_eq!(conflicts(&write(&sink, &passages).await), [1, 2], "in batches to come, too");
+    assert_eq!(store.get("clean/in/a.md"), "passage 0");
+
+    let newer = passages[0].clone().typed::<Document>().unwrap();
+    let newer = newer.map_text(|_| "passage 0, again".to_owned()).unwrap().into_primitive();
+    assert!(write(&sink, &[newer]).await.is_applied(), "the same item may be written again");
+    assert_eq!(store.get("clean/in/a.md"), "passage 0, again");
+
+    let sink = store.open(&TextSink::path("by id/{stem}-{id}.md")).await.unwrap();
+    assert!(write(&sink, &passages).await.is_applied());
+    assert_eq!(store.files().iter().filter(|file| file.starts_with("by id/")).count(), 3);
+}
+
+#[tokio::test]
+async fn files_that_differ_in_their_suffix_alone_do_not_overwrite_each_other() {
+    let store = Store::new();
+    store.put("in/a.md", "markdown").put("in/a.txt", "text").put("in/b.md", "other");
+    let items: Vec<Primitive> =
+        documents(&store, "in/").await.into_iter().map(Item::into_primitive).collect();
+    let sink = store.open(&TextSink::path("out/{stem}")).await.unwrap();
+    assert_eq!(conflicts(&write(&sink, &items).await), [1]);
+    assert_eq!((store.get("out/in/a"), store.get("out/in/b")), ("markdown".into(), "other".into()));
+    let sink = store.open(&TextSink::path("out/{key}")).await.unwrap();
+    assert!(write(&sink, &items).await.is_applied());
+}
+
+#[tokio::test]
+async fn a_name_for_all_holds_one_item() {
+    let store = Store::new();
+    let objects = batch((0..3).map(|n| Object::new(format!("{n}"), format!("{n}")).unwrap()));
+    let sink = store.open(&BytesSink::path("last.bin")).await.unwrap();
+    assert_eq!(conflicts(&write(&sink, objects.clone().into_primitives().as_slice()).await), [1, 2]);
+    assert_eq!(store.get("last.bin"), "0");
+}
+
+#[test]
+fn only_a_name_by_the_id_alone_promises_that_an_item_is_there_once() {
+    for (path, replace) in [("{id}.txt", true), ("{graph}/{stem}-{id}.txt", true), ("{key}", false)] {
+        let expected = if replace { Guarantee::Upsert } else { Guarantee::Append };
+        assert_eq!(TextSink::path(path).guarantee(), expected, "{path}");
+        assert_eq!(BytesSink::path(path).guarantee(), expected, "{path}");
+    }
+    for path in ["out.txt", "{stem}.txt", "{run}/{id}.txt", "{date}/{id}.txt"] {
+        assert_eq!(TextSink::path(path).guarantee(), Guarantee::Append, "{path}");
+    }
+    let numbered = TextSink::path("{id}.txt").on_existing(OnExisting::Number);
+    assert_eq!(numbered.guarantee(), Guarantee::Append);
+}
+
+#[tokio::test]
+async fn a_number_in_a_directory_finds_the_next_that_is_free() {
+    let path = "out/{part}/x.jsonl";
+    let store = Store::new();
+    store.put("out/00000/x.jsonl", "old").put("out/00001/x.jsonl", "old");
+    let memory = Memory::new().with("out/00000/x.jsonl", "{}").with("out/00001/x.jsonl", "{}");
+    let memory = std::sync::Arc::new(memory.connect(&ConnectContext::detached()).await.unwrap());
+    for client in [store.client().await, memory.clone()] {
+        let open = OpenContext::new(Context::detached(), client);
+        let sink = JsonlSink::path(path).on_existing(OnExisting::Number).open(&open).await.unwrap();
+        let items = batch([Document::new("new").unwrap()]);
+        assert!(sink.write(&items, open.context()).await.unwrap().is_applied());
+        sink.close(open.context()).await.unwrap();
+    }
+    assert_eq!(store.files(), ["out/00000/x.jsonl", "out/00001/x.jsonl", "out/00002/x.jsonl"]);
+    assert!(store.get("out/00002/x.jsonl").contains("new"));
+    let found = read(&Jsonl::prefix("out/00002/"), memory, BatchLimits::default()).await.unwrap();
+    assert_eq!(found.items[0]["text"], json!("new"));
+}
+
+#[tokio::test]
+async fn a_key_with_braces_is_numbered_like_any_other() {
+    let store = Store::new();
+    store.put("{part}/{stem}.bin", "old");
+    let sink = store.open(&BytesSink::path("{key}").on_existing(OnExisting::Number)).await.unwrap();
+    let object = batch([Object::new("{part}/{stem}.bin", "new").unwrap()]);
+    assert!(sink.write(&object, &Context::detached()).await.unwrap().is_applied());
+    assert_eq!(store.files(), ["{part}/{stem}-1.bin", "{part}/{stem}.bin"]);
+    assert_eq!(store.get("{part}/{stem}-1.bin"), "new");
+}
