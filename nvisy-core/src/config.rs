@@ -1,5 +1,7 @@
 //! Typed configs: what one chains in Rust is what serializes.
 
+pub mod duration;
+
 use std::fmt;
 
 use schemars::JsonSchema;

@@ -1,9 +1,12 @@
 //! Sessions with other systems.
 
+mod address;
+
 use std::fmt;
 use std::future::Future;
 use std::sync::Arc;
 
+pub use self::address::is_public;
 use crate::config::{Config, Problem};
 use crate::error::{Error, ErrorKind, Result};
 use crate::secret::{Secret, SecretRef};
@@ -50,6 +53,12 @@ pub trait Connection: Config {
 
     /// Returns what it touches on this machine and network: what a stranger's graph may not.
     fn reach(&self) -> Vec<Reach>;
+
+    /// Returns whether what works through it computes in this process and calls nobody. Actions
+    /// then have no retries and no limits, whatever they are called. Default no.
+    fn is_local(&self) -> bool {
+        false
+    }
 
     /// Connects.
     fn connect(&self, context: &ConnectContext) -> impl Future<Output = Result<Self::Client>> + Send;

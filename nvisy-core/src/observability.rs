@@ -75,10 +75,17 @@ pub struct ModelUsage {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct RateHint {
     /// Requests left.
-    pub requests: Option<u64>,
+    pub requests: Option<RateLeft>,
     /// Tokens left.
-    pub tokens: Option<u64>,
-    /// When the limits are whole again.
+    pub tokens: Option<RateLeft>,
+}
+
+/// What is left of one limit.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct RateLeft {
+    /// How many.
+    pub count: u64,
+    /// How long until the limit is whole again, where that is said.
     pub reset: Option<Duration>,
 }
 

@@ -20,7 +20,6 @@ pub mod tool_call_trace;
 mod base64_bytes;
 mod cell;
 pub(crate) mod depth;
-mod duration_text;
 mod payload;
 mod text_or_bytes;
 mod validated;

@@ -14,8 +14,11 @@ pub(crate) fn name(model: &str, endpoint: Option<&str>) -> String {
         .map_or_else(|| format!("model \"{model}\""), |endpoint| format!("model \"{model}\" at {endpoint}"))
 }
 
-pub(crate) fn wrong_count(who: &str, want: usize, have: usize) -> Error {
-    Error::internal(format!("{who} answered with {have} vectors for {want} texts"))
+/// A service that miscounts answered wrongly, and may do better; code in this process has a bug.
+pub(crate) fn wrong_count(model: &str, endpoint: Option<&str>, want: usize, have: usize) -> Error {
+    let kind = if endpoint.is_some() { ErrorKind::Connection } else { ErrorKind::Internal };
+    let who = name(model, endpoint);
+    Error::new(kind, format!("{who} answered with {have} vectors for {want} texts"))
 }
 
 pub(crate) fn wrong_dimensions(who: &str, asked: Option<u32>, want: usize, have: usize) -> Error {
@@ -47,8 +50,9 @@ pub(crate) fn no_such_local_model(model: &str) -> Error {
     Error::new(ErrorKind::NotFound, message)
 }
 
-/// The answer was read, and is not what the API says.
+/// The answer was read, and is not what the API says: a proxy's, or one that was cut off.
 #[cfg(feature = "openai")]
 pub(crate) fn not_the_api(who: &str, why: impl std::fmt::Display) -> Error {
-    Error::internal(format!("{who} did not answer as an OpenAI-compatible API does: {why}: check `base_url`"))
+    let message = format!("{who} did not answer as an OpenAI-compatible API does: {why}: check `base_url`");
+    Error::new(ErrorKind::Connection, message)
 }

@@ -67,6 +67,10 @@ impl Connection for Local {
         Vec::new()
     }
 
+    fn is_local(&self) -> bool {
+        true
+    }
+
     async fn connect(&self, _: &ConnectContext) -> Result<ModelClient> {
         Ok(self.clone().into())
     }

@@ -109,8 +109,8 @@ impl ModelClient {
     ///
     /// # Errors
     ///
-    /// What the service says; `internal` if it does not answer with one vector a text,
-    /// `validation` if their lengths differ among themselves or from what was asked for.
+    /// What the service says; `connection` if it does not answer with one vector a text
+    /// (`internal` if the model runs here), `validation` if their lengths differ among themselves or from what was asked for.
     pub async fn request(&self, request: EmbedRequest<'_>, context: &Context) -> Result<Vec<Vec<f32>>> {
         if request.texts.is_empty() {
             return Ok(Vec::new());
@@ -150,7 +150,7 @@ fn check(request: &EmbedRequest<'_>, vectors: &[Vec<f32>], endpoint: Option<&str
     let EmbedRequest { model, texts, dimensions } = *request;
     let who = || error::name(model, endpoint);
     if vectors.len() != texts.len() {
-        return Err(error::wrong_count(&who(), texts.len(), vectors.len()));
+        return Err(error::wrong_count(model, endpoint, texts.len(), vectors.len()));
     }
     let want = dimensions.map_or_else(|| vectors[0].len(), |dimensions| dimensions as usize);
     for (index, vector) in vectors.iter().enumerate() {

@@ -31,13 +31,16 @@ const MAX_DIAGNOSTICS: usize = 1_000;
 pub struct CompileOptions {
     /// Whether the graph comes from a stranger: local files and private addresses are refused.
     pub untrusted: bool,
+    /// Whether there are no secrets: a graph that names one is refused, whether or not this
+    /// process knows it.
+    pub without_secrets: bool,
 }
 
 impl CompileOptions {
-    /// Options for a graph that comes from a stranger.
+    /// Options for a graph that comes from a stranger, who is given no secrets.
     #[must_use]
     pub fn untrusted() -> Self {
-        Self { untrusted: true }
+        Self { untrusted: true, without_secrets: true }
     }
 }
 

@@ -12,6 +12,7 @@ mod edge;
 mod executor;
 mod gather;
 mod ledger;
+mod moment;
 mod node;
 mod outlet;
 mod prepare;
@@ -62,7 +63,7 @@ pub struct Engine(Arc<EngineParts>);
 struct EngineParts {
     registry: Registry,
     secrets: Arc<dyn SecretResolver>,
-    untrusted: bool,
+    options: CompileOptions,
     connections: Mutex<HashMap<ConnectionKey, Weak<ConnectionState>>>,
 }
 
@@ -73,11 +74,7 @@ impl Engine {
     /// Begins an engine with the built-in actions and every plugin whose feature is on.
     #[must_use]
     pub fn builder() -> EngineBuilder {
-        EngineBuilder {
-            registry: Registry::enabled(),
-            secrets: Arc::new(Secrets::default()),
-            untrusted: false,
-        }
+        EngineBuilder { registry: Registry::enabled(), secrets: None, untrusted: false }
     }
 
     /// Returns the types and functions that graphs may name.
@@ -86,17 +83,13 @@ impl Engine {
         &self.0.registry
     }
 
-    fn options(&self) -> CompileOptions {
-        CompileOptions { untrusted: self.0.untrusted }
-    }
-
     /// Compiles a graph. Pure: nothing is opened.
     ///
     /// # Errors
     ///
     /// All that is wrong with it.
     pub fn compile(&self, graph: &Graph) -> Result<ExecutionPlan, Diagnostics> {
-        compile(graph, &self.0.registry, &self.options())
+        compile(graph, &self.0.registry, &self.0.options)
     }
 
     /// Reads a graph from JSON and compiles it. Pure: nothing is opened.
@@ -105,7 +98,7 @@ impl Engine {
     ///
     /// All that is wrong with it, each with line and column.
     pub fn compile_json(&self, text: &str) -> Result<ExecutionPlan, Diagnostics> {
-        compile_json(text, &self.0.registry, &self.options())
+        compile_json(text, &self.0.registry, &self.0.options)
     }
 
     /// Returns the JSON Schema of graphs, with the config of every registered type in it: for
@@ -183,7 +176,7 @@ impl Engine {
 
 impl fmt::Debug for Engine {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Engine").field("untrusted", &self.0.untrusted).finish_non_exhaustive()
+        f.debug_struct("Engine").field("untrusted", &self.0.options.untrusted).finish_non_exhaustive()
     }
 }
 
@@ -191,7 +184,7 @@ impl fmt::Debug for Engine {
 #[derive(Clone)]
 pub struct EngineBuilder {
     registry: Registry,
-    secrets: Arc<dyn SecretResolver>,
+    secrets: Option<Arc<dyn SecretResolver>>,
     untrusted: bool,
 }
 
@@ -256,15 +249,33 @@ impl EngineBuilder {
         self
     }
 
-    /// Sets where the values of secrets come from. Default: the environment, then `.env`.
+    /// Sets where the values of secrets come from. Default: the environment, then `.env`; for
+    /// an [untrusted](Self::untrusted) engine nowhere.
     #[must_use]
     pub fn secrets(mut self, secrets: impl SecretResolver + 'static) -> Self {
-        self.secrets = Arc::new(secrets);
+        self.secrets = Some(Arc::new(secrets));
         self
     }
 
     /// Says that graphs come from strangers: local files, private and link-local addresses are
-    /// refused, also behind a name or a redirect.
+    /// refused, also behind a name or a redirect, and so is every secret, unless
+    /// [`secrets`](Self::secrets) says which there are.
+    ///
+    /// A graph decides where a secret is sent to. Give those alone that its author may know.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use nvisy_runtime::Engine;
+    /// use nvisy_runtime::secrets::{SecretFiles, Secrets};
+    ///
+    /// # fn main() -> nvisy_core::Result<()> {
+    /// // The files that this tenant put there, and nothing of this process.
+    /// let theirs = Secrets::none().with(SecretFiles::in_directory("/srv/tenants/acme/secrets"));
+    /// let engine = Engine::builder().untrusted().secrets(theirs).build()?;
+    /// # Ok(())
+    /// # }
+    /// ```
     #[must_use]
     pub fn untrusted(mut self) -> Self {
         self.untrusted = true;
@@ -279,7 +290,13 @@ impl EngineBuilder {
     pub fn build(self) -> Result<Engine> {
         self.registry.check()?;
         let Self { registry, secrets, untrusted } = self;
-        Ok(Engine(Arc::new(EngineParts { registry, secrets, untrusted, connections: Mutex::default() })))
+        let options = CompileOptions { untrusted, without_secrets: untrusted && secrets.is_none() };
+        let secrets = match secrets {
+            Some(secrets) => secrets,
+            None if untrusted => Arc::new(Secrets::none()),
+            None => Arc::new(Secrets::default()),
+        };
+        Ok(Engine(Arc::new(EngineParts { registry, secrets, options, connections: Mutex::default() })))
     }
 }
 

@@ -1,7 +1,6 @@
 //! The document that says what flows where: nodes, connections, settings.
 
 pub mod connection;
-pub(crate) mod duration;
 pub mod function;
 pub mod named;
 pub mod node;

@@ -17,7 +17,8 @@ pub use self::file::SecretFiles;
 /// Asks one provider after the other; the first that knows a secret wins.
 ///
 /// The default asks the [environment](Environment), then a [`.env` file](DotEnv) in the working
-/// directory, if there is one.
+/// directory, if there is one. An engine for graphs of strangers has no default: what it is
+/// given, every such graph may send to whom it likes.
 ///
 /// # Examples
 ///

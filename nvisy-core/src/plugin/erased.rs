@@ -56,6 +56,8 @@ pub trait ErasedConnection: fmt::Debug + Send + Sync {
     fn secrets(&self) -> Vec<SecretRef>;
     /// See [`Connection::reach`].
     fn reach(&self) -> Vec<Reach>;
+    /// See [`Connection::is_local`].
+    fn is_local(&self) -> bool;
     /// See [`Connection::connect`].
     fn connect<'a>(&'a self, context: &'a ConnectContext) -> BoxFuture<'a, Result<AnyClient>>;
     /// See [`Connection::verify`].
@@ -71,6 +73,10 @@ impl<C: Connection> ErasedConnection for C {
 
     fn reach(&self) -> Vec<Reach> {
         Connection::reach(self)
+    }
+
+    fn is_local(&self) -> bool {
+        Connection::is_local(self)
     }
 
     fn connect<'a>(&'a self, context: &'a ConnectContext) -> BoxFuture<'a, Result<AnyClient>> {

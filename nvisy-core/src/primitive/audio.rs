@@ -73,7 +73,7 @@ pub struct AudioFields {
     /// How many channels there are.
     pub channels: u16,
     /// How long it lasts, where that is known.
-    #[serde(default, with = "super::duration_text")]
+    #[serde(default, with = "crate::config::duration::option")]
     pub duration: Option<Duration>,
     /// What is said in it.
     #[serde(default)]

@@ -71,7 +71,7 @@ pub struct CompletionFields {
     #[serde(default)]
     pub usage: Option<Usage>,
     /// How long it took.
-    #[serde(default, with = "super::duration_text")]
+    #[serde(default, with = "crate::config::duration::option")]
     pub latency: Option<Duration>,
     /// What it cost, in US dollars.
     #[serde(default)]

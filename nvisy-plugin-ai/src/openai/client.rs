@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
 use chrono::Utc;
-use nvisy_core::connection::ConnectContext;
+use nvisy_core::connection::{ConnectContext, is_public};
 use nvisy_core::context::Context;
 use nvisy_core::error::{Error, ErrorKind, Result};
 use nvisy_core::observability::ModelUsage;
@@ -14,7 +14,7 @@ use nvisy_core::secret::{Secret, SecretRef};
 use reqwest::header::{AUTHORIZATION, HeaderMap, HeaderName, HeaderValue};
 use reqwest::{RequestBuilder, Response, Url, redirect};
 
-use super::address::{PublicOnly, is_public};
+use super::address::PublicOnly;
 use super::config::{EncodingFormat, OpenAi};
 use super::{limits, wire};
 use crate::error::{self, AddressRefused, Refusal, no_answer};
@@ -64,26 +64,29 @@ impl OpenAiClient {
         })
     }
 
-    /// Sends a request, and returns the answer if it is a good one.
-    async fn send(&self, request: RequestBuilder, endpoint: &str, model: Option<&str>) -> Result<Response> {
+    /// Sends a request, and returns the answer, be it good or not.
+    async fn send(&self, request: RequestBuilder, endpoint: &str) -> Result<Response> {
         let sent = request.headers(self.headers.clone()).send().await;
-        let mut response = sent.map_err(|error| no_answer(error, endpoint, self.timeout))?;
-        let status = response.status();
-        if status.is_success() {
-            return Ok(response);
-        }
+        sent.map_err(|error| no_answer(error, endpoint, self.timeout))
+    }
+
+    /// Reads an answer that says no.
+    async fn refusal(&self, mut response: Response, endpoint: &str, model: Option<&str>) -> Error {
         // What it says helps, but is not needed.
         let body = read(&mut response, REFUSAL).await.unwrap_or_default();
         let key = self.key.as_ref().map(|(name, key)| (name, key));
-        let headers = response.headers();
-        Err(Refusal { endpoint, model, status, headers, body: &body, key, now: Utc::now() }.into_error())
+        let (status, headers) = (response.status(), response.headers());
+        Refusal { endpoint, model, status, headers, body: &body, key, now: Utc::now() }.into_error()
     }
 
     async fn call(&self, request: EmbedRequest<'_>, context: &Context) -> Result<Vec<Vec<f32>>> {
         let EmbedRequest { model, texts, dimensions } = request;
         let body = wire::Request { model, input: texts, encoding_format: self.format, dimensions };
         let endpoint = &*self.embeddings;
-        let mut response = self.send(self.http.post(endpoint).json(&body), endpoint, Some(model)).await?;
+        let mut response = self.send(self.http.post(endpoint).json(&body), endpoint).await?;
+        if !response.status().is_success() {
+            return Err(self.refusal(response, endpoint, Some(model)).await);
+        }
         if let Some(hint) = limits::hint(response.headers()) {
             context.meter().rate_hint(hint);
         }
@@ -118,11 +121,12 @@ impl Embedder for OpenAiClient {
 
     async fn verify(&self) -> Result<()> {
         let endpoint = format!("{}/models", self.base_url);
-        match self.send(self.http.get(&endpoint), &endpoint, None).await {
-            Ok(_) => Ok(()),
+        let asked = self.send(self.http.get(&endpoint), &endpoint).await;
+        let response = asked.map_err(|error| error.during("GET /models"))?;
+        match response.status().as_u16() {
             // It is there; not every server lists its models.
-            Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
-            Err(error) => Err(error.during("GET /models")),
+            200..=299 | 404 | 405 | 501 => Ok(()),
+            _ => Err(self.refusal(response, &endpoint, None).await.during("GET /models")),
         }
     }
 

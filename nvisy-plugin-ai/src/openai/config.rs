@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use nvisy_core::config::Problem;
+use nvisy_core::config::{Problem, duration};
 use nvisy_core::connection::{ConnectContext, Connection, Reach};
 use nvisy_core::error::{Error, Result};
 use nvisy_core::secret::SecretRef;
@@ -219,6 +219,9 @@ impl Connection for OpenAi {
                 problems
                     .push(Problem::new(path, "nothing answers in no time").with_help("such as `\"60s\"`"));
             }
+            if timeout > duration::LONGEST {
+                problems.push(Problem::new(path, "this is longer than ten years"));
+            }
         }
         problems
     }
@@ -271,21 +274,6 @@ fn is_default_connect_timeout(timeout: &Duration) -> bool {
     *timeout == CONNECT_TIMEOUT
 }
 
-/// Durations as people write them: `"90s"`, `"1m 30s"`.
-mod duration {
-    use std::time::Duration;
-
-    use serde::{Deserialize, Deserializer, Serializer};
-
-    pub(super) fn serialize<S: Serializer>(duration: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_str(&humantime::format_duration(*duration))
-    }
-
-    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
-        humantime::parse_duration(&String::deserialize(deserializer)?).map_err(serde::de::Error::custom)
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -306,6 +294,7 @@ mod tests {
     fn all_that_is_wrong_is_said_at_once() {
         check("{}", &["api_key: the vendor's API asks for a key"]);
         check(r#"{"api_key":{"secret":"K"},"timeout":"1m 30s"}"#, &[]);
+        check(r#"{"api_key":{"secret":"K"},"timeout":"500000000000years"}"#, &["timeout: this is longer"]);
         check(r#"{"base_url":"http://localhost:8080/v1/"}"#, &[]);
         check(r#"{"base_url":"localhost"}"#, &["base_url: this is no URL"]);
         check(r#"{"base_url":"file:///etc/passwd"}"#, &["base_url: the API is at"]);

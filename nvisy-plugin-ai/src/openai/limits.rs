@@ -2,22 +2,34 @@
 
 use std::time::Duration;
 
-use nvisy_core::observability::RateHint;
+use nvisy_core::observability::{RateHint, RateLeft};
 use reqwest::header::HeaderMap;
 
-/// Reads the `x-ratelimit-*` headers, if there is one.
+/// Reads the `x-ratelimit-*` headers, if there is one that counts.
 pub(crate) fn hint(headers: &HeaderMap) -> Option<RateHint> {
-    let number = |name: &str| headers.get(name)?.to_str().ok()?.trim().parse().ok();
-    let requests = number("x-ratelimit-remaining-requests");
-    let tokens = number("x-ratelimit-remaining-tokens");
-    let reset = reset(headers);
-    (requests.is_some() || tokens.is_some()).then_some(RateHint { requests, tokens, reset })
+    let left = |what: &str| {
+        let count = text(headers, &format!("x-ratelimit-remaining-{what}"))?.trim().parse().ok()?;
+        Some(RateLeft { count, reset: reset_of(headers, what) })
+    };
+    let (requests, tokens) = (left("requests"), left("tokens"));
+    (requests.is_some() || tokens.is_some()).then_some(RateHint { requests, tokens })
 }
 
-/// Returns when the limits are whole again: the later of both.
+/// Returns when what a refused call lacked is there again: requests, where none is left; else
+/// tokens, of which there may be too few though some are left.
 pub(crate) fn reset(headers: &HeaderMap) -> Option<Duration> {
-    let names = ["x-ratelimit-reset-requests", "x-ratelimit-reset-tokens"];
-    names.iter().filter_map(|name| duration(headers.get(*name)?.to_str().ok()?)).max()
+    let RateHint { requests, tokens } = hint(headers).unwrap_or_default();
+    let used_up = [requests, tokens].into_iter().flatten().filter(|left| left.count == 0);
+    let uncounted = || if requests.is_none() { reset_of(headers, "requests") } else { None };
+    used_up.filter_map(|left| left.reset).max().or_else(|| reset_of(headers, "tokens")).or_else(uncounted)
+}
+
+fn reset_of(headers: &HeaderMap, what: &str) -> Option<Duration> {
+    duration(text(headers, &format!("x-ratelimit-reset-{what}"))?)
+}
+
+fn text<'h>(headers: &'h HeaderMap, name: &str) -> Option<&'h str> {
+    headers.get(name)?.to_str().ok()
 }
 
 /// Reads a duration such as `6m0s`, `1.5s` or `20ms`, or a number of seconds.
@@ -52,6 +64,8 @@ fn duration(text: &str) -> Option<Duration> {
 
 #[cfg(test)]
 mod tests {
+    use reqwest::header::{HeaderName, HeaderValue};
+
     use super::*;
 
     #[test]
@@ -65,20 +79,40 @@ mod tests {
         }
     }
 
+    /// The headers of an answer, by what of their names tells them apart.
+    fn headers(of: &[(&str, &str)]) -> HeaderMap {
+        let header = |(name, value): &(&str, &str)| {
+            (format!("x-ratelimit-{name}").parse().unwrap(), value.parse().unwrap())
+        };
+        of.iter().map(header).collect::<Vec<(HeaderName, HeaderValue)>>().into_iter().collect()
+    }
+
     #[test]
-    fn the_later_reset_counts() {
-        let mut headers = HeaderMap::new();
-        assert_eq!(hint(&headers), None);
-        for (name, value) in [
-            ("x-ratelimit-remaining-requests", "59"),
-            ("x-ratelimit-remaining-tokens", "149984"),
-            ("x-ratelimit-reset-requests", "1s"),
-            ("x-ratelimit-reset-tokens", "6m0s"),
-        ] {
-            headers.insert(name, value.parse().unwrap());
-        }
-        let expected =
-            RateHint { requests: Some(59), tokens: Some(149_984), reset: Some(Duration::from_secs(360)) };
-        assert_eq!(hint(&headers), Some(expected));
+    fn each_limit_has_its_own_reset() {
+        assert_eq!(hint(&HeaderMap::new()), None);
+        let headers = headers(&[
+            ("remaining-requests", "0"),
+            ("remaining-tokens", "149984"),
+            ("reset-requests", "1s"),
+            ("reset-tokens", "6m0s"),
+        ]);
+        let left = |count, seconds| Some(RateLeft { count, reset: Some(Duration::from_secs(seconds)) });
+        assert_eq!(hint(&headers), Some(RateHint { requests: left(0, 1), tokens: left(149_984, 360) }));
+    }
+
+    #[test]
+    fn a_refused_call_waits_for_what_it_lacked() {
+        let resets = [("reset-requests", "1s"), ("reset-tokens", "6m0s")];
+        let check = |counts: &[(&str, &str)], seconds| {
+            let all: Vec<_> = counts.iter().chain(&resets).copied().collect();
+            assert_eq!(reset(&headers(&all)), Some(Duration::from_secs(seconds)), "{counts:?}");
+        };
+        check(&[("remaining-requests", "0"), ("remaining-tokens", "9")], 1);
+        check(&[("remaining-requests", "9"), ("remaining-tokens", "0")], 360);
+        check(&[("remaining-requests", "0"), ("remaining-tokens", "0")], 360);
+        check(&[("remaining-requests", "9"), ("remaining-tokens", "9")], 360);
+        check(&[], 360);
+        assert_eq!(reset(&headers(&resets[..1])), Some(Duration::from_secs(1)));
+        assert_eq!(reset(&HeaderMap::new()), None);
     }
 }

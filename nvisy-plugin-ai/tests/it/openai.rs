@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use nvisy_core::connection::Connection;
-use nvisy_core::observability::{ModelUsage, RateHint};
+use nvisy_core::observability::{ModelUsage, RateHint, RateLeft};
 use nvisy_core::{Context, ErrorKind, RetryClass};
 use nvisy_plugin_ai::openai::EncodingFormat;
 use nvisy_plugin_ai::{Embed, EmbedRequest};
@@ -40,7 +40,8 @@ async fn vectors_come_in_the_order_of_the_texts_and_are_counted() {
     assert_eq!(vectors, [[1.0, -0.5, -1.0], [4.0, -0.5, -1.0], [2.0, -0.5, -1.0]]);
     let usage = ModelUsage { model: "small".into(), requests: 1, input_tokens: 7, ..ModelUsage::default() };
     assert_eq!(*counts.usage.lock().unwrap(), [usage]);
-    let hint = RateHint { requests: Some(59), tokens: Some(1_000), reset: Some(Duration::from_secs(62)) };
+    let tokens = RateLeft { count: 1_000, reset: Some(Duration::from_secs(62)) };
+    let hint = RateHint { requests: Some(RateLeft { count: 59, reset: None }), tokens: Some(tokens) };
     assert_eq!(*counts.hints.lock().unwrap(), [hint]);
     assert_eq!(*counts.calls.lock().unwrap(), [("POST /embeddings".to_owned(), true)]);
 }
@@ -234,7 +235,7 @@ async fn an_answer_that_is_not_the_apis_is_an_error_that_names_the_endpoint() {
         let error = refused(&client, &["a", "b"]).await;
         assert_eq!(
             (error.kind(), error.retry_class()),
-            (ErrorKind::Internal, RetryClass::Permanent),
+            (ErrorKind::Connection, RetryClass::Transient),
             "{error}"
         );
         assert!(error.message().contains(said) && error.message().contains(&server.uri()), "{error}");
@@ -286,9 +287,14 @@ async fn a_redirect_is_not_followed() {
 
 #[tokio::test]
 async fn verifying_takes_servers_that_list_no_models_and_refuses_wrong_keys() {
-    for (code, kind) in
-        [(200, None), (404, None), (401, Some(ErrorKind::Authentication)), (500, Some(ErrorKind::Connection))]
-    {
+    for (code, kind) in [
+        (200, None),
+        (404, None),
+        (405, None),
+        (501, None),
+        (401, Some(ErrorKind::Authentication)),
+        (500, Some(ErrorKind::Connection)),
+    ] {
         let server = MockServer::start().await;
         Mock::given(method("GET")).and(path("/v1/models")).respond_with(status(code)).mount(&server).await;
         let config = config(&server.uri());

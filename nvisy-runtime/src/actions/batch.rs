@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use nvisy_core::config::Problem;
+use nvisy_core::config::{Problem, duration};
 use nvisy_core::prelude::*;
 use nvisy_core::primitive::Kinds;
 use schemars::JsonSchema;
@@ -41,9 +41,9 @@ pub struct Gather {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1))]
     pub bytes: Option<usize>,
-    /// How long the first item of a batch waits for others, such as `"500ms"`. Default not at
-    /// all: what is there goes.
-    #[serde(default, skip_serializing_if = "Option::is_none", with = "humane")]
+    /// How long the first item of a batch waits for others, such as `"500ms"`. Default until
+    /// the batch is full, or the source has nothing more for now.
+    #[serde(default, skip_serializing_if = "Option::is_none", with = "duration::option")]
     #[schemars(with = "Option<String>")]
     pub linger: Option<Duration>,
 }
@@ -94,7 +94,9 @@ impl ActionConfig for Gather {
         let zero = |field: &str, value: Option<usize>| {
             (value == Some(0)).then(|| Problem::new(field, "is 0, so no batch could hold an item"))
         };
-        [zero("items", self.items), zero("bytes", self.bytes)].into_iter().flatten().collect()
+        let linger = self.linger.filter(|linger| *linger > duration::LONGEST);
+        let linger = linger.map(|_| Problem::new("linger", "is longer than ten years"));
+        [zero("items", self.items), zero("bytes", self.bytes), linger].into_iter().flatten().collect()
     }
 
     async fn build(&self, _: &OpenContext) -> Result<Action> {
@@ -107,33 +109,5 @@ struct Gathering;
 impl Columnar for Gathering {
     async fn apply(&self, batch: Batch, _: &Context) -> Result<Outcomes> {
         Ok(Outcomes::same(batch))
-    }
-}
-
-/// Durations as people write them.
-mod humane {
-    use std::time::Duration;
-
-    use serde::{Deserialize, Deserializer, Serializer};
-
-    pub(super) fn serialize<S: Serializer>(
-        duration: &Option<Duration>,
-        serializer: S,
-    ) -> Result<S::Ok, S::Error> {
-        match duration {
-            Some(duration) => serializer.collect_str(&humantime::format_duration(*duration)),
-            None => serializer.serialize_none(),
-        }
-    }
-
-    pub(super) fn deserialize<'de, D: Deserializer<'de>>(
-        deserializer: D,
-    ) -> Result<Option<Duration>, D::Error> {
-        let Some(text) = Option::<String>::deserialize(deserializer)? else { return Ok(None) };
-        humantime::parse_duration(&text).map(Some).map_err(|_| {
-            serde::de::Error::custom(format!(
-                "\"{text}\" is no duration: write one such as \"500ms\" or \"2s\""
-            ))
-        })
     }
 }

@@ -8,7 +8,8 @@ use nvisy_core::{ActionConfig, BatchLimits, Guarantee, Kinds};
 use serde_json::Value;
 
 use super::plan::{
-    self, Delivery, DeliveryGuarantee, ExecutionPlan, PlanEdge, PlanNode, PlanParts, Port, Work,
+    self, Delivery, DeliveryGuarantee, ExecutionPlan, PlanConnection, PlanEdge, PlanNode, PlanParts, Port,
+    Work,
 };
 use super::validate::{Draft, DraftEdge, DraftNode};
 use crate::actions::Gather;
@@ -50,7 +51,7 @@ pub(super) fn assemble(graph: &Graph, draft: Draft<'_>) -> ExecutionPlan {
     let mut plan_nodes: Vec<PlanNode> = order
         .iter()
         .filter_map(|node| slots[*node].take())
-        .filter_map(|node| plan_node(node, &edges, largest))
+        .filter_map(|node| plan_node(node, &edges, &connections, largest))
         .collect();
     shrink_sources(&mut plan_nodes, &plan_edges);
     let deliveries = deliveries(&plan_nodes, &plan_edges);
@@ -66,9 +67,14 @@ pub(super) fn assemble(graph: &Graph, draft: Draft<'_>) -> ExecutionPlan {
     }))
 }
 
-fn plan_node(node: DraftNode<'_>, edges: &[DraftEdge], largest: usize) -> Option<PlanNode> {
+fn plan_node(
+    node: DraftNode<'_>,
+    edges: &[DraftEdge],
+    connections: &[PlanConnection],
+    largest: usize,
+) -> Option<PlanNode> {
     let work = node.work?;
-    let calls = calls(&work);
+    let calls = calls(&work, node.connection.and_then(|at| connections.get(at)));
     let policies = &node.node.policies;
     let outputs = node.outputs.iter().map(|edge| (edges[*edge].port.clone(), *edge)).collect();
     let said = said_of_batches(node.node);
@@ -104,9 +110,11 @@ fn parameters(node: &Node) -> Arc<Value> {
     Arc::new(config.cloned().unwrap_or(Value::Null))
 }
 
-/// Returns what the calls of a node cost others: sources and sinks call their systems.
-fn calls(work: &Work) -> Calls {
+/// Returns what the calls of a node cost others: sources and sinks call their systems, and
+/// actions nobody through a connection that is local.
+pub(super) fn calls(work: &Work, connection: Option<&PlanConnection>) -> Calls {
     match work {
+        Work::Action(_) if connection.is_some_and(|connection| connection.config.is_local()) => Calls::None,
         Work::Source { .. } | Work::Sink(_) => Calls::Idempotent,
         Work::Action(config) => config.calls(),
         Work::Function(_) | Work::Branch { .. } | Work::FanOut { .. } | Work::FanIn => Calls::None,

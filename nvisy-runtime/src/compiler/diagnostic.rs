@@ -245,5 +245,7 @@ pub mod code {
         REACH_FILES = "reach.files";
         /// A stranger's graph reaches for a private address.
         REACH_NETWORK = "reach.network";
+        /// A stranger's graph names a secret, and is given none.
+        REACH_SECRET = "reach.secret";
     }
 }

@@ -1,8 +1,9 @@
-//! What a stranger's graph may not reach for: files of this machine, private addresses.
+//! What a stranger's graph may not reach for: files of this machine, private addresses, secrets.
 
-use std::net::{Ipv4Addr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use nvisy_core::connection::Reach;
+use nvisy_core::SecretRef;
+use nvisy_core::connection::{Reach, is_public};
 
 use super::diagnostic::{Diagnostic, code};
 use super::json::{join_path, shown};
@@ -29,6 +30,16 @@ pub(super) fn refuse(reach: &Reach, connection: &str, prefix: &str) -> Option<Di
     }
 }
 
+/// Says that a connection of a stranger's graph names a secret where there are none.
+pub(super) fn refuse_secret(secret: &SecretRef, connection: &str, path: String) -> Diagnostic {
+    let secret = shown(secret.name());
+    let message = format!(
+        "connection \"{connection}\" names the secret \"{secret}\", and a stranger's graph is given none"
+    );
+    let help = "the host says which secrets there are: `Engine::builder().untrusted().secrets(..)`";
+    Diagnostic::new(code::REACH_SECRET, path, message).with_help(help)
+}
+
 /// Returns what kind of private address a host is, however it is written; none if it is public.
 ///
 /// A name that only its resolution shows to be private is refused when the connection is made.
@@ -43,10 +54,10 @@ fn private(host: &str) -> Option<&'static str> {
         return Some("not written in ASCII");
     }
     if let Ok(address) = host.parse::<Ipv6Addr>() {
-        return private_v6(address);
+        return not_public(address.into());
     }
     if let Some(address) = loose_v4(&host) {
-        return private_v4(address);
+        return not_public(address.into());
     }
     let local = ["localhost", "local", "internal", "intranet", "lan", "home", "corp", "localdomain", "arpa"];
     let last = host.rsplit('.').next().unwrap_or_default();
@@ -79,42 +90,20 @@ fn loose_v4(host: &str) -> Option<Ipv4Addr> {
     Some(Ipv4Addr::from(high | *last as u32))
 }
 
-fn private_v4(address: Ipv4Addr) -> Option<&'static str> {
-    let [a, b, c, _] = address.octets();
-    match (a, b, c) {
-        (0, ..) => Some("this machine"),
-        (127, ..) => Some("this machine"),
-        (10, ..) | (172, 16..=31, _) | (192, 168, _) => Some("a private address"),
-        (169, 254, _) => Some("a link-local address"),
-        (100, 64..=127, _) => Some("an address shared by a provider"),
-        (192, 0, 0) | (192, 0, 2) | (192, 88, 99) | (198, 18..=19, _) | (198, 51, 100) | (203, 0, 113) => {
-            Some("a reserved address")
-        }
-        (224.., ..) => Some("a reserved address"),
-        _ => None,
+/// Returns what kind of address it is that is not public.
+fn not_public(address: IpAddr) -> Option<&'static str> {
+    if is_public(address) {
+        return None;
     }
-}
-
-fn private_v6(address: Ipv6Addr) -> Option<&'static str> {
-    let segments = address.segments();
-    match segments {
-        [0, 0, 0, 0, 0, 0, 0, 0 | 1] => Some("this machine"),
-        // An IPv4 address inside: mapped, compatible, translated (NAT64), 6to4.
-        [0, 0, 0, 0, 0, 0xffff | 0, high, low]
-        | [0x64, 0xff9b, 0, 0, 0, 0, high, low]
-        | [0x2002, high, low, ..] => {
-            let inside = Ipv4Addr::from((u32::from(high) << 16) | u32::from(low));
-            private_v4(inside)
-        }
-        [first, ..] if first & 0xfe00 == 0xfc00 => Some("a private address"),
-        [first, ..] if first & 0xffc0 == 0xfe80 => Some("a link-local address"),
-        [first, ..] if first & 0xffc0 == 0xfec0 => Some("a private address"),
-        [first, ..] if first & 0xff00 == 0xff00 => Some("a reserved address"),
-        [0x64, 0xff9b, 1, ..] | [0x100, 0, 0, 0, ..] | [0x2001, 0xdb8, ..] | [0x2001, 0, ..] => {
-            Some("a reserved address")
-        }
-        _ => None,
-    }
+    let link_local = match address {
+        IpAddr::V4(address) => address.is_link_local(),
+        IpAddr::V6(address) => address.is_unicast_link_local(),
+    };
+    Some(match address {
+        _ if link_local => "a link-local address",
+        _ if address.is_loopback() || address.is_unspecified() => "this machine",
+        _ => "no public address",
+    })
 }
 
 #[cfg(test)]
@@ -156,6 +145,10 @@ mod tests {
             "fc00::1",
             "fd12:3456::1",
             "ff02::1",
+            "3fff::1",
+            "[4000::1]",
+            "2001:db8::1",
+            "100::1",
             "localhost",
             "LOCALHOST.",
             "db.internal",

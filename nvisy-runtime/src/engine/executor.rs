@@ -69,7 +69,7 @@ async fn supervise(
         let task = tasks.spawn(node.run(tell).instrument(span));
         indices.insert(task.id(), index);
     }
-    let run_ends = plan.timeout.map(|timeout| Instant::now() + timeout);
+    let run_ends = plan.timeout.map(|timeout| super::moment::after(Instant::now(), timeout));
     let mut publish = tokio::time::interval(PUBLISH);
     let mut published: Vec<Published> = plan.nodes.iter().map(|_| Published::default()).collect();
     let mut timed_out = false;

@@ -36,7 +36,7 @@ impl Gatherer {
     /// Returns when what is held has waited long enough.
     pub(super) fn due(&self) -> Option<Instant> {
         let linger: Duration = self.gather.and_then(|gather| gather.linger)?;
-        self.since.map(|since| since + linger)
+        self.since.map(|since| super::moment::after(since, linger))
     }
 
     /// Takes a batch in, and returns what is to be worked on now.

@@ -21,7 +21,7 @@ use super::outlet::{Outlet, Outlets};
 use super::source::{SharedTracker, SourceWork};
 use super::tracker::{Bounds, Tracker};
 use crate::compiler::plan::{ExecutionPlan, PlanConnection, PlanNode, PlanParts, Port, Work};
-use crate::graph::policy::Retry;
+use crate::graph::policy::{Retry, Ways};
 
 /// How much a source may have on its way.
 const CREDIT_ITEMS: u64 = 65_536;
@@ -66,7 +66,7 @@ impl Connections {
         let mut connections = Self { plan: plan.clone(), open: Vec::new(), left: false };
         for connection in &plan.0.connections {
             let context = ConnectContext::new(connection.name.clone(), engine.0.secrets.clone());
-            let context = context.untrusted(engine.0.untrusted);
+            let context = context.untrusted(engine.0.options.untrusted);
             let verified = match connect(connection, &context).await {
                 Ok(client) => {
                     connections.open.push(client.clone());
@@ -240,7 +240,7 @@ impl<'a> Builder<'a> {
             nodes.push(Node {
                 meter: self.meters[index].clone(),
                 cancel: self.cancel.clone(),
-                deadline: node.deadline.map(|deadline| Instant::now() + deadline),
+                deadline: node.deadline.map(|deadline| super::moment::after(Instant::now(), deadline)),
                 inputs,
                 outlets: self.outlets(index, node),
                 work,
@@ -269,6 +269,15 @@ impl<'a> Builder<'a> {
             own_limit: node.rate_limit.map(|limit| ConnectionState::new(node.name.clone(), Some(limit))),
             size: AdaptiveSize::new(node.limits),
         }
+    }
+
+    /// Refuses policies that would do nothing, where only the action that is built shows it.
+    fn refuse_idle(&self, node: &PlanNode, action: &Action) -> Result<()> {
+        let policies = self.plan.graph.nodes.get(&node.name).map(|node| &node.policies);
+        let idle = policies.map_or_else(Vec::new, |policies| policies.idle(Ways::of(action, node.calls)));
+        let Some((policy, why)) = idle.first() else { return Ok(()) };
+        let operation = &node.operation;
+        Err(Error::configuration(format!("`{policy}` of `{operation}` would do nothing: {why}: remove it")))
     }
 
     fn outlets(&mut self, index: usize, node: &PlanNode) -> Outlets {
@@ -347,6 +356,7 @@ impl<'a> Builder<'a> {
                 // Building is no call: it takes no permit, and counts for no limit.
                 let built = caller.bounded(config.build(context, client)).await;
                 let action = built.map_err(|error| caller.final_error(error, 1))?;
+                self.refuse_idle(node, &action)?;
                 Built::Action { action, caller, gather, concurrency }
             }
             Work::Function(action) => {

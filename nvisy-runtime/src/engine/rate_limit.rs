@@ -2,9 +2,13 @@
 
 use std::time::Duration;
 
+use nvisy_core::config::duration::LONGEST;
 use nvisy_core::observability::RateHint;
 
 use crate::graph::policy::RateLimit;
+
+/// The longest that a call waits because another system says so, before it asks again.
+pub(super) const LONGEST_ASKED: Duration = Duration::from_secs(60 * 60);
 
 /// The limits of one connection or node.
 #[derive(Debug)]
@@ -44,7 +48,7 @@ impl Bucket {
         if missing <= f64::EPSILON {
             Duration::ZERO
         } else {
-            Duration::from_secs_f64(missing / self.per_second)
+            Duration::try_from_secs_f64(missing / self.per_second).unwrap_or(LONGEST)
         }
     }
 
@@ -87,10 +91,9 @@ impl RateLimiter {
 
     /// Obeys what the other side says is left.
     pub(super) fn hint(&mut self, hint: RateHint, now: Duration) {
-        if (hint.requests == Some(0) || hint.tokens == Some(0))
-            && let Some(reset) = hint.reset
-        {
-            self.blocked_until = self.blocked_until.max(now + reset);
+        let used_up = [hint.requests, hint.tokens].into_iter().flatten().filter(|left| left.count == 0);
+        if let Some(reset) = used_up.filter_map(|left| left.reset).max() {
+            self.blocked_until = self.blocked_until.max(now + reset.min(LONGEST_ASKED));
         }
     }
 }
@@ -172,6 +175,8 @@ impl CircuitBreaker {
 
 #[cfg(test)]
 mod tests {
+    use nvisy_core::observability::RateLeft;
+
     use super::*;
 
     fn secs(s: f64) -> Duration {
@@ -212,9 +217,26 @@ mod tests {
     #[test]
     fn what_the_other_side_says_is_obeyed() {
         let mut limiter = RateLimiter::new(None);
-        limiter.hint(RateHint { requests: Some(0), tokens: None, reset: Some(secs(3.0)) }, secs(1.0));
+        let left = |count, reset| Some(RateLeft { count, reset: Some(reset) });
+        let hint = RateHint { requests: left(0, secs(3.0)), tokens: left(9, secs(60.0)) };
+        limiter.hint(hint, secs(1.0));
         assert_eq!(limiter.take(0, secs(2.0)), Err(secs(2.0)));
         assert_eq!(limiter.take(0, secs(4.0)), Ok(()));
+    }
+
+    #[test]
+    fn what_the_other_side_says_is_obeyed_for_an_hour_at_the_most() {
+        let mut limiter = RateLimiter::new(None);
+        let never = RateLeft { count: 0, reset: Some(Duration::MAX) };
+        limiter.hint(RateHint { requests: Some(never), tokens: None }, secs(1.0));
+        assert_eq!(limiter.take(0, secs(1.0)), Err(LONGEST_ASKED));
+    }
+
+    #[test]
+    fn no_weight_is_too_heavy_to_wait_for() {
+        let mut limiter = RateLimiter::new(Some(RateLimit::default().tokens_per_minute(1)));
+        assert_eq!(limiter.take(u64::MAX, Duration::ZERO), Ok(()));
+        assert_eq!(limiter.take(1, Duration::ZERO), Err(LONGEST));
     }
 
     #[test]

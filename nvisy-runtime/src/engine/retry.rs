@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use nvisy_core::{Error, ErrorKind, RetryClass};
 
+use super::rate_limit::LONGEST_ASKED;
 use crate::graph::policy::{Backoff, Retry};
 
 /// Returns how long to wait before the attempt after `attempt` (from one), or none if there
@@ -21,8 +22,8 @@ pub(super) fn wait(retry: &Retry, error: &Error, attempt: u32, draw: f64) -> Opt
     };
     let scheduled = scheduled.min(retry.max);
     let scheduled = if retry.jitter { scheduled.mul_f64(draw.clamp(0.0, 1.0)) } else { scheduled };
-    // What the other side asks for wins over the schedule.
-    Some(error.retry_after().unwrap_or(scheduled))
+    // What the other side asks for wins over the schedule, within reason.
+    Some(error.retry_after().map_or(scheduled, |asked| asked.min(LONGEST_ASKED)))
 }
 
 /// Returns whether an error of this kind is tried again at all.
@@ -101,6 +102,8 @@ mod tests {
     fn what_the_other_side_asks_for_wins() {
         let error = transient().with_retry_after(Duration::from_secs(90));
         assert_eq!(wait(&Retry::default(), &error, 1, 0.5), Some(Duration::from_secs(90)));
+        let error = transient().with_retry_after(Duration::MAX);
+        assert_eq!(wait(&Retry::default(), &error, 1, 0.5), Some(LONGEST_ASKED));
     }
 
     #[test]

@@ -313,7 +313,7 @@ impl RunHandle {
     /// is cancelled.
     pub fn drain(&self, within: Duration) {
         self.parts.drain.cancel();
-        self.deadline.send_replace(Some(Instant::now() + within));
+        self.deadline.send_replace(Some(super::moment::after(Instant::now(), within)));
     }
 
     /// Waits for the end of the run.

@@ -4,17 +4,18 @@ use std::num::{NonZeroU32, NonZeroU64, NonZeroUsize};
 use std::time::Duration;
 
 use nvisy_core::ErrorKind;
+use nvisy_core::action::{Action, Calls};
+use nvisy_core::config::duration;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-
-use super::duration;
 
 /// The policies of one node. What is not said has a default.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Policies {
     /// How a call that failed is tried again. Default: not at all for nodes that call nobody,
-    /// three attempts for those that do.
+    /// three attempts for those that do. Actions with memory of what came before, and those
+    /// that change whole streams, try nothing again.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub retry: Option<Retry>,
     /// How long one attempt may take. Default no bound.
@@ -26,10 +27,12 @@ pub struct Policies {
     #[schemars(with = "Option<String>")]
     pub deadline: Option<Duration>,
     /// How many calls of this node may run at once. Default one; four for nodes that call
-    /// others.
+    /// others. Actions with memory, those that change whole streams, and those that compute
+    /// whole batches work on one after the other.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub concurrency: Option<NonZeroUsize>,
-    /// How often this node may call. Default no bound but the connection's.
+    /// How often this node may call, where it calls others. Default no bound but the
+    /// connection's.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rate_limit: Option<RateLimit>,
     /// What becomes of an item that fails. Default: dead letters where they lead somewhere,
@@ -51,6 +54,56 @@ impl Policies {
     pub fn is_empty(&self) -> bool {
         *self == Self::default()
     }
+
+    /// Returns the policies that are said and would do nothing, each with the reason. What says
+    /// no more than what is so anyway is none: one attempt, one call at once.
+    pub(crate) fn idle(&self, ways: Ways) -> Vec<(&'static str, &'static str)> {
+        const UNWEIGHED: &str = "nothing is weighed in model tokens there";
+        let tokens = self.rate_limit.is_some_and(|limit| limit.tokens_per_minute.is_some());
+        let retry = self.retry.as_ref().is_some_and(|retry| retry.max_attempts.get() > 1);
+        let concurrency = self.concurrency.is_some_and(|concurrency| concurrency.get() > 1);
+        let weighed = self.batch.is_some_and(|batch| batch.tokens.is_some());
+        let said = [
+            (self.rate_limit.is_some() && !ways.calls, "rate_limit", "it calls nobody"),
+            (tokens && ways.calls && !ways.weighs, "rate_limit.tokens_per_minute", UNWEIGHED),
+            (retry && !ways.retries, "retry", "nothing is tried again there"),
+            (concurrency && !ways.side_by_side, "concurrency", "it works on one batch after the other"),
+            (weighed && !ways.weighs, "batch.tokens", UNWEIGHED),
+        ];
+        said.into_iter().filter(|(idle, ..)| *idle).map(|(_, policy, why)| (policy, why)).collect()
+    }
+}
+
+/// How a node works: what policies have a hold on.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Ways {
+    /// It calls another system.
+    pub(crate) calls: bool,
+    /// It works on several batches or items at once.
+    pub(crate) side_by_side: bool,
+    /// What failed may be tried again.
+    pub(crate) retries: bool,
+    /// Its items have a weight in model tokens.
+    pub(crate) weighs: bool,
+}
+
+impl Ways {
+    /// Nothing is known that a policy would have no hold on.
+    pub(crate) const UNKNOWN: Self = Self { calls: true, side_by_side: true, retries: true, weighs: true };
+
+    /// Returns how an action works, once it is built.
+    pub(crate) fn of(action: &Action, calls: Calls) -> Self {
+        let calls = calls != Calls::None;
+        match action {
+            Action::Transform(_) => Self { calls, weighs: false, ..Self::UNKNOWN },
+            Action::Batch(batch) => {
+                Self { calls, side_by_side: calls, retries: true, weighs: batch.weighs() }
+            }
+            Action::Stateful(_) | Action::Pipe(_) => {
+                Self { calls, side_by_side: false, retries: false, weighs: false }
+            }
+        }
+    }
 }
 
 /// How a call that failed is tried again.
@@ -67,7 +120,7 @@ pub struct Retry {
     #[serde(default = "Retry::default_initial", with = "duration")]
     #[schemars(with = "String")]
     pub initial: Duration,
-    /// The longest wait. Default 30 s. A `Retry-After` may be longer.
+    /// The longest wait. Default 30 s. A `Retry-After` may be longer, up to an hour.
     #[serde(default = "Retry::default_max", with = "duration")]
     #[schemars(with = "String")]
     pub max: Duration,
@@ -217,10 +270,11 @@ pub struct BatchPolicy {
     /// Bytes at the most.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub bytes: Option<NonZeroUsize>,
-    /// Model tokens at the most.
+    /// Model tokens at the most, where items are weighed: by actions that take many at once.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tokens: Option<NonZeroU64>,
-    /// How long the node waits for a batch to fill up. Default not at all: what is there goes.
+    /// How long the node waits for a batch to fill up, counted from its first item. Default
+    /// until it is full, or the source has nothing more for now.
     #[serde(default, skip_serializing_if = "Option::is_none", with = "duration::option")]
     #[schemars(with = "Option<String>")]
     pub linger: Option<Duration>,

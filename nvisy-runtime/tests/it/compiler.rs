@@ -330,6 +330,7 @@ const ELSEWHERE: &[&str] = &[
     code::NAME_DUPLICATE,     // builder.rs
     code::REACH_FILES,        // a_stranger_reaches_nothing_private
     code::REACH_NETWORK,      // a_stranger_reaches_nothing_private
+    code::REACH_SECRET,       // a_stranger_reaches_nothing_private
 ];
 
 #[test]
@@ -365,9 +366,33 @@ fn a_stranger_reaches_nothing_private() {
         (code::REACH_FILES, "connections.lake.config.root"),
         (code::REACH_FILES, "nodes.store.connection.config.root"),
         (code::REACH_NETWORK, "connections.model.config.host"),
+        (code::REACH_SECRET, "connections.model.config.api_key"),
     ];
     assert_eq!(codes, expected.into_iter().collect());
+    let secret = found.iter().find(|d| d.code == code::REACH_SECRET).unwrap();
+    assert!(secret.help.as_ref().is_some_and(|help| help.contains(".secrets(")), "{secret}");
+    let given = CompileOptions { untrusted: true, ..CompileOptions::default() };
+    let found = compile_json(&graph.to_string(), &registry(), &given).unwrap_err();
+    assert!(found.iter().all(|d| d.code != code::REACH_SECRET), "{found}");
     assert!(compile_json(&graph.to_string(), &registry(), &CompileOptions::default()).is_ok());
+}
+
+#[cfg(feature = "ai")]
+#[test]
+fn the_connection_says_what_calls_cost_and_not_the_name_of_the_model() {
+    let registry = Registry::enabled().plugin(&nvisy_core::testing::plugin());
+    let explained = |connection: Value| {
+        let graph = json!({ "version": 1, "name": "local", "nodes": {
+            "in": { "type": "source", "use": "memory/source", "config": { "items": ["a"], "kind": "document" } },
+            "embed": { "type": "action", "use": "ai/embed", "inputs": ["in"], "connection": connection,
+                       "config": { "model": "local/hash" } },
+            "out": { "type": "sink", "use": "memory/sink", "inputs": ["embed"], "config": { "name": "out" } },
+        } });
+        compile_json(&graph.to_string(), &registry, &CompileOptions::default()).unwrap().explain()
+    };
+    let elsewhere = json!({ "use": "ai/openai", "config": { "base_url": "http://models.example/v1" } });
+    assert!(explained(elsewhere).contains("pays for its calls"));
+    assert!(!explained(json!({ "use": "ai/local" })).contains("pays for its calls"));
 }
 
 #[test]

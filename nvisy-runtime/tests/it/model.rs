@@ -255,12 +255,19 @@ impl Model {
                 Ok(items.into_iter().enumerate().map(outcome).collect())
             }
         });
-        let mut more = json!({ "concurrency": 1 + dice.roll(4), "timeout": "10s", "retry": { "max_attempts": 6, "initial": "10ms" } });
+        let mut more = json!({ "timeout": "10s" });
+        // Nor are their batches worked on side by side.
+        if patient {
+            more["retry"] = json!({ "max_attempts": 6, "initial": "10ms" });
+        }
         if dice.once_in(2) {
             more["config"] = json!({ "items": 1 + dice.roll(20) });
         }
-        if dice.once_in(3) && form != Form::Transform {
+        let in_place = dice.once_in(3) && form != Form::Transform;
+        if in_place {
             more["config"]["calls"] = json!("none");
+        } else if patient {
+            more["concurrency"] = json!(1 + dice.roll(4));
         }
         self.add(name, &[input.to_owned()], with(node, more), meaning);
     }

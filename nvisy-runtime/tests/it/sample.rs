@@ -91,6 +91,10 @@ impl Connection for Model {
     const NAME: &'static str = "acme/model";
     type Client = ModelClient;
 
+    fn secrets(&self) -> Vec<SecretRef> {
+        vec![self.api_key.clone()]
+    }
+
     fn reach(&self) -> Vec<Reach> {
         vec![Reach::Network { setting: "host".to_owned(), host: self.host.clone() }]
     }

@@ -29,9 +29,11 @@ fn sample(which: usize, script: &str) -> (Value, Vec<Vec<String>>) {
     };
     let action = |input: &str, form: &str, calls: &str| {
         let config = json!({ "script": script, "action": { "form": form, "calls": calls, "yields": 1 } });
+        let action = json!({ "type": "action", "use": "faulty/action", "inputs": [input], "config": config });
+        // What has memory, and what changes streams, tries nothing again.
         with(
-            json!({ "type": "action", "use": "faulty/action", "inputs": [input], "config": config }),
-            retry.clone(),
+            action,
+            if matches!(form, "stateful" | "pipe") { json!({ "timeout": "5s" }) } else { retry.clone() },
         )
     };
     let to = |store: &str, input: &str, buffers: bool| {

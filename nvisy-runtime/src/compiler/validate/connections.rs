@@ -3,11 +3,13 @@
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
+use nvisy_core::SecretRef;
 use nvisy_core::plugin::{ClientType, TypeEntry};
+use serde_json::Value;
 
 use super::{Check, did_you_mean, join, quoted};
 use crate::compiler::diagnostic::code;
-use crate::compiler::json::shown;
+use crate::compiler::json::{join_path, shown};
 use crate::compiler::plan::PlanConnection;
 use crate::compiler::reach;
 use crate::graph::{ConnectionSpec, ConnectionUse};
@@ -166,6 +168,12 @@ impl<'g> Check<'g> {
                 self.said.extend(reach::refuse(&reach, name, &prefix));
             }
         }
+        if self.options.without_secrets {
+            for secret in config.secrets() {
+                let path = join_path(&prefix, &path_of(&secret, &spec.config).unwrap_or_default());
+                self.said.push(reach::refuse_secret(&secret, name, path));
+            }
+        }
         self.connections.push(PlanConnection {
             name: name.into(),
             operation: entry.name().into(),
@@ -174,5 +182,20 @@ impl<'g> Check<'g> {
             rate_limit: spec.rate_limit,
         });
         Shared { index: Some(self.connections.len() - 1), client }
+    }
+}
+
+/// Returns where in a config a secret is named.
+fn path_of(secret: &SecretRef, config: &Value) -> Option<String> {
+    match config {
+        Value::Object(fields) if fields.get("secret").and_then(Value::as_str) == Some(secret.name()) => {
+            Some(String::new())
+        }
+        Value::Object(fields) => {
+            fields.iter().find_map(|(key, value)| Some(join_path(&join("", key), &path_of(secret, value)?)))
+        }
+        Value::Array(values) => (values.iter().enumerate())
+            .find_map(|(at, value)| Some(join_path(&format!("[{at}]"), &path_of(secret, value)?))),
+        _ => None,
     }
 }

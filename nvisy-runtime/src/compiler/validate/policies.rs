@@ -4,11 +4,15 @@
 use std::collections::HashSet;
 use std::time::Duration;
 
+use nvisy_core::action::Calls;
+use nvisy_core::config::duration::LONGEST;
+
 use super::{Check, did_you_mean, join, quoted};
-use crate::compiler::assemble::{DEFAULT_UNCOMMITTED_ITEMS, said_of_batches};
+use crate::compiler::assemble::{DEFAULT_UNCOMMITTED_ITEMS, calls, said_of_batches};
 use crate::compiler::diagnostic::code;
-use crate::compiler::json::shown;
-use crate::compiler::plan::Port;
+use crate::compiler::json::{join_path, shown};
+use crate::compiler::plan::{Port, Work};
+use crate::graph::policy::Ways;
 use crate::graph::schema::applicable_policies;
 use crate::graph::{NodeBody, OnError, RateLimit, Retry};
 
@@ -24,6 +28,7 @@ impl Check<'_> {
         if settings.timeout.is_some_and(|timeout| timeout.is_zero()) {
             self.say(code::POLICY_INVALID, "settings.timeout", "no run is done in no time");
         }
+        self.too_long("settings.timeout", settings.timeout);
         if settings.concurrency.is_some_and(|n| n.get() > MAX_CONCURRENCY) {
             let message = format!("no more than {MAX_CONCURRENCY} calls run at once");
             self.say(code::POLICY_INVALID, "settings.concurrency", message);
@@ -53,7 +58,16 @@ impl Check<'_> {
             };
             self.say_with(code::POLICY_NOT_APPLICABLE, self.nodes[node].field(policy), message, help);
         }
+        for (policy, why) in policies.idle(self.ways(node)) {
+            let field = policy.rsplit_once('.').map_or(policy, |(_, field)| field);
+            let path = join_path(&self.nodes[node].path(), policy);
+            let message = format!("node \"{name}\": `{field}` would do nothing: {why}");
+            self.say_with(code::POLICY_NOT_APPLICABLE, path, message, "remove it".to_owned());
+        }
+        let linger = policies.batch.and_then(|batch| batch.linger);
+        self.too_long(&join(&self.nodes[node].field("batch"), "linger"), linger);
         for (policy, time) in [("timeout", policies.timeout), ("deadline", policies.deadline)] {
+            self.too_long(&self.nodes[node].field(policy), time);
             if time == Some(Duration::ZERO) {
                 self.say(
                     code::POLICY_INVALID,
@@ -86,8 +100,34 @@ impl Check<'_> {
         }
     }
 
+    /// Returns how a node works, as far as that is known before it is built.
+    fn ways(&self, node: usize) -> Ways {
+        let node = &self.nodes[node];
+        let Some(work) = &node.work else { return Ways::UNKNOWN };
+        let calls = calls(work, node.connection.and_then(|at| self.connections.get(at)));
+        match work {
+            Work::Function(action) => Ways::of(action, calls),
+            Work::Action(config) => {
+                let calls = calls != Calls::None;
+                let columnar = config.is_columnar();
+                Ways { calls, side_by_side: calls || !columnar, weighs: !columnar, ..Ways::UNKNOWN }
+            }
+            Work::Source { .. } | Work::Sink(_) => Ways { weighs: false, ..Ways::UNKNOWN },
+            Work::Branch { .. } | Work::FanOut { .. } | Work::FanIn => Ways::UNKNOWN,
+        }
+    }
+
+    fn too_long(&mut self, path: &str, time: Option<Duration>) {
+        if time.is_some_and(|time| time > LONGEST) {
+            let longest = humantime::format_duration(LONGEST);
+            self.say(code::POLICY_INVALID, path, format!("this is longer than {longest}"));
+        }
+    }
+
     fn retry(&mut self, node: usize, retry: &Retry) {
         let (name, path) = (self.nodes[node].name, self.nodes[node].field("retry"));
+        self.too_long(&join(&path, "initial"), Some(retry.initial));
+        self.too_long(&join(&path, "max"), Some(retry.max));
         if retry.initial > retry.max {
             let message = format!("node \"{name}\": the first wait is longer than the longest");
             self.say_with(code::POLICY_INVALID, &path, message, "let `initial` be at most `max`".to_owned());

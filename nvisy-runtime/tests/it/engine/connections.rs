@@ -183,6 +183,29 @@ async fn every_secret_that_is_not_set_is_named_before_anything_is_opened() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_stranger_is_given_the_secrets_of_the_host_only_where_the_host_says_so() {
+    // What is set in every environment, and what is set nowhere: nobody learns which is which.
+    let refused = ["PATH", "NOT_SET_ANYWHERE"].map(|name| {
+        let a = unique("log");
+        let far = with(far(&a), json!({ "config": { "token": { "secret": name } } }));
+        let graph = over(json!({ "far": far }), numbers(2), relay("in"));
+        let found = builder().untrusted().build().unwrap().compile(&graph).unwrap_err();
+        let [diagnostic] = found.as_slice() else { panic!("{found}") };
+        assert_eq!((diagnostic.code, &*diagnostic.path), ("reach.secret", "connections.far.config.token"));
+        assert!(builder().build().unwrap().compile(&graph).is_ok());
+        assert!(log(&a).is_empty());
+        diagnostic.to_string().replace(name, "NAME")
+    });
+    assert_eq!(refused[0], refused[1]);
+    let given = builder().untrusted().secrets(Vault).build().unwrap();
+    for (name, works) in [("KNOWN", true), ("PATH", false)] {
+        let far = with(far(&unique("log")), json!({ "config": { "token": { "secret": name } } }));
+        let graph = over(json!({ "far": far }), numbers(2), relay("in"));
+        assert_eq!(within(given.run(&graph)).await.is_ok(), works, "{name}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn the_value_of_a_secret_is_never_shown() {
     for fault in ["", "verify", "connect", "disconnect"] {
         let a = unique("log");
