@@ -77,12 +77,17 @@ impl Content {
                 indices.iter().map(|i| items.payloads[*i as usize].clone()).collect(),
             )),
             Self::Rows(rows) => {
-                let indices = UInt32Array::from(indices.to_vec());
-                // The indices are within the batch, so the kernel has nothing to refuse.
-                Self::Rows(Arc::new(take_record_batch(rows, &indices).unwrap_or_else(|_| rows.slice(0, 0))))
+                let taken = take_record_batch(rows, &UInt32Array::from(indices.to_vec()));
+                taken.map_or_else(|_| self.views(indices), |rows| Self::Rows(Arc::new(rows)))
             }
             Self::Gone(_) => Self::Gone(indices.len()),
         }
+    }
+
+    /// Returns the payloads at `indices` as items. Views of rows need no kernel, and so cannot
+    /// fail where one does: where the texts of a column outgrow what its offsets can say.
+    fn views(&self, indices: &[u32]) -> Self {
+        Self::Items(Items::shared(indices.iter().map(|index| self.payload(*index as usize)).collect()))
     }
 
     fn slice(&self, offset: usize, len: usize) -> Self {
@@ -255,7 +260,7 @@ impl Batch {
     ///
     /// # Panics
     ///
-    /// If there is no such item.
+    /// If there is no such item, or its payload was taken out.
     #[must_use]
     pub fn payload(&self, index: usize) -> Payload {
         self.content.payload(index)
@@ -327,7 +332,8 @@ impl Batch {
         self.envelopes.get(index)
     }
 
-    /// Returns a part: the items at `indices`, in that order. Splits the tokens.
+    /// Returns a part: the items at `indices`, in that order. Splits the tokens. Rows stay rows,
+    /// unless their texts outgrow a column: then they become views, and none is lost.
     ///
     /// # Panics
     ///
@@ -383,10 +389,9 @@ impl Batch {
         } else {
             tokens.settle(Settlement::Dropped);
         }
-        self.content = match self.content {
-            Content::Rows(rows) => {
-                Content::Rows(Arc::new(filter_record_batch(&rows, mask).unwrap_or_else(|_| rows.slice(0, 0))))
-            }
+        self.content = match &self.content {
+            Content::Rows(rows) => filter_record_batch(rows, mask)
+                .map_or_else(|_| self.content.views(&kept), |rows| Content::Rows(Arc::new(rows))),
             content => content.take(&kept),
         };
         self.ids = self.ids.take(&kept);
@@ -567,7 +572,12 @@ impl Batch {
     }
 
     /// Takes the payloads out, for good: what is left, tokens too, still knows how many there
-    /// were, whose, and where they came from. For the engine: to ask for a payload then panics.
+    /// were, whose, and where they came from.
+    ///
+    /// For whoever calls an action that gets its batch to keep, so that the payloads have one
+    /// owner and are edited in place. What is left is for the books only: it is never sent on,
+    /// and to ask it for a payload or a primitive panics. It must not outlive the settling of
+    /// that one call, and there must be nobody to set failed items aside for, who would ask.
     #[doc(hidden)]
     #[must_use]
     pub fn take_payloads(&mut self) -> Self {
