@@ -124,6 +124,8 @@ impl Content {
         }
     }
 
+    /// Returns the payloads at `indices` as items. Views of rows need no kernel, and so cannot
+    /// fail where one does: where the texts of a column outgrow what its offsets can say.
     fn views(rows: &Arc<RecordBatch>, indices: &[u32]) -> Self {
         Self::Items(Items::shared(indices.iter().map(|index| view(rows, *index)).collect()))
     }
@@ -286,7 +288,7 @@ impl Batch {
     ///
     /// # Panics
     ///
-    /// If there is no such item.
+    /// If there is no such item, or its payload was taken out.
     #[must_use]
     pub fn payload(&self, index: usize) -> Payload {
         self.content.payload(index)
@@ -358,7 +360,8 @@ impl Batch {
         self.envelopes.get(index)
     }
 
-    /// Returns a part: the items at `indices`, in that order. Splits the tokens.
+    /// Returns a part: the items at `indices`, in that order. Splits the tokens. Rows stay rows,
+    /// unless their texts outgrow a column: then they become views, and none is lost.
     ///
     /// # Panics
     ///
@@ -595,7 +598,12 @@ impl Batch {
     }
 
     /// Takes the payloads out, for good: what is left, tokens too, still knows how many there
-    /// were, whose, and where they came from. For the engine: to ask for a payload then panics.
+    /// were, whose, and where they came from.
+    ///
+    /// For whoever calls an action that gets its batch to keep, so that the payloads have one
+    /// owner and are edited in place. What is left is for the books only: it is never sent on,
+    /// and to ask it for a payload or a primitive panics. It must not outlive the settling of
+    /// that one call, and there must be nobody to set failed items aside for, who would ask.
     #[doc(hidden)]
     #[must_use]
     pub fn take_payloads(&mut self) -> Self {

@@ -40,15 +40,17 @@ pub mod metric {
     pub const NODE_ITEMS: &str = "nvisy_node_items_total";
     /// Batches. Labels: graph, node.
     pub const NODE_BATCHES: &str = "nvisy_node_batches_total";
-    /// Calls to other systems. Labels: connection, operation, outcome.
+    /// Calls to other systems. Labels: connection, operation, outcome. The operation is the name
+    /// of the node's type for an attempt of the engine's, and what a connector calls it for what
+    /// it reports through [`Meter::call`](super::Meter::call): add up one or the other.
     pub const CONNECTOR_CALLS: &str = "nvisy_connector_calls_total";
     /// How long calls took, in seconds. Labels: connection, operation.
     pub const CONNECTOR_CALL_DURATION: &str = "nvisy_connector_call_duration_seconds";
     /// Retries. Labels: graph, node.
     pub const RETRIES: &str = "nvisy_retries_total";
-    /// How long calls waited for a rate limit, in seconds. Labels: connection.
+    /// How long calls waited for a rate limit, in seconds. Labels: graph, node.
     pub const RATE_LIMIT_WAIT: &str = "nvisy_rate_limit_wait_seconds";
-    /// How long calls waited for a permit, in seconds. Labels: node.
+    /// How long calls waited for a permit, in seconds. Labels: graph, node.
     pub const PERMIT_WAIT: &str = "nvisy_permit_wait_seconds";
     /// Model tokens. Labels: model, direction.
     pub const MODEL_TOKENS: &str = "nvisy_model_tokens_total";
@@ -101,7 +103,9 @@ pub trait Meter: Send + Sync {
         let _ = hint;
     }
 
-    /// A call ended: what it did, how long it took, and whether well.
+    /// A request to the other system ended: what it did, under a name of its own such as
+    /// `POST /embeddings`, how long it took, and whether well. An attempt, which the engine
+    /// counts, may be several requests, or none.
     fn call(&self, operation: &str, duration: Duration, ok: bool) {
         let _ = (operation, duration, ok);
     }

@@ -3,6 +3,7 @@
 
 use std::borrow::Cow;
 use std::collections::HashSet;
+use std::fmt;
 use std::sync::Arc;
 
 use crate::batch::Batch;
@@ -95,6 +96,39 @@ impl Attribution {
     }
 }
 
+/// The cause of an error that says that an action or a sink is wrong as a whole: it did not
+/// account for its items, and no part of the batch can tell which of them are to blame.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Breach;
+
+impl Breach {
+    /// Returns the error that says what is wrong.
+    pub(crate) fn of(message: impl Into<Arc<str>>) -> Error {
+        Error::internal(message).with_source(Self)
+    }
+
+    /// Returns the error that says that there are not as many outcomes as inputs.
+    pub(crate) fn of_count(have: usize, want: usize) -> Error {
+        Self::of(format!(
+            "the action returned {have} outcomes for {want} inputs: return exactly one an input"
+        ))
+    }
+
+    /// Returns whether an error comes from a breach.
+    #[must_use]
+    pub fn caused(error: &Error) -> bool {
+        std::error::Error::source(error).is_some_and(<dyn std::error::Error>::is::<Self>)
+    }
+}
+
+impl fmt::Display for Breach {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("it breaks its contract")
+    }
+}
+
+impl std::error::Error for Breach {}
+
 /// What an action made of a batch: one outcome an input, as columns.
 ///
 /// Each input is in exactly one place: it is an input of something emitted, it failed, or it
@@ -126,10 +160,7 @@ impl Outcomes {
     /// emits two items with one id (the item fails, unless it is the only way to say so).
     pub fn collect<K: Kind>(input: &Batch, step: &Arc<Step>, outcomes: Vec<Outcome<K>>) -> Result<Self> {
         if outcomes.len() != input.len() {
-            let (have, want) = (outcomes.len(), input.len());
-            return Err(Error::internal(format!(
-                "the action returned {have} outcomes for {want} inputs: return exactly one an input"
-            )));
+            return Err(Breach::of_count(outcomes.len(), input.len()));
         }
         let mut emitted: Vec<Primitive> = Vec::with_capacity(outcomes.len());
         let mut each = Vec::new();
@@ -187,13 +218,13 @@ impl Outcomes {
     ///
     /// # Errors
     ///
-    /// `internal` if not: it says what is missing or doubled.
+    /// `internal` if not, caused by a [`Breach`]: it says what is missing or doubled.
     pub fn check(&self, inputs: usize) -> Result<()> {
         if let Attribution::Each(each) = &self.attribution
             && each.len() != self.emitted.len()
         {
             let (have, want) = (each.len(), self.emitted.len());
-            return Err(Error::internal(format!(
+            return Err(Breach::of(format!(
                 "the action attributes {have} of the {want} items that it emitted"
             )));
         }
@@ -206,18 +237,16 @@ impl Outcomes {
                 continue;
             }
             if of as usize >= inputs {
-                return Err(Error::internal(format!(
-                    "the action emitted an item for input {of} of {inputs}"
-                )));
+                return Err(Breach::of(format!("the action emitted an item for input {of} of {inputs}")));
             }
             if last > Some(of) {
-                return Err(Error::internal(format!(
+                return Err(Breach::of(format!(
                     "the action emitted an item for input {of} behind one for a later input"
                 )));
             }
             while failed.next_if(|failed| *failed < of).is_some() {}
             if failed.peek() == Some(&of) {
-                return Err(Error::internal(format!("the action failed input {of}, and emitted it too")));
+                return Err(Breach::of(format!("the action failed input {of}, and emitted it too")));
             }
             emitting += 1;
             last = Some(of);
@@ -225,7 +254,7 @@ impl Outcomes {
         let mut last = None;
         for (of, _) in &self.failed {
             if last >= Some(*of) || *of as usize >= inputs {
-                return Err(Error::internal(format!(
+                return Err(Breach::of(format!(
                     "the action failed input {of} of {inputs} twice, or not in ascending order"
                 )));
             }
@@ -234,7 +263,7 @@ impl Outcomes {
         let dropped: u64 = self.dropped.iter().map(|(_, n)| n).sum();
         let sum = emitting + dropped + self.failed.len() as u64;
         if sum != inputs as u64 {
-            return Err(Error::internal(format!(
+            return Err(Breach::of(format!(
                 "the action accounts for {sum} of {inputs} inputs: return exactly one outcome an input"
             )));
         }

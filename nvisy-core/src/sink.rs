@@ -8,6 +8,7 @@ use crate::config::{Config, Problem};
 use crate::connection::Client;
 use crate::context::{Context, OpenContext};
 use crate::error::{Error, Result};
+use crate::outcome::Breach;
 use crate::primitive::{Kind, Kinds};
 
 /// What a sink promises about writing the same item twice.
@@ -65,12 +66,35 @@ impl WriteReport {
         report
     }
 
-    /// Says what became of the item at `index`, where it did not simply apply.
+    /// Says what became of the item at `index`, where it did not simply apply. What is said
+    /// last of an item stands.
     #[must_use]
     pub fn with(mut self, index: u32, status: WriteStatus) -> Self {
-        let at = self.others.partition_point(|(i, _)| *i < index);
-        self.others.insert(at, (index, status));
+        match self.others.binary_search_by_key(&index, |(i, _)| *i) {
+            Ok(at) => self.others[at].1 = status,
+            Err(at) => self.others.insert(at, (index, status)),
+        }
         self
+    }
+
+    /// Checks that it speaks of just the `items` that were to be written.
+    ///
+    /// # Errors
+    ///
+    /// `internal` if not, caused by a [`Breach`]: it says of how many items, or of which one.
+    pub fn check(&self, items: usize) -> Result<()> {
+        if self.len != items {
+            let spoken = self.len;
+            return Err(Breach::of(format!(
+                "the sink reported on {spoken} of {items} items: report on each one"
+            )));
+        }
+        match self.others.last() {
+            Some((index, _)) if *index as usize >= items => {
+                Err(Breach::of(format!("the sink reported on item {index} of {items}, counted from zero")))
+            }
+            _ => Ok(()),
+        }
     }
 
     /// Returns how many items it speaks of.

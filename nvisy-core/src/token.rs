@@ -326,6 +326,12 @@ impl Tokens {
         (self.tokens.len() - 1) as u16
     }
 
+    /// Returns the tokens one by one, without the items that they serve.
+    #[must_use = "a token that is dropped counts as abandoned"]
+    pub fn into_tokens(self) -> Vec<Token> {
+        self.tokens
+    }
+
     /// Notes how some items ended while others of the same slots go on.
     pub fn note(&self, settlement: Settlement) {
         for token in &self.tokens {

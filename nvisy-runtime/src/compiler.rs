@@ -15,6 +15,7 @@ mod reach;
 mod suggest;
 mod validate;
 
+pub(crate) use self::assemble::DEFAULT_UNCOMMITTED_ITEMS;
 pub use self::diagnostic::{Diagnostic, Diagnostics, code};
 pub use self::plan::{DeliveryGuarantee, ExecutionPlan};
 

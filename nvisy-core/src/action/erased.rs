@@ -10,7 +10,7 @@ use super::{BatchTransform, Columnar, Pipe, Stateful, Transform};
 use crate::batch::Batch;
 use crate::context::Context;
 use crate::error::{Error, Result};
-use crate::outcome::{Outcome, Outcomes};
+use crate::outcome::{Breach, Outcome, Outcomes};
 use crate::primitive::{Any, Item, Kind, Primitive};
 
 /// A [`Transform`] of any kinds.
@@ -59,10 +59,7 @@ impl<T: BatchTransform> ErasedBatch for Slices<T> {
             let given = items.len();
             let outcomes = self.0.transform(items, context).await?;
             if outcomes.len() != given {
-                let have = outcomes.len();
-                return Err(Error::internal(format!(
-                    "the action returned {have} outcomes for {given} inputs: return exactly one an input"
-                )));
+                return Err(Breach::of_count(outcomes.len(), given));
             }
             let mut outcomes: Vec<_> = outcomes.into_iter().map(Outcome::into_any).collect();
             for (index, error) in wrong {

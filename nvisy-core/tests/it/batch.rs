@@ -413,3 +413,20 @@ fn many_slots_make_several_batches() {
     let resolved = world.log.0.lock().unwrap();
     assert!(resolved.len() == 70_000 && resolved.values().all(|ends| *ends == [Settlement::Delivered]));
 }
+
+#[test]
+fn texts_that_no_column_can_hold_together_lose_no_item() {
+    // 40 times 64 MiB is more than the 32 bits of an offset can say.
+    let text = StringArray::from(vec!["x".repeat(64 << 20)]);
+    let schema = Schema::new(vec![Field::new("text", DataType::Utf8, false)]);
+    let rows = RecordBatch::try_new(Arc::new(schema), vec![Arc::new(text)]).unwrap();
+    let source = SourceIdentity::new("large");
+    let step = Arc::new(Step::new("node", "operation", Metadata::default().created_at));
+    let batch =
+        Batch::read_rows(rows, Positions::from(0), &source, step, Arc::new(Metadata::default())).unwrap();
+
+    let many = batch.select(&[0; 40]);
+    assert_eq!((many.len(), many.ids().len(), many.iter().len()), (40, 40, 40));
+    let Payload::Row(row) = many.payload(39) else { panic!("{many:?}") };
+    assert_eq!(row.get_str("text").map(str::len), Some(64 << 20));
+}

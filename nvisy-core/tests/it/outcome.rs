@@ -3,9 +3,11 @@
 use std::sync::Arc;
 
 use nvisy_core::lineage::{Inputs, Step};
-use nvisy_core::outcome::Attribution;
+use nvisy_core::outcome::{Attribution, Breach};
 use nvisy_core::primitive::raw::Raw;
-use nvisy_core::{Any, Batch, Error, ErrorKind, Item, Kind, Metadata, Outcome, Outcomes};
+use nvisy_core::{
+    Any, Batch, Error, ErrorKind, Item, Kind, Metadata, Outcome, Outcomes, WriteReport, WriteStatus,
+};
 use proptest::prelude::*;
 
 fn input(len: usize) -> Batch {
@@ -140,5 +142,24 @@ fn whoever_counts_wrongly_is_told() {
     for (what, outcomes, inputs) in wrong {
         let error = outcomes.check(inputs).expect_err(what);
         assert_eq!(error.kind(), ErrorKind::Internal, "{what}");
+    }
+}
+
+#[test]
+fn a_report_of_a_sink_speaks_of_each_item_once_and_of_no_other() {
+    let rejected = |why: &str| WriteStatus::Rejected(Error::invalid("n", why));
+    let twice = WriteReport::applied(3).with(1, rejected("first")).with(1, rejected("second"));
+    assert_eq!(twice.others().len(), 1, "{twice:?}");
+    assert!(matches!(twice.status(1), WriteStatus::Rejected(error) if error.message().contains("second")));
+    assert!(twice.check(3).is_ok());
+
+    for (report, says) in [
+        (WriteReport::applied(2), "reported on 2 of 3 items"),
+        (WriteReport::applied(3).with(3, rejected("none")), "item 3 of 3"),
+        (WriteReport::new([WriteStatus::Applied]).with(7, rejected("none")), "reported on 1 of 3 items"),
+    ] {
+        let error = report.check(3).unwrap_err();
+        assert!(error.message().contains(says), "{error}");
+        assert!(Breach::caused(&error) && error.kind() == ErrorKind::Internal);
     }
 }

@@ -16,7 +16,7 @@ use crate::actions::Gather;
 use crate::graph::{BatchPolicy, Graph, Node, OnError, Policies, Retry};
 
 /// How many items a source may read ahead of what is settled, unless the graph says so.
-pub(super) const DEFAULT_UNCOMMITTED_ITEMS: u64 = 65_536;
+pub(crate) const DEFAULT_UNCOMMITTED_ITEMS: u64 = 65_536;
 /// How many calls of all nodes may run at once, unless the graph says so.
 const DEFAULT_CONCURRENCY: usize = 10;
 /// How many calls of a node that calls others may run at once, unless the graph says so.

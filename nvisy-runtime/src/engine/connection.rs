@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use nvisy_core::ErrorKind;
-use nvisy_core::observability::RateHint;
+use nvisy_core::observability::{RateHint, field};
 use tokio::time::Instant;
 
 use super::rate_limit::{CircuitBreaker, RateLimiter};
@@ -56,12 +56,23 @@ impl ConnectionState {
         }
     }
 
-    /// Asks the breaker to let a call through. Returns whether the call is its probe; else how
-    /// long to wait.
-    pub(super) fn admit(&self) -> Result<bool, Duration> {
-        let mut limits = self.limits();
-        limits.budget.earn();
-        limits.breaker.admit(self.now())
+    /// Waits until the breaker lets a call through. Returns whether the call is its probe.
+    ///
+    /// The wait is no attempt: nobody is called, and what waits has lost nothing by it.
+    pub(super) async fn admit(&self) -> bool {
+        loop {
+            let admitted = self.limits().breaker.admit(self.now());
+            match admitted {
+                Ok(is_probe) => {
+                    self.limits().budget.earn();
+                    return is_probe;
+                }
+                Err(wait) => {
+                    tracing::debug!({ field::CONNECTION } = %self.name, ?wait, "the connection fails too often and gets a rest");
+                    tokio::time::sleep(wait).await;
+                }
+            }
+        }
     }
 
     /// A call ended, with an error of this kind or none.

@@ -29,11 +29,13 @@ pub(super) enum Pulse {
     Durable,
 }
 
-/// How an edge ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// How an edge ended, from best to worst.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum End {
     /// Everything that there was has been sent.
     Complete,
+    /// Everything that could be read has been sent, and some could not.
+    Short,
     /// The node before it failed: what was sent is not all there would have been.
     Broken,
 }
@@ -47,6 +49,7 @@ struct State {
     closed: bool,
     sent: u64,
     received: u64,
+    received_bytes: u64,
     sender: Option<Waker>,
     receiver: Option<Waker>,
 }
@@ -84,6 +87,11 @@ impl EdgeCount {
     pub(super) fn sent_received(&self) -> (u64, u64) {
         let state = self.0.lock();
         (state.sent, state.received)
+    }
+
+    /// Bytes that were received, in memory.
+    pub(super) fn received_bytes(&self) -> u64 {
+        self.0.lock().received_bytes
     }
 }
 
@@ -191,6 +199,7 @@ impl Stream for Receiver {
                 state.items -= batch.len();
                 state.bytes -= bytes;
                 state.received += batch.len() as u64;
+                state.received_bytes += bytes as u64;
                 if let Some(waker) = state.sender.take() {
                     waker.wake();
                 }

@@ -4,7 +4,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use nvisy_core::observability::metric;
+use nvisy_core::observability::{field, metric, span};
 use nvisy_core::{Error, ErrorKind};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
@@ -26,10 +26,10 @@ pub(super) fn start(prepared: Prepared) -> RunHandle {
     let (deadline, deadline_seen) = watch::channel(None);
     let parts = Arc::new(RunParts::new(run, plan, meters, edges, sources, cancel, drain));
     let span = tracing::info_span!(
-        "run",
+        span::RUN,
         otel.name = %parts.plan.0.graph.name,
-        nvisy.run = %run,
-        nvisy.graph = %parts.plan.0.graph.name
+        { field::RUN } = %run,
+        { field::GRAPH } = %parts.plan.0.graph.name
     );
     let supervised = parts.clone();
     let supervise = async move {
@@ -38,7 +38,7 @@ pub(super) fn start(prepared: Prepared) -> RunHandle {
         let status = report.status.to_string();
         metrics::histogram!(metric::RUN_DURATION, "graph" => report.graph.to_string(), "status" => status)
             .record(report.duration.as_secs_f64());
-        tracing::info!(nvisy.run = %report.run, status = %report.status, duration = ?report.duration, "the run ended");
+        tracing::info!({ field::RUN } = %report.run, status = %report.status, duration = ?report.duration, "the run ended");
         supervised.finish();
         report
     };
@@ -58,10 +58,10 @@ async fn supervise(
     let mut indices = HashMap::new();
     for (index, node) in nodes.into_iter().enumerate() {
         let span = tracing::info_span!(
-            "node",
+            span::NODE,
             otel.name = %plan.nodes[index].name,
-            nvisy.node = %plan.nodes[index].name,
-            nvisy.operation = %plan.nodes[index].operation
+            { field::NODE } = %plan.nodes[index].name,
+            { field::OPERATION } = %plan.nodes[index].operation
         );
         let failed = failed.clone();
         // The receiver lives as long as any task, so that telling it cannot fail.

@@ -33,6 +33,7 @@ pub(super) struct NodeMeter {
     /// Copies that a best-effort branch did not take.
     pub(super) missed: Counter,
     pub(super) batches: Counter,
+    /// Bytes that a source read; what comes over edges is counted there.
     pub(super) bytes: Counter,
     pub(super) calls: Counter,
     pub(super) failed_calls: Counter,
@@ -192,15 +193,29 @@ impl NodeMeter {
         self.calls.add(1);
         self.failed_calls.add(u64::from(!ok));
         self.latency.record(duration);
-        if let Some(connection) = &self.connection {
-            let labels = [
-                ("connection", connection.name.to_string()),
-                ("operation", operation.to_owned()),
-                ("outcome", if ok { "ok" } else { "error" }.to_owned()),
-            ];
-            metrics::counter!(metric::CONNECTOR_CALLS, &labels).increment(1);
-            metrics::histogram!(metric::CONNECTOR_CALL_DURATION, &labels[..2]).record(duration.as_secs_f64());
-        }
+        self.call(operation, duration, ok);
+    }
+
+    /// A call waited so long for a rate limit.
+    pub(super) fn count_rate_limit_wait(&self, wait: Duration) {
+        self.rate_limit_wait.add_time(wait);
+        metrics::histogram!(metric::RATE_LIMIT_WAIT, &self.labels()).record(wait.as_secs_f64());
+    }
+
+    /// A call waited so long for its permits.
+    pub(super) fn count_permit_wait(&self, wait: Duration) {
+        self.permit_wait.add_time(wait);
+        metrics::histogram!(metric::PERMIT_WAIT, &self.labels()).record(wait.as_secs_f64());
+    }
+
+    /// A call is tried again.
+    pub(super) fn count_retry(&self) {
+        self.retries.add(1);
+        metrics::counter!(metric::RETRIES, &self.labels()).increment(1);
+    }
+
+    fn labels(&self) -> [(&'static str, Arc<str>); 2] {
+        [("graph", self.graph.clone()), ("node", self.node.clone())]
     }
 
     pub(super) fn latency(&self) -> Option<Latency> {
@@ -233,6 +248,17 @@ impl Meter for NodeMeter {
         if let Some(connection) = &self.connection {
             connection.hint(hint);
         }
+    }
+
+    fn call(&self, operation: &str, duration: Duration, ok: bool) {
+        let Some(connection) = &self.connection else { return };
+        let labels = [
+            ("connection", connection.name.clone()),
+            ("operation", operation.into()),
+            ("outcome", if ok { "ok" } else { "error" }.into()),
+        ];
+        metrics::counter!(metric::CONNECTOR_CALLS, &labels).increment(1);
+        metrics::histogram!(metric::CONNECTOR_CALL_DURATION, &labels[..2]).record(duration.as_secs_f64());
     }
 }
 

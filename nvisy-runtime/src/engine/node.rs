@@ -1,22 +1,23 @@
 //! The work of one node, from its first batch to the end of its inputs.
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 use std::panic::AssertUnwindSafe;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use arrow::array::Array;
 use futures::future::{BoxFuture, FutureExt};
 use futures::stream::{FuturesOrdered, SelectAll, StreamExt};
 use nvisy_core::action::{Calls, ErasedBatch, ErasedPipe, ErasedStateful};
+use nvisy_core::observability::field;
 use nvisy_core::plugin::ErasedSink;
-use nvisy_core::token::{Settlement, Tokens};
+use nvisy_core::token::{Settlement, Token, Tokens};
 use nvisy_core::{Action, Batch, Error, Guarantee, Result};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::call::{Caller, Failure, Settled};
 use super::edge::{End, Parcel, Pulse, Receiver};
-use super::gather::{Cut, Gatherer};
+use super::gather::{Cut, Gatherer, Ready};
 use super::ledger::NodeMeter;
 use super::outlet::Outlets;
 use super::report::NodeStatus;
@@ -49,6 +50,8 @@ pub(super) enum Built {
         concurrency: usize,
         guarantee: Guarantee,
         buffers: bool,
+        /// Whether nothing comes but dead letters.
+        letters: bool,
     },
     Branch {
         routes: Vec<Expression>,
@@ -61,9 +64,8 @@ pub(super) enum Built {
 /// How the work of a node ended, but for failure.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Ended {
-    Complete,
-    /// A node before it failed.
-    Broken,
+    /// With what came, which ended so.
+    With(End),
     Cancelled,
 }
 
@@ -94,13 +96,10 @@ impl Node {
             }
         };
         match worked {
-            Ok(Ended::Complete) => {
-                outlets.end(End::Complete);
-                meter.set_status(NodeStatus::Completed);
-            }
-            Ok(Ended::Broken) => {
-                outlets.end(End::Broken);
-                meter.set_status(NodeStatus::Skipped);
+            Ok(Ended::With(end)) => {
+                outlets.end(end);
+                let broken = end == End::Broken;
+                meter.set_status(if broken { NodeStatus::Skipped } else { NodeStatus::Completed });
             }
             Ok(Ended::Cancelled) => {
                 outlets.end(End::Broken);
@@ -108,7 +107,7 @@ impl Node {
             }
             Err(error) => {
                 let error = error.at_node(meter.node.clone());
-                tracing::warn!(nvisy.node = %meter.node, nvisy.error = error.tag(), %error, "the node failed");
+                tracing::warn!({ field::NODE } = %meter.node, { field::ERROR } = error.tag(), %error, "the node failed");
                 meter.fail(error);
                 // What was on its way inside the node when it failed has failed with it.
                 meter.failed.add(meter.in_flight());
@@ -147,8 +146,8 @@ async fn drive(
                 concurrent(&worker, gather, concurrency, inbox, outlets, meter).await
             }
         }
-        Built::Sink { sink, caller, gather, concurrency, guarantee, buffers } => {
-            let worker = SinkWorker { sink, caller, guarantee, buffers, held: Mutex::default() };
+        Built::Sink { sink, caller, gather, concurrency, guarantee, buffers, letters } => {
+            let worker = SinkWorker { sink, caller, guarantee, buffers, letters, held: Mutex::default() };
             concurrent(&worker, gather, concurrency, inbox, outlets, meter).await
         }
         Built::Branch { routes, default } => branch(&routes, default, inbox, outlets).await,
@@ -160,13 +159,14 @@ async fn drive(
 /// What comes into a node, over all its edges.
 pub(super) struct Inbox {
     edges: SelectAll<Receiver>,
-    broken: bool,
+    /// The worst end of an edge so far.
+    end: End,
     meter: Arc<NodeMeter>,
 }
 
 impl Inbox {
     fn new(edges: Vec<Receiver>, meter: Arc<NodeMeter>) -> Self {
-        Self { edges: futures::stream::select_all(edges), broken: false, meter }
+        Self { edges: futures::stream::select_all(edges), end: End::Complete, meter }
     }
 
     /// Returns what comes next; none when all edges have ended.
@@ -180,7 +180,7 @@ impl Inbox {
                 }
                 Parcel::Pulse(_) => {}
                 Parcel::End(end) => {
-                    self.broken |= *end == End::Broken;
+                    self.end = self.end.max(*end);
                     continue;
                 }
             }
@@ -189,7 +189,7 @@ impl Inbox {
     }
 
     fn ended(&self) -> Ended {
-        if self.broken { Ended::Broken } else { Ended::Complete }
+        Ended::With(self.end)
     }
 
     /// Takes in and fails whatever still comes.
@@ -215,7 +215,7 @@ impl Inbox {
 /// What is done with each batch, and then with what became of it.
 trait Worker: Sync {
     /// Does the work. What it borrows outlives the node's run.
-    fn work<'a>(&'a self, batch: &'a Batch) -> BoxFuture<'a, Result<Settled>>;
+    fn work<'a>(&'a self, batch: &'a Batch, weights: Option<Vec<u64>>) -> BoxFuture<'a, Result<Settled>>;
 
     /// Sends on what became of a batch, in the order in which batches came.
     fn deliver<'a>(
@@ -229,8 +229,8 @@ trait Worker: Sync {
     /// A pulse has come, and everything before it is delivered.
     fn pulse<'a>(&'a self, outlets: &'a Outlets, pulse: Pulse) -> BoxFuture<'a, Result<()>>;
 
-    /// Everything is delivered and there is no more.
-    fn end<'a>(&'a self, outlets: &'a Outlets) -> BoxFuture<'a, Result<()>>;
+    /// Everything is delivered, and what came ended so. Returns how the work did.
+    fn end<'a>(&'a self, outlets: &'a Outlets, end: End) -> BoxFuture<'a, Result<End>>;
 
     /// Returns how batches are cut.
     fn cut(&self) -> CallerCut<'_>;
@@ -253,15 +253,15 @@ async fn inline(
 ) -> Result<Ended> {
     let lone = worker.keeps_nothing(outlets);
     loop {
-        let (parcel, ended) = next_gathered(&mut gather, inbox, &worker.cut()).await;
-        for parcel in parcel {
-            match parcel {
-                Parcel::Batch(mut batch) => {
+        let (ready, ended) = next_gathered(&mut gather, inbox, &worker.cut()).await;
+        for ready in ready {
+            match ready {
+                Ready::Batch(mut batch, weights) => {
                     let tokens = batch.take_tokens();
                     let began = Instant::now();
                     let settled = match lone {
                         Some(action) => worker.caller.hand_over(action, batch.take_payloads()).await,
-                        None => worker.work(&batch).await,
+                        None => worker.work(&batch, weights).await,
                     };
                     meter.busy.add_time(began.elapsed());
                     match settled {
@@ -272,8 +272,7 @@ async fn inline(
                         }
                     }
                 }
-                Parcel::Pulse(pulse) => outlets.pulse(pulse),
-                Parcel::End(_) => {}
+                Ready::Pulse(pulse) => outlets.pulse(pulse),
             }
         }
         if ended {
@@ -285,7 +284,7 @@ async fn inline(
 
 /// Waits for what comes next and lets the gatherer have it. Returns what is to be done now,
 /// and whether that is all there will be.
-async fn next_gathered(gather: &mut Gatherer, inbox: &mut Inbox, cut: &dyn Cut) -> (Vec<Parcel>, bool) {
+async fn next_gathered(gather: &mut Gatherer, inbox: &mut Inbox, cut: &dyn Cut) -> (Vec<Ready>, bool) {
     let due = gather.due();
     let parcel = tokio::select! {
         biased;
@@ -294,11 +293,13 @@ async fn next_gathered(gather: &mut Gatherer, inbox: &mut Inbox, cut: &dyn Cut) 
     };
     match parcel {
         Some(Parcel::Batch(batch)) => (gather.push(batch, cut), false),
-        Some(pulse) => {
+        Some(Parcel::Pulse(pulse)) => {
             let mut out = gather.flush(cut);
-            out.push(pulse);
+            out.push(Ready::Pulse(pulse));
             (out, false)
         }
+        // The inbox keeps the ends of its edges to itself.
+        Some(Parcel::End(_)) => (Vec::new(), false),
         None => (gather.flush(cut), true),
     }
 }
@@ -314,6 +315,10 @@ async fn sleep_until(due: Option<Instant>) {
 ///
 /// Delivering waits for room downstream; calls go on meanwhile, so that back-pressure never
 /// looks like a slow answer.
+///
+/// A node holds at most `concurrency` batches that are worked on or done, two more that are
+/// being delivered or are next, and what the gatherer holds or has just cut, which is less than
+/// its limit and one batch.
 async fn concurrent(
     worker: &dyn Worker,
     mut gather: Gatherer,
@@ -336,22 +341,21 @@ async fn concurrent(
                 Passing::Pulse(pulse) => worker.pulse(outlets, pulse).await?,
             }
         }
-        worker.end(outlets).await
+        Ok(())
     };
     let work = async {
-        let mut waiting: VecDeque<Parcel> = VecDeque::new();
+        let mut waiting: VecDeque<Ready> = VecDeque::new();
         let mut working: FuturesOrdered<BoxFuture<'_, Passing>> = FuturesOrdered::new();
         let mut done: VecDeque<Passing> = VecDeque::new();
         let mut ended = false;
         let cut = worker.cut();
         loop {
             while working.len() + done.len() < concurrency
-                && let Some(parcel) = waiting.pop_front()
+                && let Some(ready) = waiting.pop_front()
             {
-                working.push_back(match parcel {
-                    Parcel::Batch(batch) => pass(worker, batch, meter.clone()).boxed(),
-                    Parcel::Pulse(pulse) => std::future::ready(Passing::Pulse(pulse)).boxed(),
-                    Parcel::End(_) => continue,
+                working.push_back(match ready {
+                    Ready::Batch(batch, weights) => pass(worker, batch, weights, meter.clone()).boxed(),
+                    Ready::Pulse(pulse) => std::future::ready(Passing::Pulse(pulse)).boxed(),
                 });
             }
             if ended && waiting.is_empty() && working.is_empty() && done.is_empty() {
@@ -365,8 +369,8 @@ async fn concurrent(
                     // Delivery has failed; its error is the node's.
                     _ => break,
                 },
-                (parcels, all) = next_gathered(&mut gather, inbox, &cut), if waiting.is_empty() && !ended => {
-                    waiting.extend(parcels);
+                (ready, all) = next_gathered(&mut gather, inbox, &cut), if waiting.is_empty() && !ended => {
+                    waiting.extend(ready);
                     ended = all;
                 }
             }
@@ -375,13 +379,18 @@ async fn concurrent(
     };
     // The first error ends both; what is dropped with them counts as failed.
     futures::future::try_join(work.map(Ok), deliver).await?;
-    Ok(inbox.ended())
+    worker.end(outlets, inbox.end).await.map(Ended::With)
 }
 
-async fn pass(worker: &dyn Worker, mut batch: Batch, meter: Arc<NodeMeter>) -> Passing {
+async fn pass(
+    worker: &dyn Worker,
+    mut batch: Batch,
+    weights: Option<Vec<u64>>,
+    meter: Arc<NodeMeter>,
+) -> Passing {
     let tokens = batch.take_tokens();
     let began = Instant::now();
-    let settled = worker.work(&batch).await;
+    let settled = worker.work(&batch, weights).await;
     meter.busy.add_time(began.elapsed());
     Passing::Settled { input: batch, tokens, settled }
 }
@@ -408,10 +417,10 @@ impl ActionWorker {
 }
 
 impl Worker for ActionWorker {
-    fn work<'a>(&'a self, batch: &'a Batch) -> BoxFuture<'a, Result<Settled>> {
+    fn work<'a>(&'a self, batch: &'a Batch, weights: Option<Vec<u64>>) -> BoxFuture<'a, Result<Settled>> {
         match &self.action {
             Action::Transform(transform) => self.caller.transform(&**transform, batch, self.items).boxed(),
-            Action::Batch(action) => self.caller.batch(&**action, batch).boxed(),
+            Action::Batch(action) => self.caller.batch(&**action, batch, weights).boxed(),
             Action::Stateful(_) | Action::Pipe(_) => {
                 std::future::ready(Err(Error::internal("the action has a loop of its own"))).boxed()
             }
@@ -433,8 +442,8 @@ impl Worker for ActionWorker {
         std::future::ready(Ok(())).boxed()
     }
 
-    fn end<'a>(&'a self, _: &'a Outlets) -> BoxFuture<'a, Result<()>> {
-        std::future::ready(Ok(())).boxed()
+    fn end<'a>(&'a self, _: &'a Outlets, end: End) -> BoxFuture<'a, Result<End>> {
+        std::future::ready(Ok(end)).boxed()
     }
 
     fn cut(&self) -> CallerCut<'_> {
@@ -473,33 +482,58 @@ struct SinkWorker {
     caller: Caller,
     guarantee: Guarantee,
     buffers: bool,
+    letters: bool,
     held: Mutex<Held>,
 }
 
-/// What is written and waits to become durable.
+/// What is written and waits to become durable: one token a slot of each source.
 #[derive(Default)]
 struct Held {
-    tokens: Vec<Tokens>,
+    slots: HashMap<u64, Vec<Token>>,
     items: u64,
 }
 
-impl SinkWorker {
-    /// Settles what was waiting to become durable.
-    fn release(&self, outlets: &Outlets, result: &Result<()>) {
-        let held = std::mem::take(&mut *self.held.lock().unwrap_or_else(PoisonError::into_inner));
-        let settlement = if result.is_ok() { Settlement::Delivered } else { Settlement::Failed };
-        for tokens in held.tokens {
-            tokens.settle(settlement);
-        }
-        match result {
-            Ok(()) => outlets.meter.emitted_from.add(held.items),
-            Err(_) => outlets.meter.failed.add(held.items),
+impl Held {
+    fn take_in(&mut self, tokens: Tokens, items: u64) {
+        self.items += items;
+        for token in tokens.into_tokens() {
+            let same = self.slots.entry(token.slot()).or_default();
+            match same.iter().position(|held| held.same_slot(&token)) {
+                None => same.push(token),
+                // Never refused: the slot is the same.
+                Some(at) => {
+                    let refused = same[at].merge(token).err();
+                    same.extend(refused);
+                }
+            }
         }
     }
 }
 
+impl SinkWorker {
+    fn held(&self) -> MutexGuard<'_, Held> {
+        self.held.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Settles what was waiting to become durable.
+    fn release(&self, outlets: &Outlets, settlement: Settlement) {
+        let held = std::mem::take(&mut *self.held());
+        for token in held.slots.into_values().flatten() {
+            token.settle(settlement);
+        }
+        let counter = if settlement.is_final() { &outlets.meter.emitted_from } else { &outlets.meter.failed };
+        counter.add(held.items);
+    }
+
+    /// Makes durable what was written, by a flush or a close that ended so, or fails it.
+    fn made_durable(&self, outlets: &Outlets, result: Result<()>) -> Result<()> {
+        self.release(outlets, if result.is_ok() { Settlement::Delivered } else { Settlement::Failed });
+        result
+    }
+}
+
 impl Worker for SinkWorker {
-    fn work<'a>(&'a self, batch: &'a Batch) -> BoxFuture<'a, Result<Settled>> {
+    fn work<'a>(&'a self, batch: &'a Batch, _: Option<Vec<u64>>) -> BoxFuture<'a, Result<Settled>> {
         self.caller.write(&*self.sink, self.guarantee, batch).boxed()
     }
 
@@ -523,9 +557,7 @@ impl Worker for SinkWorker {
             };
             if self.buffers {
                 tokens.land();
-                let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
-                held.tokens.push(tokens);
-                held.items += passed;
+                self.held().take_in(tokens, passed);
             } else {
                 outlets.meter.emitted_from.add(passed);
                 tokens.settle(Settlement::Delivered);
@@ -541,19 +573,24 @@ impl Worker for SinkWorker {
             if pulse == Pulse::Durable && self.buffers {
                 let flushed =
                     self.caller.plain(|context| async move { self.sink.flush(&context).await }).await;
-                self.release(outlets, &flushed);
-                flushed?;
+                self.made_durable(outlets, flushed)?;
             }
             Ok(())
         }
         .boxed()
     }
 
-    fn end<'a>(&'a self, outlets: &'a Outlets) -> BoxFuture<'a, Result<()>> {
+    /// What a sink holds back until it closes shows whole or not at all: where some of it never
+    /// came, the sink is dropped instead, and leaves what was there before as it is. Dead letters
+    /// say what went wrong, and are kept also then.
+    fn end<'a>(&'a self, outlets: &'a Outlets, end: End) -> BoxFuture<'a, Result<End>> {
         async move {
+            if self.buffers && !self.letters && end != End::Complete {
+                self.release(outlets, Settlement::Failed);
+                return Ok(End::Broken);
+            }
             let closed = self.caller.plain(|context| async move { self.sink.close(&context).await }).await;
-            self.release(outlets, &closed);
-            closed
+            self.made_durable(outlets, closed).map(|()| end)
         }
         .boxed()
     }
@@ -574,10 +611,10 @@ async fn stateful(
 ) -> Result<Ended> {
     let cut = CallerCut { caller, weigher: None };
     loop {
-        let (parcels, ended) = next_gathered(&mut gather, inbox, &cut).await;
-        for parcel in parcels {
-            match parcel {
-                Parcel::Batch(mut batch) => {
+        let (ready, ended) = next_gathered(&mut gather, inbox, &cut).await;
+        for ready in ready {
+            match ready {
+                Ready::Batch(mut batch, _) => {
                     let tokens = batch.take_tokens();
                     let began = Instant::now();
                     let called = caller.once(|context| {
@@ -595,8 +632,7 @@ async fn stateful(
                         }
                     }
                 }
-                Parcel::Pulse(pulse) => outlets.pulse(pulse),
-                Parcel::End(_) => {}
+                Ready::Pulse(pulse) => outlets.pulse(pulse),
             }
         }
         if ended {
@@ -616,10 +652,10 @@ async fn piped(
 ) -> Result<Ended> {
     let cut = CallerCut { caller, weigher: None };
     loop {
-        let (parcels, ended) = next_gathered(&mut gather, inbox, &cut).await;
-        for parcel in parcels {
-            match parcel {
-                Parcel::Batch(mut batch) => {
+        let (ready, ended) = next_gathered(&mut gather, inbox, &cut).await;
+        for ready in ready {
+            match ready {
+                Ready::Batch(mut batch, _) => {
                     let tokens = batch.take_tokens();
                     let began = Instant::now();
                     let epoch = futures::stream::iter([batch.without_tokens()]).boxed();
@@ -630,8 +666,7 @@ async fn piped(
                     meter.busy.add_time(began.elapsed());
                     epoch_ended(&batch, tokens, called, outlets).await?;
                 }
-                Parcel::Pulse(pulse) => outlets.pulse(pulse),
-                Parcel::End(_) => {}
+                Ready::Pulse(pulse) => outlets.pulse(pulse),
             }
         }
         if ended {

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use nvisy_core::observability::metric;
+use nvisy_core::observability::{field, metric};
 use nvisy_core::token::{Settlement, Tokens};
 use nvisy_core::{Batch, Context, DeadLetter, Error, Primitive, PrimitiveId, Result};
 
@@ -82,8 +82,11 @@ impl Outlets {
         }
     }
 
-    /// Counts and sends on what became of a batch, and returns the tokens of what passed if
-    /// nothing is emitted (a sink).
+    /// Counts and sends on what became of a batch.
+    ///
+    /// The tokens are split once for each fate: what passed takes its part along, what failed
+    /// goes with its own to the dead letters or is settled by the policy, and what is left in
+    /// `tokens` stands for what was dropped. Each part is settled by whoever has it.
     ///
     /// # Errors
     ///
@@ -153,7 +156,7 @@ impl Outlets {
     fn note<'a>(&self, failed: impl Iterator<Item = (PrimitiveId, &'a Error)>) {
         for (id, error) in failed.take(8) {
             let error = error.clone().at_node(self.context.node().clone()).at_item(id);
-            tracing::debug!(nvisy.node = %self.context.node(), nvisy.error = error.tag(), %error, "an item failed");
+            tracing::debug!({ field::NODE } = %self.context.node(), { field::ERROR } = error.tag(), %error, "an item failed");
             self.meter.note_error(&error);
         }
     }

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use futures::future::FutureExt;
 use nvisy_core::connection::{ConnectContext, SecretResolver};
+use nvisy_core::observability::field;
 use nvisy_core::plugin::AnyClient;
 use nvisy_core::{Action, Calls, Context, Error, ErrorKind, Result, RunId};
 use tokio::sync::Semaphore;
@@ -20,6 +21,7 @@ use super::node::{Built, Node};
 use super::outlet::{Outlet, Outlets};
 use super::source::{SharedTracker, SourceWork};
 use super::tracker::{Bounds, Tracker};
+use crate::compiler::DEFAULT_UNCOMMITTED_ITEMS;
 use crate::compiler::plan::{ExecutionPlan, PlanConnection, PlanNode, PlanParts, Port, Work};
 use crate::graph::policy::{Retry, Ways};
 
@@ -60,7 +62,8 @@ impl Drop for Connections {
 }
 
 impl Connections {
-    /// Connects every connection of a plan; if one cannot, lets go of those that could.
+    /// Connects every connection of a plan, each in its time; if one cannot, lets go of those
+    /// that could.
     async fn connect(engine: &Engine, plan: &ExecutionPlan) -> Result<Self> {
         resolve_secrets(&*engine.0.secrets, plan)?;
         let mut connections = Self { plan: plan.clone(), open: Vec::new(), left: false };
@@ -101,12 +104,14 @@ impl Connections {
                 Err(_) => Err(Error::new(ErrorKind::Timeout, "it does not let go")),
             };
             if let Err(error) = result {
-                tracing::warn!(nvisy.connection = %connection.name, nvisy.error = error.tag(), %error, "disconnecting failed");
+                tracing::warn!({ field::CONNECTION } = %connection.name, { field::ERROR } = error.tag(), %error, "disconnecting failed");
             }
         }
     }
 }
 
+/// How long a connection may take to connect, and then to prove that it works.
+const CONNECT: std::time::Duration = std::time::Duration::from_secs(30);
 /// How long a connection may take to let go.
 const DISCONNECT: std::time::Duration = std::time::Duration::from_secs(10);
 
@@ -130,11 +135,26 @@ fn resolve_secrets(secrets: &dyn SecretResolver, plan: &ExecutionPlan) -> Result
 }
 
 async fn connect(connection: &PlanConnection, context: &ConnectContext) -> Result<AnyClient> {
-    retried(|| async { connection.config.connect(context).await }).await
+    in_time(connection, "connect", retried(|| async { connection.config.connect(context).await })).await
 }
 
 async fn verify(connection: &PlanConnection, client: &AnyClient) -> Result<()> {
-    retried(|| async { connection.config.verify(client).await }).await
+    in_time(connection, "verify", retried(|| async { connection.config.verify(client).await })).await
+}
+
+/// Bounds a step of connecting, all its attempts together: the other side may take a call and
+/// never answer.
+async fn in_time<T>(
+    connection: &PlanConnection,
+    step: &'static str,
+    call: impl Future<Output = Result<T>>,
+) -> Result<T> {
+    tokio::time::timeout(CONNECT, call).await.unwrap_or_else(|_| {
+        let (name, time) = (&connection.name, humantime::format_duration(CONNECT));
+        let message =
+            format!("connection \"{name}\" did not answer within {time}: is it up, and the address right?");
+        Err(Error::new(ErrorKind::Timeout, message).during(step))
+    })
 }
 
 /// Tries a few times what is done before there is a node to say how often.
@@ -333,8 +353,10 @@ impl<'a> Builder<'a> {
         let concurrency = node.concurrency.max(1);
         Ok(match &node.work {
             Work::Source { config, key } => {
+                let said = self.plan.uncommitted_items;
+                let span = said.unwrap_or(DEFAULT_UNCOMMITTED_ITEMS);
                 let bounds =
-                    Bounds { items: CREDIT_ITEMS, bytes: CREDIT_BYTES, span: self.plan.uncommitted_items };
+                    Bounds { items: CREDIT_ITEMS, bytes: CREDIT_BYTES, span, durable: said.is_some() };
                 let tracker = Arc::new(SharedTracker::new(Tracker::new(bounds)));
                 let stop = self.drain.child_token();
                 sources.push((index, tracker.clone(), stop.clone()));
@@ -366,7 +388,8 @@ impl<'a> Builder<'a> {
             Work::Sink(config) => {
                 let sink = caller.plain(|context| async move { config.open(context, client).await }).await?;
                 let (guarantee, buffers) = (config.guarantee(), config.buffers());
-                Built::Sink { sink, caller, gather, concurrency, guarantee, buffers }
+                let letters = only_letters(self.plan, node);
+                Built::Sink { sink, caller, gather, concurrency, guarantee, buffers, letters }
             }
             Work::Branch { routes, default } => {
                 let routes = routes.iter().map(|(_, when)| when.clone()).collect();
@@ -376,4 +399,13 @@ impl<'a> Builder<'a> {
             Work::FanIn => Built::FanIn,
         })
     }
+}
+
+/// Returns whether nothing comes to a node but dead letters, straight or through others.
+fn only_letters(plan: &PlanParts, node: &PlanNode) -> bool {
+    let letters = |edge: &usize| {
+        let edge = &plan.edges[*edge];
+        edge.port == Port::DeadLetter || only_letters(plan, &plan.nodes[edge.from])
+    };
+    !node.inputs.is_empty() && node.inputs.iter().all(letters)
 }

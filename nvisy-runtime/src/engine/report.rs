@@ -19,10 +19,9 @@ use crate::compiler::plan::DeliveryGuarantee;
 pub enum RunStatus {
     /// Every node did its work.
     Success,
-    /// Something failed, and some sink got all that was meant for it.
+    /// Something failed, and some sink did its work: whatever reached it is written.
     PartialFailure,
-    /// Something failed, and no sink got all that was meant for it; or the ledger does not
-    /// balance.
+    /// Something failed, and no sink did its work on anything; or the ledger does not balance.
     Failure,
     /// It was cancelled.
     Cancelled,

@@ -16,7 +16,7 @@ use super::ledger::NodeMeter;
 use super::report::{NodeProgress, NodeReport, NodeStatus, PartitionReport, Progress, RunReport, RunStatus};
 use super::source::SharedTracker;
 use crate::compiler::ExecutionPlan;
-use crate::compiler::plan::{PlanParts, Port, Work};
+use crate::compiler::plan::{PlanNode, PlanParts, Port, Work};
 
 /// What the tasks of a run, its supervisor and its handle share.
 pub(super) struct RunParts {
@@ -145,10 +145,40 @@ impl RunParts {
             started_at: self.started_at,
             duration: self.began.elapsed(),
             guarantee: plan.deliveries.iter().map(|delivery| delivery.guarantee).min(),
-            nodes: plan.nodes.iter().zip(&self.meters).map(|(node, meter)| line(node, meter)).collect(),
+            nodes: plan.nodes.iter().zip(&self.meters).map(|(node, meter)| self.line(node, meter)).collect(),
             partitions: self.partitions(plan),
             imbalances,
             warnings,
+        }
+    }
+
+    fn line(&self, node: &PlanNode, meter: &NodeMeter) -> NodeReport {
+        let came: u64 = node.inputs.iter().map(|edge| self.edges[*edge].received_bytes()).sum();
+        NodeReport {
+            name: node.name.clone(),
+            operation: node.operation.clone(),
+            status: meter.status(),
+            received: meter.received.get(),
+            emitted_from: meter.emitted_from.get(),
+            dropped: meter.dropped.get(),
+            dropped_because: meter.reasons(),
+            dead_lettered: meter.dead_lettered.get(),
+            failed: meter.failed.get(),
+            in_flight: meter.in_flight(),
+            emitted: meter.emitted.get(),
+            missed: meter.missed.get(),
+            batches: meter.batches.get(),
+            bytes: came + meter.bytes.get(),
+            calls: meter.calls.get(),
+            failed_calls: meter.failed_calls.get(),
+            retries: meter.retries.get(),
+            busy: meter.busy.time(),
+            rate_limit_wait: meter.rate_limit_wait.time(),
+            permit_wait: meter.permit_wait.time(),
+            latency: meter.latency(),
+            models: meter.models(),
+            errors: meter.errors().iter().map(Error::to_record).collect(),
+            failure: meter.failure().map(|error| error.to_record()),
         }
     }
 
@@ -193,11 +223,11 @@ impl RunParts {
     fn partitions(&self, plan: &PlanParts) -> Vec<PartitionReport> {
         let of = |(index, tracker, _): &(usize, Arc<SharedTracker>, CancellationToken)| {
             let source = plan.nodes[*index].name.clone();
-            tracker.watermarks().into_iter().map(move |mark| PartitionReport {
+            tracker.committed().into_iter().map(move |committed| PartitionReport {
                 source: source.clone(),
-                partition: mark.partition,
-                position: mark.position,
-                items: mark.items,
+                partition: committed.partition,
+                position: committed.position,
+                items: committed.items,
             })
         };
         self.sources.iter().flat_map(of).collect()
@@ -226,35 +256,6 @@ fn required(plan: &PlanParts) -> Vec<bool> {
         }
     }
     required
-}
-
-fn line(node: &crate::compiler::plan::PlanNode, meter: &NodeMeter) -> NodeReport {
-    NodeReport {
-        name: node.name.clone(),
-        operation: node.operation.clone(),
-        status: meter.status(),
-        received: meter.received.get(),
-        emitted_from: meter.emitted_from.get(),
-        dropped: meter.dropped.get(),
-        dropped_because: meter.reasons(),
-        dead_lettered: meter.dead_lettered.get(),
-        failed: meter.failed.get(),
-        in_flight: meter.in_flight(),
-        emitted: meter.emitted.get(),
-        missed: meter.missed.get(),
-        batches: meter.batches.get(),
-        bytes: meter.bytes.get(),
-        calls: meter.calls.get(),
-        failed_calls: meter.failed_calls.get(),
-        retries: meter.retries.get(),
-        busy: meter.busy.time(),
-        rate_limit_wait: meter.rate_limit_wait.time(),
-        permit_wait: meter.permit_wait.time(),
-        latency: meter.latency(),
-        models: meter.models(),
-        errors: meter.errors().iter().map(Error::to_record).collect(),
-        failure: meter.failure().map(|error| error.to_record()),
-    }
 }
 
 /// A run that is going on.

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use futures::future::FutureExt;
 use futures::stream::{BoxStream, FuturesUnordered, StreamExt};
+use nvisy_core::observability::field;
 use nvisy_core::plugin::{AnyClient, ErasedSource};
 use nvisy_core::token::{Settlement, SlotWatch, Token, Tokens};
 use nvisy_core::{
@@ -17,10 +18,10 @@ use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
 use super::call::{Caller, Failure};
-use super::edge::Pulse;
+use super::edge::{End, Pulse};
 use super::node::Ended;
 use super::outlet::Outlets;
-use super::tracker::{Tracker, Watermark};
+use super::tracker::{Committed, Tracker};
 use crate::expression::{Expression, Value};
 
 /// A source that is ready to be read.
@@ -56,8 +57,8 @@ impl SharedTracker {
         self.tracker.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub(super) fn watermarks(&self) -> Vec<Watermark> {
-        self.lock().watermarks()
+    pub(super) fn committed(&self) -> Vec<Committed> {
+        self.lock().committed()
     }
 
     pub(super) fn open_slots(&self) -> usize {
@@ -152,19 +153,24 @@ impl SourceWork {
                 }
                 Turn::Failed(error) => {
                     let error = self.caller.final_error(error, open.attempt).at_item(&open.partition.id);
-                    tracing::warn!(nvisy.node = %outlets.meter.node, nvisy.error = error.tag(), %error, partition = %open.partition.id, "a partition cannot be read");
+                    tracing::warn!({ field::NODE } = %outlets.meter.node, { field::ERROR } = error.tag(), %error, partition = %open.partition.id, "a partition cannot be read");
                     outlets.meter.note_error(&error);
                     failure.get_or_insert(error);
                     reading.extend(waiting.next().map(|partition| self.turn(self.open(partition, None))));
                 }
             }
         }
+        let stopped = self.stop.is_cancelled() && !self.drain.is_cancelled();
+        let failed = failure.is_some();
         if let Some(error) = failure {
             // What was read goes on: the nodes after this one complete.
             outlets.meter.fail(error.at_node(outlets.meter.node.clone()));
         }
-        let stopped = self.stop.is_cancelled() && !self.drain.is_cancelled();
-        Ok(if stopped { Ended::Cancelled } else { Ended::Complete })
+        Ok(match (stopped, failed) {
+            (true, _) => Ended::Cancelled,
+            (false, true) => Ended::With(End::Short),
+            (false, false) => Ended::With(End::Complete),
+        })
     }
 
     fn open(&self, partition: Partition, after: Option<Position>) -> Reading {
@@ -271,7 +277,7 @@ impl SourceWork {
                 if tracker.may_read() {
                     return true;
                 }
-                if tracker.lacks_span() { Pulse::Durable } else { Pulse::Gathered }
+                if tracker.wants_durability() { Pulse::Durable } else { Pulse::Gathered }
             };
             if asked != Some(pulse) {
                 outlets.pulse(pulse);
@@ -322,12 +328,7 @@ fn failed_of(failed: &[(u32, Error)]) -> Vec<Failure> {
 impl Caller {
     /// Waits for a source's next batch: within the timeout and the rate limits.
     async fn reading<T>(&self, next: impl Future<Output = T>) -> Result<T> {
-        if let Some(connection) = &self.connection {
-            self.meter.rate_limit_wait.add_time(connection.wait_for_rate(0).await);
-        }
-        if let Some(limit) = &self.own_limit {
-            self.meter.rate_limit_wait.add_time(limit.wait_for_rate(0).await);
-        }
+        self.wait_for_rate(0).await;
         match self.timeout {
             None => Ok(next.await),
             Some(timeout) => tokio::time::timeout(timeout, next).await.map_err(|_| {

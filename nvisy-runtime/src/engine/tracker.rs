@@ -1,6 +1,6 @@
 //! Which slots of a source are open, and how far each partition is done with: a plain value.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::Arc;
 
 use nvisy_core::Position;
@@ -13,8 +13,12 @@ pub(super) struct Bounds {
     pub(super) items: u64,
     /// Bytes on their way at the most.
     pub(super) bytes: u64,
-    /// Items between the first unsettled one and the last one read, at the most.
-    pub(super) span: Option<u64>,
+    /// The span: items from the oldest open slot to the newest, at the most.
+    pub(super) span: u64,
+    /// Whether what is written and waits to become durable holds the span up, so that sinks
+    /// have to flush: where the user says how much may be uncommitted. Else what such a sink
+    /// has may wait for its end, and only what is still on its way counts.
+    pub(super) durable: bool,
 }
 
 /// The slots of one source, in order, partition by partition.
@@ -27,10 +31,12 @@ pub(super) struct Tracker {
     next: u64,
     /// Of which partition each open slot is.
     open: HashMap<u64, usize>,
+    /// The slots that hold the span up, each with how many items were read before it.
+    holding: BTreeMap<u64, u64>,
     partitions: Vec<PartitionSlots>,
     names: HashMap<Arc<str>, usize>,
     moving: Amount,
-    unsettled: u64,
+    read: u64,
     abandoned: u64,
 }
 
@@ -58,9 +64,9 @@ struct Amount {
     bytes: u64,
 }
 
-/// How far a partition is done with.
+/// How far a partition is done with: its commit point.
 #[derive(Clone, Debug, PartialEq)]
-pub(super) struct Watermark {
+pub(super) struct Committed {
     pub(super) partition: Arc<str>,
     pub(super) position: Option<Position>,
     pub(super) items: u64,
@@ -72,10 +78,11 @@ impl Tracker {
             bounds,
             next: 0,
             open: HashMap::new(),
+            holding: BTreeMap::new(),
             partitions: Vec::new(),
             names: HashMap::new(),
             moving: Amount::default(),
-            unsettled: 0,
+            read: 0,
             abandoned: 0,
         }
     }
@@ -90,10 +97,16 @@ impl Tracker {
         self.moving.items >= self.bounds.items || self.moving.bytes >= self.bounds.bytes
     }
 
-    /// Returns whether reading is too far ahead of what is settled: only what is written and
-    /// not yet durable can be behind it, so sinks have to flush.
+    /// Returns whether reading is too far ahead of the oldest slot that is open. One item that
+    /// waits long holds up no more than the span, however fast the others are.
     pub(super) fn lacks_span(&self) -> bool {
-        self.bounds.span.is_some_and(|span| self.unsettled >= span)
+        let oldest = self.holding.first_key_value();
+        oldest.is_some_and(|(_, before)| self.read - before >= self.bounds.span)
+    }
+
+    /// Returns whether sinks have to flush for reading to go on.
+    pub(super) fn wants_durability(&self) -> bool {
+        self.bounds.durable && self.lacks_span()
     }
 
     /// Opens a slot for what was just read, and returns its number.
@@ -107,8 +120,9 @@ impl Tracker {
         let amount = Amount { items, bytes };
         self.moving.items += items;
         self.moving.bytes += bytes;
-        self.unsettled += items;
         self.open.insert(number, at);
+        self.holding.insert(number, self.read);
+        self.read += items;
         self.partitions[at].slots.push_back(Slot { number, after, amount, landed: false, ended: None });
         number
     }
@@ -126,6 +140,9 @@ impl Tracker {
             if !std::mem::replace(&mut slot.landed, true) {
                 self.moving.items -= slot.amount.items;
                 self.moving.bytes -= slot.amount.bytes;
+                if !self.bounds.durable {
+                    self.holding.remove(&number);
+                }
             }
         }
     }
@@ -135,9 +152,9 @@ impl Tracker {
         self.landed(number);
         let Some((partition, at)) = self.slot(number) else { return };
         self.open.remove(&number);
+        self.holding.remove(&number);
         self.abandoned += u64::from(worst == Settlement::Abandoned);
         let partition = &mut self.partitions[partition];
-        self.unsettled -= partition.slots[at].amount.items;
         partition.slots[at].ended = Some(worst);
         partition.pinned |= !worst.is_final();
         while let Some(slot) = partition.slots.front() {
@@ -161,10 +178,10 @@ impl Tracker {
     }
 
     /// Returns how far each partition is done with.
-    pub(super) fn watermarks(&self) -> Vec<Watermark> {
+    pub(super) fn committed(&self) -> Vec<Committed> {
         self.partitions
             .iter()
-            .map(|partition| Watermark {
+            .map(|partition| Committed {
                 partition: partition.id.clone(),
                 position: partition.committed.clone(),
                 items: partition.committed_items,
@@ -187,14 +204,14 @@ impl Tracker {
 mod tests {
     use super::*;
 
-    const BOUNDS: Bounds = Bounds { items: 10, bytes: 1_000, span: Some(20) };
+    const BOUNDS: Bounds = Bounds { items: 10, bytes: 1_000, span: 20, durable: true };
 
     fn tracker() -> (Tracker, Arc<str>) {
         (Tracker::new(BOUNDS), "all".into())
     }
 
     fn committed(tracker: &Tracker) -> Option<Position> {
-        tracker.watermarks().first().and_then(|w| w.position.clone())
+        tracker.committed().first().and_then(|committed| committed.position.clone())
     }
 
     #[test]
@@ -263,10 +280,42 @@ mod tests {
         let first = tracker.open(&a, Position::Offset(1), 1, 1);
         let second = tracker.open(&b, Position::Offset(2), 1, 1);
         tracker.resolved(second, Settlement::Delivered);
-        let watermarks = tracker.watermarks();
-        assert_eq!(watermarks[0].position, None);
-        assert_eq!(watermarks[1].position, Some(Position::Offset(2)));
+        let committed = tracker.committed();
+        assert_eq!(committed[0].position, None);
+        assert_eq!(committed[1].position, Some(Position::Offset(2)));
         tracker.resolved(first, Settlement::Failed);
-        assert_eq!(tracker.watermarks()[0].position, None);
+        assert_eq!(tracker.committed()[0].position, None);
+    }
+
+    #[test]
+    fn one_slot_that_stays_open_holds_reading_up_however_many_others_settle() {
+        for durable in [true, false] {
+            let (mut tracker, all) = (Tracker::new(Bounds { durable, ..BOUNDS }), "all".into());
+            let other = "other".into();
+            let held = tracker.open(&all, Position::Offset(0), 1, 1);
+            let mut read = 1;
+            while tracker.may_read() {
+                let slot =
+                    tracker.open(if read % 2 == 0 { &all } else { &other }, Position::Offset(read), 1, 1);
+                tracker.resolved(slot, Settlement::Delivered);
+                read += 1;
+            }
+            assert_eq!(read, 20, "the span, from the oldest open slot to the newest");
+            tracker.resolved(held, Settlement::Delivered);
+            assert!(tracker.may_read());
+            assert_eq!(tracker.partitions.iter().map(|partition| partition.slots.len()).sum::<usize>(), 0);
+        }
+    }
+
+    #[test]
+    fn what_waits_for_the_end_of_its_sink_holds_nothing_up_unless_the_user_says_so() {
+        for durable in [true, false] {
+            let (mut tracker, all) = (Tracker::new(Bounds { durable, ..BOUNDS }), "all".into());
+            for i in 0..20 {
+                let slot = tracker.open(&all, Position::Offset(i), 1, 1);
+                tracker.landed(slot);
+            }
+            assert_eq!((tracker.may_read(), tracker.wants_durability()), (!durable, durable));
+        }
     }
 }

@@ -3,10 +3,13 @@
 mod batching;
 mod connections;
 mod failure;
+#[cfg(feature = "object")]
+mod files;
 mod flow;
 mod isolation;
 mod lifecycle;
 mod limits;
+mod names;
 mod retry;
 mod sinks;
 mod tell;

@@ -566,6 +566,7 @@ impl Connection for Far {
         match &*self.fault {
             "verify" => Err(Error::new(ErrorKind::Permission, "not you")),
             "panic in verify" => panic!("no"),
+            "hang in verify" => std::future::pending().await,
             _ => Ok(()),
         }
     }

@@ -14,6 +14,7 @@ use nvisy_core::prelude::*;
 use nvisy_core::primitive::raw::Raw;
 use nvisy_core::testing::faulty::{Fault, FaultKind, Script, Site};
 use nvisy_core::testing::memory::{Form, MemoryStore};
+use nvisy_runtime::compiler::code;
 use nvisy_runtime::engine::{RunReport, RunStatus};
 use serde_json::{Value, json};
 
@@ -274,14 +275,27 @@ impl Model {
 
     fn sink(&mut self, dice: &mut Dice, name: &str, input: &str) {
         let (script, store, appends) = (unique("script"), unique("store"), dice.once_in(2));
-        let mut kinds = vec![FaultKind::Retryable, FaultKind::Partial, FaultKind::Slow];
-        if !appends {
-            kinds.extend([FaultKind::AmbiguousApplied, FaultKind::AmbiguousNotApplied, FaultKind::Hang]);
-        }
+        let kinds = [
+            FaultKind::Retryable,
+            FaultKind::Partial,
+            FaultKind::Slow,
+            FaultKind::Retryable,
+            FaultKind::AmbiguousApplied,
+            FaultKind::AmbiguousNotApplied,
+            FaultKind::Hang,
+        ];
         for _ in 0..dice.roll(4) {
             let site = dice.of(&[Site::Write, Site::Write, Site::Flush, Site::Close, Site::Open]);
-            let fault =
-                Fault::new(site, 1 + if site == Site::Write { dice.roll(8) } else { 0 }, dice.of(&kinds));
+            // What appends gives an item up that may be there already: now and then.
+            let all = !appends || site != Site::Write || dice.once_in(4);
+            let kind = dice.of(if all { &kinds[..] } else { &kinds[..4] });
+            let nth = 1 + if site == Site::Write { dice.roll(8) } else { 0 };
+            let unknown = matches!(
+                kind,
+                FaultKind::AmbiguousApplied | FaultKind::AmbiguousNotApplied | FaultKind::Hang
+            );
+            self.fails |= appends && site == Site::Write && unknown;
+            let fault = Fault::new(site, nth, kind);
             Script::named(&script).add(fault.with_delay(Duration::from_secs(2)));
         }
         let config = json!({ "script": script, "sink": {
@@ -392,8 +406,9 @@ async fn case(seed: u64) {
     let model = Model::random(&mut dice);
     let mut text = json!({ "nodes": model.nodes, "settings": model.settings });
     let engine = engine();
-    if engine.compile(&document(text.clone())).is_err() {
-        // A batch that is larger than the span is refused.
+    if let Err(wrong) = engine.compile(&document(text.clone())) {
+        // A batch that is larger than the span is refused: nothing else may be.
+        assert!(wrong.iter().all(|wrong| wrong.code == code::BATCH_EXCEEDS_SPAN), "{wrong}");
         text["settings"]["checkpoint"] = json!({});
     }
     let report = run_on(&engine, &document(text)).await;

@@ -114,6 +114,20 @@ async fn a_connection_is_let_go_of_when_a_node_cannot_be_opened() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_connection_that_never_answers_fails_the_start() {
+    for fault in ["hang in connect", "hang in verify"] {
+        let a = unique("log");
+        let connections = json!({ "far": with(far(&a), json!({ "config": { "fault": fault } })) });
+        let error = within(engine().start(&over(connections, numbers(5), relay("in")))).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Timeout, "{error:?}");
+        assert_eq!(error.context().connection.as_deref(), Some("far"));
+        assert!(error.message().contains("connection \"far\" did not answer within 30s"), "{error}");
+        let connected = fault == "hang in verify";
+        assert_eq!(log(&a), if connected { &WHOLE[..] } else { &WHOLE[..1] });
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_connection_is_let_go_of_when_a_start_is_dropped_half_way() {
     let [a, b] = ["a", "b"].map(unique);
     let connections = json!({ "far": far(&a), "further": with(far(&b), json!({ "config": { "fault": "hang in connect" } })) });

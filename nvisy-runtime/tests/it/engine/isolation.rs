@@ -142,6 +142,60 @@ async fn a_sink_that_reports_on_too_few_items_fails() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn an_error_that_says_it_is_a_bug_fails_the_item_that_it_is_about_and_no_other() {
+    for of in [1, 8] {
+        for sinks in [false, true] {
+            let aside = unique("aside");
+            let bug = || Error::internal("five is a bug");
+            let relay = act(Form::Batch, "in", move |items: Vec<Item>, _| async move {
+                let bad = !sinks && items.iter().any(|item| n(item) == 5);
+                if bad { Err(bug()) } else { Ok(items.into_iter().map(Outcome::emit).collect()) }
+            });
+            let to = write("act", move |items| async move {
+                let bad = sinks && items.iter().any(|item| number(item) == 5);
+                if bad { Err(bug()) } else { Ok(WriteReport::applied(items.len())) }
+            });
+            let letters = if sinks { "out.dead_letter" } else { "act.dead_letter" };
+            let report = run(json!({
+                "in": batches(8, of), "act": relay, "out": to,
+                "aside": sink(&aside, letters),
+            }))
+            .await;
+            assert_eq!(report.status, RunStatus::Success, "of {of}: {report}");
+            let letters = MemoryStore::named(&aside).items();
+            let letters: Vec<_> =
+                letters.iter().map(|item| DeadLetter::from_primitive(item).unwrap()).collect();
+            assert_eq!(letters.iter().map(|letter| number(&letter.primitive)).collect::<Vec<_>>(), [5]);
+            assert_eq!(letters[0].error.message, "five is a bug");
+            assert_eq!(settled_items(&report), 8);
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_sink_that_reports_on_an_item_that_is_not_there_fails() {
+    let none = || WriteStatus::Rejected(Error::invalid("n", "there is none"));
+    let out = write("in", move |items| async move { Ok(WriteReport::applied(items.len()).with(9, none())) });
+    let report = run(json!({ "in": batches(4, 4), "out": out })).await;
+    assert_eq!((report.status, settled_items(&report)), (RunStatus::Failure, 0), "{report}");
+    assert_eq!((node(&report, "out").failed, node(&report, "out").emitted_from), (4, 0));
+    assert!(node(&report, "out").failure.as_ref().unwrap().message.contains("item 9 of 4"), "{report}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_sink_that_speaks_of_an_item_twice_counts_it_once() {
+    let aside = unique("aside");
+    let bad = || WriteStatus::Rejected(Error::invalid("n", "one"));
+    let out = write("in", move |items| async move {
+        Ok(WriteReport::applied(items.len()).with(1, bad()).with(1, bad()))
+    });
+    let report =
+        run(json!({ "in": batches(4, 4), "out": out, "aside": sink(&aside, "out.dead_letter") })).await;
+    assert_eq!((report.status, settled_items(&report)), (RunStatus::Success, 4), "{report}");
+    assert_eq!((node(&report, "out").dead_lettered, node(&report, "out").emitted_from), (1, 3));
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_sink_that_panics_at_an_item_is_halved_unless_it_appends() {
     for appends in [false, true] {
         let aside = unique("aside");

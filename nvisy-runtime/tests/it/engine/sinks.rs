@@ -154,16 +154,97 @@ async fn a_flush_that_fails_fails_the_sink_and_what_it_held() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_sink_behind_a_failed_node_keeps_what_came_and_closes() {
-    let out = unique("out");
-    let fails = each(Form::Batch, "in", |item| match n(&item) {
-        3 => Err(Error::new(ErrorKind::Validation, "three")),
+async fn a_sink_behind_a_failed_node_shows_what_it_holds_back_not_at_all() {
+    for buffers in [true, false] {
+        let out = unique("out");
+        let fails = each(Form::Batch, "in", |item| match n(&item) {
+            3 => Err(Error::new(ErrorKind::Validation, "three")),
+            _ => Ok(Outcome::emit(item)),
+        });
+        let to = with(sink(&out, "act"), json!({ "config": { "buffers": buffers } }));
+        let report = run(json!({ "in": batches(8, 1), "act": fails, "out": to })).await;
+
+        assert_eq!(report.status, RunStatus::Failure, "{report}");
+        let (came, held) = if buffers { (vec![], 3) } else { (vec![0, 1, 2], 0) };
+        assert_eq!((settled_items(&report), written(&out)), (came.len() as u64, came), "{report}");
+        let to = node(&report, "out");
+        assert_eq!((to.status, to.failed, to.emitted_from), (NodeStatus::Skipped, held, 3 - held));
+        assert_eq!(MemoryStore::named(&out).tally().closes, u64::from(!buffers));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_sink_behind_a_source_that_could_not_read_all_shows_what_it_holds_back_not_at_all() {
+    for buffers in [true, false] {
+        let out = unique("out");
+        let source = scripted(vec![
+            vec![Step::Give(0..3)],
+            vec![Step::Give(10..12), Step::fail(9, Error::new(ErrorKind::NotFound, "gone"))],
+        ]);
+        let relay = each(Form::Batch, "in", |item| Ok(Outcome::emit(item)));
+        let to = with(sink(&out, "act"), json!({ "config": { "buffers": buffers } }));
+        let report = run(json!({ "in": source, "act": relay, "out": to })).await;
+
+        let came = if buffers { vec![] } else { vec![0, 1, 2, 10, 11] };
+        assert_eq!((settled_items(&report), written(&out)), (came.len() as u64, came), "{report}");
+        let status = if buffers { RunStatus::Failure } else { RunStatus::PartialFailure };
+        assert_eq!(report.status, status, "{report}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn dead_letters_of_a_node_that_failed_later_are_kept() {
+    let [out, aside] = ["out", "aside"].map(unique);
+    let first = each(Form::Batch, "in", |item| match n(&item) {
+        1 => Err(Error::new(ErrorKind::Validation, "one")),
         _ => Ok(Outcome::emit(item)),
     });
-    let to = with(sink(&out, "act"), json!({ "config": { "buffers": true } }));
-    let report = run(json!({ "in": batches(8, 1), "act": fails, "out": to })).await;
+    let then = act(Form::Stateful, "act", |items: Vec<Item>, _| async move {
+        match items.iter().any(|item| n(item) == 3) {
+            true => Err(Error::new(ErrorKind::Validation, "three")),
+            false => Ok(items.into_iter().map(Outcome::emit).collect()),
+        }
+    });
+    let letters = with(sink(&aside, "x"), json!({ "inputs": [], "config": { "buffers": true } }));
+    let report = run_graph(&document(json!({
+        "settings": { "dead_letter": "aside" },
+        "nodes": {
+            "in": batches(8, 1), "act": first, "then": then, "out": sink(&out, "then"), "aside": letters,
+        },
+    })))
+    .await;
     assert_eq!(report.status, RunStatus::Failure, "{report}");
-    assert_eq!((written(&out), settled_items(&report)), (vec![0, 1, 2], 3));
+    assert_eq!(node(&report, "aside").status, NodeStatus::Skipped, "{report}");
+    assert_eq!(MemoryStore::named(&aside).len(), 1, "{report}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_item_that_waits_long_holds_reading_up_and_no_memory_grows() {
+    let [out, other] = ["out", "other"].map(unique);
+    let work = |items: Vec<Item>, context: Context| async move {
+        if context.attempt() == 1 {
+            let error = Error::new(ErrorKind::RateLimited, "later");
+            return Err(error.with_retry_after(Duration::from_secs(60)));
+        }
+        Ok(items.into_iter().map(Outcome::emit).collect())
+    };
+    let source = scripted(vec![(0..100).map(|i| Step::Give(i * 1_000..(i + 1) * 1_000)).collect()]);
+    let counting =
+        |store: &str, input: &str| with(sink(store, input), json!({ "config": { "counts_only": true } }));
+    let run = engine()
+        .start(&graph(json!({
+            "in": source,
+            "by": { "type": "branch", "inputs": ["in"], "routes": { "first": "raw.n == 0" }, "default": "rest" },
+            "act": act(Form::Batch, "by.first", work),
+            "out": counting(&out, "act"), "other": counting(&other, "by.rest"),
+        })))
+        .await
+        .unwrap();
+    tokio::time::sleep(Duration::from_secs(30)).await;
+    let read = MemoryStore::named(&other).tally().written;
+    assert!((60_000..=67_000).contains(&read), "reading stops at the span: {read}");
+    let report = within(run.wait()).await.unwrap();
+    assert_eq!((report.status, settled_items(&report)), (RunStatus::Success, 100_000), "{report}");
 }
 
 #[tokio::test(start_paused = true)]

@@ -74,13 +74,7 @@ pub(super) async fn write(sink: &dyn ErasedSink, batch: &Batch, seen: &Seen) -> 
     let written = sink.write(batch, &Context::detached()).await;
     let report = written.map_err(|error| seen.unexpected("it does not write", &error))?;
     report.others().iter().filter_map(|(_, status)| error_of(status)).for_each(|error| seen.error(error));
-    if report.len() != batch.len() {
-        let (have, want) = (report.len(), batch.len());
-        return Err(format!("the report speaks of {have} items where {want} were written"));
-    }
-    if report.others().last().is_some_and(|(index, _)| *index as usize >= batch.len()) {
-        return Err("the report speaks of an item that is not in the batch".to_owned());
-    }
+    report.check(batch.len()).map_err(|error| error.message().to_owned())?;
     Ok(report)
 }
 
