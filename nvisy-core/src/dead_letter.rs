@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use crate::error::{Error, ErrorKind, ErrorRecord, Result};
+use crate::error::{Error, ErrorKind, ErrorReport, Result};
 use crate::metadata::Timestamp;
 use crate::primitive::Primitive;
 use crate::primitive::raw::Raw;
@@ -18,7 +18,7 @@ pub struct DeadLetter {
     /// The item as it was when it failed.
     pub primitive: Primitive,
     /// Why.
-    pub error: ErrorRecord,
+    pub error: ErrorReport,
     /// The node that it failed at.
     pub node: Arc<str>,
     /// How often that node tried.
@@ -34,7 +34,7 @@ impl DeadLetter {
     #[must_use]
     pub fn new(primitive: Primitive, error: &Error, node: Arc<str>, attempts: u32, time: Timestamp) -> Self {
         let position = primitive.root().map(|root| format!("{} at {}", root.source.name(), root.position));
-        Self { primitive, error: error.to_record(), node, attempts, time, position }
+        Self { primitive, error: error.to_report(), node, attempts, time, position }
     }
 
     /// Returns the primitive that travels on a dead-letter port.

@@ -303,14 +303,14 @@ impl Error {
 
     /// Returns the error as a value that serializes.
     #[must_use]
-    pub fn to_record(&self) -> ErrorRecord {
+    pub fn to_report(&self) -> ErrorReport {
         let mut causes = Vec::new();
         let mut next = self.source();
         while let Some(cause) = next {
             causes.push(cause.to_string());
             next = cause.source();
         }
-        ErrorRecord {
+        ErrorReport {
             tag: self.tag().into(),
             kind: self.kind(),
             retry_class: self.retry_class(),
@@ -351,7 +351,7 @@ impl StdError for Error {
 
 /// An [`Error`] as data: what dead letters and reports keep.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-pub struct ErrorRecord {
+pub struct ErrorReport {
     /// The stable machine tag.
     pub tag: String,
     /// The kind.

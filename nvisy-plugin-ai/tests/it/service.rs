@@ -100,7 +100,7 @@ fn vector(text: &Value, dimensions: usize, base64: bool) -> Value {
 /// Embeds and expects an error. Whatever it is, it shows no key.
 pub(crate) async fn refused(client: &ModelClient, texts: &[&str]) -> Error {
     let error = client.request(EmbedRequest::new("small", texts), &Context::detached()).await.unwrap_err();
-    let record = serde_json::to_string(&error.to_record()).unwrap();
+    let record = serde_json::to_string(&error.to_report()).unwrap();
     for shown in [format!("{error}"), format!("{error:?}"), record, format!("{client:?}")] {
         assert!(!shown.contains("canary") && !shown.contains("Zq8XvT"), "{shown}");
     }

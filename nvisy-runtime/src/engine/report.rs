@@ -5,7 +5,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use nvisy_core::error::ErrorRecord;
+use nvisy_core::error::ErrorReport;
 use nvisy_core::metadata::Timestamp;
 use nvisy_core::observability::ModelUsage;
 use nvisy_core::{Position, RunId};
@@ -148,10 +148,10 @@ pub struct NodeReport {
     pub models: Vec<ModelUsage>,
     /// The first few errors of items.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub errors: Vec<ErrorRecord>,
+    pub errors: Vec<ErrorReport>,
     /// Why the node failed, if it did.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub failure: Option<ErrorRecord>,
+    pub failure: Option<ErrorReport>,
 }
 
 /// How far a partition of a source is done with: everything up to there is settled.

@@ -177,8 +177,8 @@ impl RunParts {
             permit_wait: meter.permit_wait.time(),
             latency: meter.latency(),
             models: meter.models(),
-            errors: meter.errors().iter().map(Error::to_record).collect(),
-            failure: meter.failure().map(|error| error.to_record()),
+            errors: meter.errors().iter().map(Error::to_report).collect(),
+            failure: meter.failure().map(|error| error.to_report()),
         }
     }
 

@@ -326,7 +326,9 @@ impl Settings {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct CheckpointSettings {
-    /// Items between the first unsettled one and the last one read, a source.
+    /// Items between the first unsettled one and the last one read, a source: sinks that hold back
+    /// what they write flush for it. Default 65,536, of which what only waits for such a sink is
+    /// not counted.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub uncommitted_items: Option<NonZeroU64>,
 }

@@ -56,7 +56,7 @@ impl Seen {
             texts.extend([cause.to_string(), format!("{cause:?}")]);
             next = cause.source();
         }
-        texts.extend(serde_json::to_string(&error.to_record()));
+        texts.extend(serde_json::to_string(&error.to_report()));
         self.0.borrow_mut().extend(texts);
     }
 

@@ -237,7 +237,7 @@ async fn the_value_of_a_secret_is_never_shown() {
                 shown += &format!("{report} {report:?} {}", serde_json::to_string(&report).unwrap());
             }
             Err(error) => {
-                shown += &format!("{error} {error:?} {}", serde_json::to_string(&error.to_record()).unwrap())
+                shown += &format!("{error} {error:?} {}", serde_json::to_string(&error.to_report()).unwrap())
             }
         }
         assert!(!shown.contains(CANARY), "{fault}: {shown}");

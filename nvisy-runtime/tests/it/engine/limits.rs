@@ -195,6 +195,38 @@ async fn permits_are_not_held_while_a_node_waits_for_room() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn what_waits_for_room_leaves_its_permit_to_those_who_make_room() {
+    for form in [Form::Transform, Form::Batch, Form::Columnar] {
+        // The one permit is all that there is, and the sink, which is slow, needs it to go on.
+        let slow = with(
+            write("act", |items| async move {
+                tokio::time::sleep(Duration::from_millis(100)).await;
+                Ok(WriteReport::applied(items.len()))
+            }),
+            json!({ "config": { "items": 1_000 } }),
+        );
+        // A call makes more than an edge holds, which the sink takes away write by write.
+        let ten = |item: Item| {
+            let raw = |i| nvisy_core::primitive::raw::Raw::Json(json!({ "n": i })).into_payload();
+            Outcome::expand(&item, "ten", (0..10).map(raw))
+        };
+        let act =
+            act(
+                form,
+                "in",
+                move |items: Vec<Item>, _| async move { Ok(items.into_iter().map(ten).collect()) },
+            );
+        let source = scripted(vec![(0..6).map(|i| Step::Give(i * 1_000..(i + 1) * 1_000)).collect()]);
+        let report = run_graph(&document(json!({
+            "settings": { "concurrency": 1 },
+            "nodes": { "in": source, "act": act, "out": slow },
+        })))
+        .await;
+        assert_eq!((report.status, settled_items(&report)), (RunStatus::Success, 6_000), "{form:?} {report}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn back_pressure_does_not_look_like_a_slow_call() {
     // Calls have a second each, and what comes after them is far slower.
     let slow = with(
