@@ -630,6 +630,19 @@ fn without_nulls(array: &ArrayRef) -> Option<ArrayRef> {
     })
 }
 
+/// The type of the values of a column, as far as it says.
+pub(super) fn type_of(data_type: &DataType) -> Type {
+    match class(data_type) {
+        Class::Null => Type::Null,
+        Class::Bool => Type::Bool,
+        Class::Int => Type::Int,
+        Class::UInt => Type::UInt,
+        Class::Double => Type::Double,
+        Class::Text => Type::Text,
+        Class::Other => Type::Any,
+    }
+}
+
 fn class(data_type: &DataType) -> Class {
     use DataType as T;
     match data_type {
