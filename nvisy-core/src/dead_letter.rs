@@ -17,7 +17,7 @@ use crate::primitive::raw::Raw;
 pub struct DeadLetter {
     /// The item as it was when it failed.
     pub primitive: Primitive,
-    /// Why.
+    /// Why, with the detail that reports and logs leave out.
     pub error: ErrorReport,
     /// The node that it failed at.
     pub node: Arc<str>,
@@ -34,7 +34,8 @@ impl DeadLetter {
     #[must_use]
     pub fn new(primitive: Primitive, error: &Error, node: Arc<str>, attempts: u32, time: Timestamp) -> Self {
         let position = primitive.root().map(|root| format!("{} at {}", root.source.name(), root.position));
-        Self { primitive, error: error.to_report(), node, attempts, time, position }
+        let error = ErrorReport { detail: error.detail().map(str::to_owned), ..error.to_report() };
+        Self { primitive, error, node, attempts, time, position }
     }
 
     /// Returns the primitive that travels on a dead-letter port.

@@ -137,8 +137,10 @@ pub struct ErrorContext {
 /// The error of everything that runs: kind, retry class, context and cause.
 ///
 /// Its message is lowercase, ends without a full stop, names the thing and the remedy, and
-/// leaves the chain of causes to [`source`](StdError::source). Cheap to clone, so that the
-/// items of a failed batch can each carry it.
+/// leaves the chain of causes to [`source`](StdError::source). It goes to logs, spans and
+/// reports: fields and types it names, but nothing of what an item holds, and neither do the
+/// causes. That belongs into the [detail](Self::with_detail), which dead letters alone keep.
+/// Cheap to clone, so that the items of a failed batch can each carry it.
 ///
 /// # Examples
 ///
@@ -160,6 +162,7 @@ struct ErrorParts {
     retry_class: RetryClass,
     retry_after: Option<Duration>,
     message: Arc<str>,
+    detail: Option<Arc<str>>,
     context: ErrorContext,
     source: Option<Arc<dyn StdError + Send + Sync>>,
 }
@@ -173,6 +176,7 @@ impl Error {
             retry_class: kind.retry_class(),
             retry_after: None,
             message: message.into(),
+            detail: None,
             context: ErrorContext::default(),
             source: None,
         }))
@@ -227,6 +231,18 @@ impl Error {
     #[must_use]
     pub fn with_retry_after(mut self, after: Duration) -> Self {
         self.0.retry_after = Some(after);
+        self
+    }
+
+    /// Adds what may hold text of the item: the value that does not fit, what a service says of
+    /// a request. A [dead letter](crate::DeadLetter) keeps it; nothing else shows it, `Debug`
+    /// included.
+    #[must_use]
+    pub fn with_detail(mut self, detail: impl fmt::Display) -> Self {
+        const MOST: usize = 1_000;
+        let detail = detail.to_string();
+        let end = detail.char_indices().nth(MOST).map_or(detail.len(), |(end, _)| end);
+        self.0.detail = Some(detail[..end].into());
         self
     }
 
@@ -295,13 +311,19 @@ impl Error {
         &self.0.message
     }
 
+    /// Returns what may hold text of the item, if there is something: not for logs.
+    #[must_use]
+    pub fn detail(&self) -> Option<&str> {
+        self.0.detail.as_deref()
+    }
+
     /// Returns where it happened.
     #[must_use]
     pub fn context(&self) -> &ErrorContext {
         &self.0.context
     }
 
-    /// Returns the error as a value that serializes.
+    /// Returns the error as a value that serializes, without its [detail](Self::detail).
     #[must_use]
     pub fn to_report(&self) -> ErrorReport {
         let mut causes = Vec::new();
@@ -315,6 +337,7 @@ impl Error {
             kind: self.kind(),
             retry_class: self.retry_class(),
             message: self.message().into(),
+            detail: None,
             context: self.context().clone(),
             causes,
         }
@@ -360,6 +383,9 @@ pub struct ErrorReport {
     pub retry_class: RetryClass,
     /// The message.
     pub message: String,
+    /// What may hold text of the item; in dead letters only.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub detail: Option<String>,
     /// Where it happened.
     #[serde(default)]
     pub context: ErrorContext,
@@ -391,6 +417,14 @@ mod tests {
             code.panic
             code.internal"#]]
         .assert_eq(&tags.join("\n"));
+    }
+
+    #[test]
+    fn the_detail_is_shown_nowhere() {
+        let error = Error::invalid("document.text", "is too long").with_detail("canary");
+        let shown = format!("{error} {error:?} {}", serde_json::to_string(&error.to_report()).unwrap());
+        assert!(!shown.contains("canary"), "{shown}");
+        assert_eq!(error.detail(), Some("canary"));
     }
 
     #[test]

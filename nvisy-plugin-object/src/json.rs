@@ -187,8 +187,7 @@ impl<'a> Cursor<'a> {
         }
         let start = self.at;
         self.skip()?;
-        let short: String = self.text[start..self.at].chars().take(40).collect();
-        let message = format!("column `{name}`: expected {}, found `{short}`", column.type_name());
+        let message = format!("column `{name}`: this is no {}", column.type_name());
         Err((start, message))
     }
 
@@ -493,14 +492,14 @@ mod tests {
         refuse(sample, "[1]", "`{` is missing");
         refuse(sample, r#"{"a": 1"#, "`,` or `}`");
         refuse(sample, r#"{"a": 1} {"a": 2}"#, "behind the object");
-        refuse(sample, r#"{"a": 1.5}"#, "column `a`: expected int, found `1.5`");
-        refuse(sample, r#"{"a": "1"}"#, "expected int");
+        refuse(sample, r#"{"a": 1.5}"#, "column `a`: this is no int");
+        refuse(sample, r#"{"a": "1"}"#, "no int");
         refuse(sample, r#"{"a": 01}"#, "invalid number");
         refuse(sample, r#"{"b": 01}"#, "begins with a zero");
         refuse(sample, r#"{"c": "a"#, "does not end");
         refuse(sample, r#"{"c": "\ud800"}"#, "does not read");
         refuse(sample, "{\"c\": \"a\tb\"}", "control character");
-        refuse(sample, r#"{"e": [1, "x"]}"#, "expected int");
+        refuse(sample, r#"{"e": [1, "x"]}"#, "no int");
         refuse(sample, r#"{"f": {"g": 1, "z": 2}}"#, "no column `z`");
     }
 

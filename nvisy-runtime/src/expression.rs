@@ -59,7 +59,6 @@ use std::str::FromStr;
 use std::sync::Arc;
 
 use arrow::array::{ArrayRef, BooleanArray};
-use arrow::datatypes::DataType;
 use nvisy_core::{Batch, Error, KindId, Kinds, Primitive, Result};
 
 use self::ast::{Expr, Node, Root};
@@ -248,8 +247,9 @@ impl Expression {
     /// A column that it names is given as it is. Otherwise integers are `Int64`, unsigned ones
     /// `UInt64`, other numbers and mixed ones `Float64`, texts `Utf8`, bytes `Binary`, moments
     /// `Timestamp(Microsecond, "UTC")`, durations `Duration(Microsecond)`; lists and maps are
-    /// lists and structs, as their JSON shows. An item whose value does not fit the type of
-    /// those before it in the batch has a fault.
+    /// lists and structs, as their JSON shows. Both sides of a conditional have one type, that
+    /// which holds both. What neither the text nor the columns say of the type, the values of
+    /// the batch show: an item whose value does not fit those before it has a fault.
     #[must_use]
     pub fn evaluate_column(&self, batch: &Batch) -> EvaluatedColumn {
         if self.is_columnar()
@@ -265,12 +265,11 @@ impl Expression {
             });
             return EvaluatedColumn { values, faults: faults.collect() };
         }
-        output::of_values(self.evaluate_batch(batch), self.column_type(), self.text())
-    }
-
-    /// The type of the column that it makes, where that is known.
-    fn column_type(&self) -> Option<DataType> {
-        output::data_type(self.0.result)
+        let known = match (self.0.result, batch.as_rows()) {
+            (Type::Any, Some(rows)) => output::type_on(&self.0.node, rows.schema_ref()),
+            (result, _) => result,
+        };
+        output::of_values(self.evaluate_batch(batch), known, self.text())
     }
 }
 

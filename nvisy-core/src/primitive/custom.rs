@@ -225,7 +225,7 @@ impl Custom {
 
 fn read<T: CustomPayload>(json: &Value) -> Result<T> {
     let value = T::deserialize(json)
-        .map_err(|error| Error::invalid("custom.value", format!("`{}`: {error}", T::TYPE)))?;
+        .map_err(|error| Error::invalid("custom.value", format!("is no `{}`", T::TYPE)).with_detail(error))?;
     value.check()?;
     Ok(value)
 }

@@ -59,20 +59,15 @@ impl GraphFields {
                 return Err(Error::invalid(format!("graph.nodes[{at}].id"), "is empty"));
             }
             if !ids.insert(node.id.as_str()) {
-                let id = &node.id;
-                return Err(Error::invalid(
-                    format!("graph.nodes[{at}].id"),
-                    format!("`{id}` is taken by another node"),
-                ));
+                let field = format!("graph.nodes[{at}].id");
+                return Err(Error::invalid(field, "is taken by another node").with_detail(&node.id));
             }
         }
         for (at, edge) in self.edges.iter().enumerate() {
             for (end, id) in [("from", &edge.from), ("to", &edge.to)] {
                 if !ids.contains(id.as_str()) {
-                    return Err(Error::invalid(
-                        format!("graph.edges[{at}].{end}"),
-                        format!("there is no node `{id}`"),
-                    ));
+                    let field = format!("graph.edges[{at}].{end}");
+                    return Err(Error::invalid(field, "names a node that is not there").with_detail(id));
                 }
             }
         }
@@ -152,7 +147,7 @@ mod tests {
         let edge = |to: &str| Edge { from: "a".into(), to: to.into(), ..Default::default() };
         assert!(Graph::new(vec![node("a"), node("b")], vec![edge("b")]).is_ok());
         let error = Graph::new(vec![node("a")], vec![edge("a"), edge("b")]).unwrap_err();
-        assert_eq!(error.to_string(), "`graph.edges[1].to`: there is no node `b`");
+        assert_eq!(error.to_string(), "`graph.edges[1].to`: names a node that is not there");
     }
 
     #[test]

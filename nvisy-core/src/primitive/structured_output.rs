@@ -34,7 +34,8 @@ impl StructuredOutputFields {
         let validator = jsonschema::validator_for(&self.schema)
             .map_err(|error| Error::invalid("structured_output.schema", format!("is no schema: {error}")))?;
         validator.validate(&self.value).map_err(|error| {
-            Error::invalid(format!("structured_output.value{}", error.instance_path()), &error)
+            let field = format!("structured_output.value{}", error.instance_path());
+            Error::invalid(field, error.masked()).with_detail(&error)
         })
     }
 }
@@ -77,7 +78,7 @@ mod tests {
         let schema = Arc::new(json!({"properties": {"age": {"type": "integer", "minimum": 0}}}));
         assert!(StructuredOutput::new(json!({"age": 7}), schema.clone()).is_ok());
         let error = StructuredOutput::new(json!({"age": -1}), schema).unwrap_err();
-        assert_eq!(error.to_string(), "`structured_output.value/age`: -1 is less than the minimum of 0");
+        assert_eq!(error.to_string(), "`structured_output.value/age`: value is less than the minimum of 0");
     }
 
     #[test]

@@ -31,7 +31,11 @@ impl Refusal<'_> {
     pub(crate) fn into_error(self) -> Error {
         let (endpoint, status) = (self.endpoint, self.status.as_u16());
         let answer = Answer::read(self.body);
-        let said = self.said(&answer);
+        // What it says of a request may repeat it, and so may a service in trouble; what it says
+        // of the account, the model and the limits does not.
+        let shows = matches!(status, 402..=404 | 408 | 409 | 429);
+        let whole = self.said(&answer);
+        let said = if shows { whole.clone() } else { self.coded(&answer) };
         let error = match status {
             401 => Error::new(ErrorKind::Authentication, self.unknown(&answer)),
             402 => Error::new(ErrorKind::Permission, format!("{endpoint} asks for payment ({status}){said}")),
@@ -69,10 +73,17 @@ impl Refusal<'_> {
                 Error::new(ErrorKind::Validation, format!("{endpoint} refuses the request ({status}){said}"))
             }
         };
+        let error = if shows || whole.is_empty() { error } else { error.with_detail(&whole[2..]) };
         match self.retry_after(status) {
             Some(after) if error.retry_class() == RetryClass::Transient => error.with_retry_after(after),
             _ => error,
         }
+    }
+
+    /// The code or type that the service gives, which repeats nothing.
+    fn coded(&self, answer: &Answer) -> String {
+        let code = [&answer.code, &answer.kind].into_iter().flatten().find(|code| is_code(code));
+        code.map_or_else(String::new, |code| format!(": it says \"{}\"", self.scrub(code)))
     }
 
     fn unknown(&self, answer: &Answer) -> String {
@@ -338,14 +349,14 @@ mod tests {
             402 permission Permanent <E> asks for payment (402)
             403 permission Permanent <E> does not allow this (403): it says "Project does not allow it"
             404 not_found Permanent <E> has no model "small" (404): check `model` and `base_url`: it says "model not found, try pulling it first"
-            400 too_large Permanent the request is larger than <E> takes (400): lower `batch_items` or `batch_tokens`, or chunk smaller: it says "This model's maximum context length is 8192 tokens"
-            400 validation Permanent <E> refuses the request (400): it says "'input' is missing"
-            413 too_large Permanent the request is larger than <E> takes (413): lower `batch_items` or `batch_tokens`, or chunk smaller: it says "<html>Payload Too Large</html>"
-            422 too_large Permanent the request is larger than <E> takes (422): lower `batch_items` or `batch_tokens`, or chunk smaller: it says "Batch size 64 is larger than 32"
+            400 too_large Permanent the request is larger than <E> takes (400): lower `batch_items` or `batch_tokens`, or chunk smaller
+            400 validation Permanent <E> refuses the request (400)
+            413 too_large Permanent the request is larger than <E> takes (413): lower `batch_items` or `batch_tokens`, or chunk smaller
+            422 too_large Permanent the request is larger than <E> takes (422): lower `batch_items` or `batch_tokens`, or chunk smaller
             429 rate_limited Transient <E> asks us to slow down (429): it says "Slow down"
             429 permission Permanent the quota at <E> is used up (429): add credit, or wait for it: it says "You exceeded your quota"
             307 configuration Permanent <E> points elsewhere (307): set `base_url` to where it is
-            500 connection Transient <E> is in trouble (500): it says "oops"
+            500 connection Transient <E> is in trouble (500)
             503 connection Transient <E> is in trouble (503)"#]]
         .assert_eq(&said);
     }
@@ -380,6 +391,16 @@ mod tests {
         }
         assert_eq!(scrub("nothing here", "sk-canary-0123456789"), "nothing here");
         assert_eq!(scrub("a short abc key", "abc"), "a short *** key");
+    }
+
+    #[test]
+    fn what_may_repeat_the_request_is_detail() {
+        for status in [400, 413, 422, 500] {
+            let error =
+                check(status, &[], r#"{"error":{"message":"no canary text, please","type":"bad_input"}}"#);
+            assert!(!error.message().contains("canary") && error.message().contains("bad_input"), "{error}");
+            assert!(error.detail().is_some_and(|detail| detail.contains("canary")), "{status}");
+        }
     }
 
     #[test]

@@ -351,9 +351,8 @@ impl CsvDecoder {
                 column.parse(raw)
             };
             if !fits {
-                let short: String = String::from_utf8_lossy(raw).chars().take(40).collect();
                 let (name, expected) = (&self.names[at], column.type_name());
-                let message = format!("column `{name}`: expected {expected}, found `{short}`");
+                let message = format!("column `{name}`: this is no {expected}");
                 return Err((field.start as usize, message));
             }
         }

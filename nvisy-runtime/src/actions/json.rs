@@ -38,7 +38,11 @@ fn write(payload: &impl Serialize) -> Result<Value> {
 pub(crate) fn to_payload(kind: KindId, value: &Value) -> Result<Payload> {
     use nvisy_core::primitive as p;
     fn read<T: serde::de::DeserializeOwned + Into<Payload>>(kind: KindId, value: &Value) -> Result<Payload> {
-        let payload = T::deserialize(value).map_err(|error| Error::invalid(kind.name(), error))?;
+        let payload: T = serde_path_to_error::deserialize(value).map_err(|error| {
+            let (path, error) = (error.path().to_string(), error.into_inner());
+            let field = if path == "." { kind.name().to_owned() } else { format!("{}.{path}", kind.name()) };
+            Error::invalid(field, format!("is not as a {kind} has it")).with_detail(error)
+        })?;
         Ok(payload.into())
     }
     match kind {

@@ -1,10 +1,10 @@
 //! `map`: renames, projects and sets fields.
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use arrow::array::{ArrayRef, RecordBatch, RecordBatchOptions};
-use arrow::datatypes::{Field, Schema};
+use arrow::datatypes::{DataType, Field, Schema};
 use nvisy_core::config::Problem;
 use nvisy_core::error::Error;
 use nvisy_core::outcome::Attribution;
@@ -18,7 +18,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value as Json;
 
 use super::{all_failed, without};
-use crate::expression::{Expression, Value};
+use crate::expression::{EvaluatedColumn, Expression, Value};
 
 /// Renames, projects and sets fields.
 ///
@@ -204,6 +204,7 @@ impl ActionConfig for Map {
             project: self.project.clone(),
             sets,
             own,
+            types: Mutex::default(),
         }))
     }
 }
@@ -214,6 +215,8 @@ struct Mapping {
     sets: Vec<(Place, Expression)>,
     /// Whether the envelope stays as it is.
     own: bool,
+    /// The types of the columns that are set, from the first batch on that shows them.
+    types: Mutex<HashMap<String, DataType>>,
 }
 
 impl Columnar for Mapping {
@@ -291,7 +294,7 @@ impl Mapping {
         }
         for (place, expression) in &self.sets {
             let Place::Own(name) = place else { continue };
-            let column = expression.evaluate_column(batch);
+            let column = self.typed(name, expression, expression.evaluate_column(batch));
             for (index, error) in column.faults {
                 failed.entry(index).or_insert(error);
             }
@@ -316,6 +319,21 @@ impl Mapping {
         });
         let mapped = Batch::from_primitives(items.collect());
         Ok((Some(mapped), failed.into_iter().collect()))
+    }
+
+    /// Gives a column the type that it had in the batches before.
+    fn typed(&self, name: &str, expression: &Expression, column: EvaluatedColumn) -> EvaluatedColumn {
+        let found = column.values.data_type();
+        let mut types = self.types.lock().unwrap_or_else(PoisonError::into_inner);
+        match types.get(name) {
+            Some(known) => column.with_type(known, expression.text()),
+            None => {
+                if *found != DataType::Null {
+                    types.insert(name.to_owned(), found.clone());
+                }
+                column
+            }
+        }
     }
 
     /// Sets what is in the envelope, by what the item was `before`.

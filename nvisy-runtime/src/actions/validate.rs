@@ -116,9 +116,9 @@ impl Validating {
             100 => "; and 100 more or above".to_owned(),
             more => format!("; and {more} more"),
         };
-        let said = first.to_string();
-        let said: String = said.chars().take(300).collect();
-        Err(Error::new(ErrorKind::Validation, format!("schema: {place}: {said}{more}")))
+        let said: String = first.masked().to_string().chars().take(300).collect();
+        let error = Error::new(ErrorKind::Validation, format!("schema: {place}: {said}{more}"));
+        Err(error.with_detail(first))
     }
 }
 

@@ -20,6 +20,7 @@ use arrow::error::ArrowError;
 use super::ast::{Arithmetic, Compare, Expr, Node, Root};
 use super::eval;
 use super::functions::Function;
+use super::types::Type;
 use super::value::{Literal, order_with_double};
 use nvisy_core::KindId;
 
@@ -650,6 +651,19 @@ fn without_nulls(array: &ArrayRef) -> Option<ArrayRef> {
         )),
         _ => return None,
     })
+}
+
+/// The type of the values of a column, as far as it says.
+pub(super) fn type_of(data_type: &DataType) -> Type {
+    match class(data_type) {
+        Class::Null => Type::Null,
+        Class::Bool => Type::Bool,
+        Class::Int => Type::Int,
+        Class::UInt => Type::UInt,
+        Class::Double => Type::Double,
+        Class::Text => Type::Text,
+        Class::Other => Type::Any,
+    }
 }
 
 fn class(data_type: &DataType) -> Class {

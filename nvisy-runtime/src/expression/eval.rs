@@ -23,6 +23,7 @@ pub(super) struct Fault {
 pub(super) enum Cause {
     WrongKind(Root, KindId),
     NoSuchKey(Box<str>),
+    NotInMap(Box<str>),
     NotInRow(Box<str>),
     Compare(Compare, Type, Type),
     Arithmetic(Arithmetic, Type, Type),
@@ -37,7 +38,7 @@ pub(super) enum Cause {
     Negate(Type),
     Overflow(&'static str),
     DivisionByZero,
-    Convert(Function, Box<str>),
+    Convert(Function, Type, Box<str>),
     Repeated(Box<str>),
     Cost,
 }
@@ -68,6 +69,7 @@ impl Fault {
                 format!("the item is a {kind}, there is no `{}`: ask for its `kind` first", root.name())
             }
             Cause::NoSuchKey(key) => format!("there is no `{key}`: ask first, with `has(..)`"),
+            Cause::NotInMap(_) => "the map has no such key: ask first, with `in`".into(),
             Cause::NotInRow(column) => {
                 format!("the row has no column `{column}`: ask first, with `has(row.{column})`")
             }
@@ -96,9 +98,19 @@ impl Fault {
             Cause::Negate(found) => format!("`-` does not work on {}{}", found.name(), nulls(*found, *found)),
             Cause::Overflow(op) => format!("the result of `{op}` does not fit into 64 bits"),
             Cause::DivisionByZero => "division by zero".into(),
-            Cause::Convert(function, text) => format!("`{}` cannot be made of {text}", function.name()),
-            Cause::Repeated(key) => format!("the key `{key}` stands twice in the map"),
+            Cause::Convert(function, of, _) => {
+                format!("`{}` cannot be made of such {}", function.name(), of.name())
+            }
+            Cause::Repeated(_) => "a key stands twice in the map".into(),
             Cause::Cost => format!("the expression takes more than {MAX_COST} steps on this item"),
+        }
+    }
+
+    /// What of the item is at fault, if it says more than the message.
+    fn detail(&self) -> Option<&str> {
+        match &self.cause {
+            Cause::NotInMap(text) | Cause::Convert(_, _, text) | Cause::Repeated(text) => Some(text),
+            _ => None,
         }
     }
 
@@ -108,7 +120,11 @@ impl Fault {
         let place =
             if line == 1 { format!("column {column}") } else { format!("line {line}, column {column}") };
         let shown = super::shown(text);
-        Error::new(ErrorKind::Validation, format!("expression `{shown}`, {place}: {message}"))
+        let error = Error::new(ErrorKind::Validation, format!("expression `{shown}`, {place}: {message}"));
+        match self.detail() {
+            Some(detail) => error.with_detail(detail),
+            None => error,
+        }
     }
 }
 
@@ -275,7 +291,7 @@ impl<'a> Evaluator<'a> {
             }
             Val::Map(map) => {
                 self.spend(at, map.lookup())?;
-                map.get(index).ok_or_else(|| Fault::new(at, Cause::NoSuchKey(show(index).into())))
+                map.get(index).ok_or_else(|| Fault::new(at, Cause::NotInMap(show(index).into())))
             }
             other => Err(Fault::new(at, Cause::NoFields(other.type_of()))),
         }
@@ -630,9 +646,9 @@ fn part_of_time(function: Function, value: &Val<'_>) -> Option<i64> {
 
 fn convert<'a>(function: Function, value: &Val<'a>) -> Result<Val<'a>, Cause> {
     use Function as F;
-    let found = |text: &str| Cause::Convert(function, super::shown(text).into());
+    let found = |text: &str| Cause::Convert(function, value.type_of(), super::shown(text).into());
     let refused = || match value {
-        Val::Text(text) => found(&format!("the text {:?}", &**text)),
+        Val::Text(text) => found(&format!("{:?}", &**text)),
         Val::Int(value) => found(&value.to_string()),
         Val::UInt(value) => found(&value.to_string()),
         Val::Double(value) => found(&value.to_string()),

@@ -7,12 +7,14 @@ use arrow::array::{
     StringArray, TimestampMicrosecondArray, UInt64Array, make_array, new_null_array,
 };
 use arrow::buffer::{BooleanBuffer, NullBuffer};
-use arrow::compute::{cast, concat};
-use arrow::datatypes::{DataType, TimeUnit};
+use arrow::compute::kernels::cmp::distinct;
+use arrow::compute::{cast, concat, nullif};
+use arrow::datatypes::{DataType, Schema, TimeUnit};
 use nvisy_core::primitive::row::Row;
-use nvisy_core::{Error, ErrorKind, Result};
+use nvisy_core::{Error, ErrorKind, KindId, Result};
 
-use super::columnar::Column;
+use super::ast::{Expr, Node, Root};
+use super::columnar::{self, Column};
 use super::types::Type;
 use super::value::{Literal, Value};
 use super::{EvaluatedColumn, shown};
@@ -33,7 +35,7 @@ pub(super) fn of_column(column: Column<'_>, len: usize) -> Option<(ArrayRef, Opt
                 Literal::Text(value) => Value::Text(value.to_string()),
                 Literal::Bytes(value) => Value::Bytes(value.to_vec()),
             };
-            let values = of_values(vec![Ok(value); len], None, "").values;
+            let values = of_values(vec![Ok(value); len], Type::Any, "").values;
             (values, None)
         }
     };
@@ -89,10 +91,34 @@ fn unify(left: Type, right: Type) -> Option<Type> {
     }
 }
 
-/// Gathers values into a column; `known` is its type where no value shows it.
-pub(super) fn of_values(values: Vec<Result<Value>>, known: Option<DataType>, text: &str) -> EvaluatedColumn {
+/// The type of an expression on rows of a schema: the same however rows are cut into batches.
+/// Where neither text nor schema says it, what the values show counts.
+pub(super) fn type_on(node: &Node, schema: &Schema) -> Type {
+    let on = |node: &Node| type_on(node, schema);
+    match &node.expr {
+        Expr::Literal(literal) => literal.type_of(),
+        Expr::Field { of, name } if matches!(of.expr, Expr::Root(Root::Kind(KindId::Row))) => {
+            schema.field_with_name(name).map_or(Type::Any, |field| columnar::type_of(field.data_type()))
+        }
+        Expr::Conditional(parts) => match (on(&parts[1]), on(&parts[2])) {
+            (Type::Any, _) | (_, Type::Any) => Type::Any,
+            (left, right) => unify(left, right).unwrap_or(Type::Any),
+        },
+        Expr::Arithmetic(op, sides) => {
+            Type::arithmetic(*op, on(&sides[0]), on(&sides[1])).unwrap_or(Type::Any)
+        }
+        Expr::Negate(of) => on(of),
+        Expr::Call(function, _) => function.result(),
+        Expr::Not(_) | Expr::And(_) | Expr::Or(_) | Expr::Compare(..) => Type::Bool,
+        Expr::Has { .. } | Expr::In(_) | Expr::Matches(..) => Type::Bool,
+        _ => Type::Any,
+    }
+}
+
+/// Gathers values into a column; `known` is its type as far as it is known without them.
+pub(super) fn of_values(values: Vec<Result<Value>>, known: Type, text: &str) -> EvaluatedColumn {
     let mut faults = Vec::new();
-    let mut common = Type::Null;
+    let mut common = if known == Type::Any { Type::Null } else { known };
     let values: Vec<Value> = (0..)
         .zip(values)
         .map(|(index, value)| {
@@ -109,14 +135,61 @@ pub(super) fn of_values(values: Vec<Result<Value>>, known: Option<DataType>, tex
             })
         })
         .collect();
-    let array = match (data_type(common), known) {
-        (Some(data_type), _) => scalars(&values, &data_type),
-        (None, Some(known)) if common == Type::Null => new_null_array(&known, values.len()),
-        (None, _) if common == Type::Null => new_null_array(&DataType::Null, values.len()),
-        (None, _) => nested(&values, &mut faults, text),
+    let array = match data_type(common) {
+        Some(data_type) => scalars(&values, &data_type),
+        None if common == Type::Null => new_null_array(&DataType::Null, values.len()),
+        None => nested(&values, &mut faults, text),
     };
     faults.sort_by_key(|(index, _)| *index);
     EvaluatedColumn { values: array, faults }
+}
+
+impl EvaluatedColumn {
+    /// Gives the column a type: that which it had before. Numbers become other numbers where
+    /// nothing is lost, and texts other texts; a value that does not fit is a fault.
+    pub(crate) fn with_type(self, data_type: &DataType, text: &str) -> Self {
+        let Self { values, mut faults } = self;
+        let found = values.data_type().clone();
+        if found == *data_type {
+            return Self { values, faults };
+        }
+        if found == DataType::Null {
+            return Self { values: new_null_array(data_type, values.len()), faults };
+        }
+        let fits = fitting(&values, data_type);
+        let missing = |index: &usize| values.is_valid(*index) && fits.is_null(*index);
+        for index in (0..values.len()).filter(missing) {
+            let index = index as u32;
+            if faults.iter().all(|(known, _)| *known != index) {
+                let message = format!(
+                    "expression `{}`: gives {found} here, and {data_type} before: a column has one type",
+                    shown(text)
+                );
+                faults.push((index, Error::new(ErrorKind::Validation, message)));
+            }
+        }
+        faults.sort_by_key(|(index, _)| *index);
+        Self { values: fits, faults }
+    }
+}
+
+/// The values that are the same in another type, and nulls for the others.
+fn fitting(values: &ArrayRef, data_type: &DataType) -> ArrayRef {
+    let none = || new_null_array(data_type, values.len());
+    let found = values.data_type();
+    let texts = |of: &DataType| columnar::type_of(of) == Type::Text;
+    if found.is_nested() && data_type.is_nested() {
+        return cast_nested(values, data_type).unwrap_or_else(none);
+    }
+    if !(found.is_numeric() && data_type.is_numeric() || texts(found) && texts(data_type)) {
+        return none();
+    }
+    let fits = || {
+        let fits = cast(values, data_type).ok()?;
+        let lost = distinct(&cast(&fits, found).ok()?, values).ok()?;
+        nullif(&fits, &lost).ok()
+    };
+    fits().unwrap_or_else(none)
 }
 
 fn mismatch(text: &str, found: Type, before: Type) -> Error {

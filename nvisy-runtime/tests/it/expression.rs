@@ -100,7 +100,7 @@ fn a_fault_says_what_to_do() {
         ("row.a + 9223372036854775807", "the result of `+` does not fit into 64 bits"),
         ("row.a && true", "expected true or false, found an integer"),
         ("row.l[1]", "there is no item 1 in a list of 1"),
-        ("int(row.s)", "`int` cannot be made of the text \"x\""),
+        ("int(row.s)", "`int` cannot be made of such a text"),
         ("document.text == ''", "the item is a row, there is no `document`: ask for its `kind` first"),
     ] {
         check(text, &item, &format!("fault: {expected}"));

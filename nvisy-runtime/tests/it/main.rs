@@ -10,6 +10,7 @@
 
 mod actions;
 mod builder;
+mod canary;
 mod compiler;
 mod engine;
 mod expression;

@@ -130,9 +130,7 @@ fn each<'v, 's, T>(
 }
 
 fn mismatch(value: &Scalar<'_>) -> String {
-    let text = value.to_json().to_string();
-    let short: String = text.chars().take(40).collect();
-    format!("`{short}` is no value of the column's type")
+    format!("{} is no value of the column's type", super::json::kind_of(&value.to_json()))
 }
 
 fn primitives<'v, T: ArrowPrimitiveType>(

@@ -15,6 +15,18 @@ pub fn json_at(array: &dyn Array, index: usize) -> Value {
     cell_at(array, index).to_json()
 }
 
+/// Returns what a value is, for messages, which tell nothing of what it says.
+pub(super) fn kind_of(value: &Value) -> &'static str {
+    match value {
+        Value::Null => "null",
+        Value::Bool(_) => "a truth value",
+        Value::Number(_) => "this number",
+        Value::String(_) => "this text",
+        Value::Array(_) => "this array",
+        Value::Object(_) => "this object",
+    }
+}
+
 impl Cell<'_> {
     /// Returns the value as plain JSON.
     ///

@@ -15,10 +15,7 @@ use super::scalar::{Scalar, scalar_at};
 /// and times as ISO 8601, structs and maps as objects).
 pub(super) fn read<'a>(data_type: &DataType, value: &'a Value) -> Result<Scalar<'a>, String> {
     use DataType as T;
-    let mismatch = || {
-        let short: String = value.to_string().chars().take(40).collect();
-        format!("`{short}` is no {data_type}")
-    };
+    let mismatch = || format!("{} is no {data_type}", super::json::kind_of(value));
     if value.is_null() && !matches!(data_type, T::Union(_, _)) {
         return Ok(Scalar::Null);
     }
