@@ -95,7 +95,7 @@ impl Table {
             let mut mask = BooleanBufferBuilder::new(self.rows.num_rows());
             mask.append_n(self.rows.num_rows(), false);
             indices.iter().for_each(|index| mask.set_bit(*index as usize, true));
-            return filter_record_batch(&self.rows, &BooleanArray::new(mask.finish(), None));
+            return filter_record_batch(&self.rows, &mask.finish().into());
         }
         take_record_batch(&self.rows, &UInt32Array::from(indices.to_vec()))
     }
@@ -419,7 +419,8 @@ impl Batch {
         } else {
             tokens.settle(Settlement::Dropped);
         }
-        self.content = self.content.take(&kept);
+        let rows = self.as_rows().and_then(|rows| filter_record_batch(rows, mask).ok());
+        self.content = rows.map_or_else(|| self.content.take(&kept), |rows| Content::Rows(rows.into()));
         self.ids = self.ids.take(&kept);
         self.envelopes = self.envelopes.take(&kept);
         self.trail = self.trail.take(&kept);

@@ -80,12 +80,12 @@ impl Columnar for Filtering {
     async fn apply(&self, batch: Batch, context: &Context) -> Result<Outcomes> {
         let Mask { bits, faults } = self.condition.filter_mask(&batch);
         let len = batch.len();
-        let mut kept = Vec::with_capacity(bits.true_count());
+        let mut kept: Vec<u32> = Vec::with_capacity(bits.true_count());
         kept.extend(bits.values().set_indices_u32());
         let dropped = len - kept.len() - faults.len();
         let (emitted, attribution) = match kept.len() {
             all if all == len => (batch, Attribution::Same),
-            _ => (batch.select(&kept), Attribution::Each(kept)),
+            _ => (batch.filter(&bits), Attribution::Each(kept)),
         };
         Ok(Outcomes {
             emitted: emitted.edited(&context.step()),

@@ -78,7 +78,7 @@ fn plan_node(
     let policies = &node.node.policies;
     let outputs = node.outputs.iter().map(|edge| (edges[*edge].port.clone(), *edge)).collect();
     let said = said_of_batches(node.node);
-    let (limits, gather) = batches(&work, policies.batch.is_some(), said, largest);
+    let (limits, gather) = batches(&work, calls, policies.batch.is_some(), said, largest);
     Some(PlanNode {
         name: node.name.into(),
         operation: operation(node.node).into(),
@@ -141,9 +141,14 @@ pub(super) fn default_concurrency(work: &Work, calls: Calls) -> usize {
     }
 }
 
+const AS_THEY_COME: BatchLimits = BatchLimits { items: usize::MAX, bytes: usize::MAX, tokens: None };
+
 /// Returns how large the batches of a node are, and whether smaller ones are joined for it.
+///
+/// What calls nobody takes batches as they come: to cut them would only cost time.
 fn batches(
     work: &Work,
+    calls: Calls,
     explicit: bool,
     said: BatchPolicy,
     largest: usize,
@@ -154,9 +159,8 @@ fn batches(
         _ => None,
     };
     let limits = match optimum {
-        Some(optimum) => {
-            optimum.tighten(limits(said, BatchLimits { items: usize::MAX, bytes: usize::MAX, tokens: None }))
-        }
+        Some(optimum) => optimum.tighten(limits(said, AS_THEY_COME)),
+        None if calls == Calls::None => limits(said, AS_THEY_COME),
         None => limits(said, BatchLimits::default()),
     };
     let limits = BatchLimits {

@@ -4,6 +4,8 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use futures::future::join_all;
+use nvisy_core::action::Calls;
 use nvisy_core::observability::{field, metric, span};
 use nvisy_core::{Error, ErrorKind};
 use tokio::sync::{mpsc, watch};
@@ -12,6 +14,7 @@ use tokio::time::{Duration, Instant};
 use tracing::Instrument;
 
 use super::ledger::NodeMeter;
+use super::node::Node;
 use super::prepare::{Connections, Prepared};
 use super::report::{NodeStatus, RunReport};
 use super::run::{RunHandle, RunParts};
@@ -49,25 +52,29 @@ pub(super) fn start(prepared: Prepared) -> RunHandle {
 /// Runs every node to its end.
 async fn supervise(
     parts: &Arc<RunParts>,
-    nodes: Vec<super::node::Node>,
+    nodes: Vec<Node>,
     mut deadline: watch::Receiver<Option<Instant>>,
 ) -> RunReport {
     let plan = &parts.plan.0;
     let (failed, mut failures) = mpsc::unbounded_channel();
     let mut tasks = JoinSet::new();
     let mut indices = HashMap::new();
-    for (index, node) in nodes.into_iter().enumerate() {
-        let span = tracing::info_span!(
-            span::NODE,
-            otel.name = %plan.nodes[index].name,
-            { field::NODE } = %plan.nodes[index].name,
-            { field::OPERATION } = %plan.nodes[index].operation
-        );
-        let failed = failed.clone();
-        // The receiver lives as long as any task, so that telling it cannot fail.
-        let tell = move || _ = failed.send(index);
-        let task = tasks.spawn(node.run(tell).instrument(span));
-        indices.insert(task.id(), index);
+    for group in tasks_of(nodes, plan) {
+        let members: Vec<usize> = group.iter().map(|(index, _)| *index).collect();
+        let work = group.into_iter().map(|(index, node)| {
+            let span = tracing::info_span!(
+                span::NODE,
+                otel.name = %plan.nodes[index].name,
+                { field::NODE } = %plan.nodes[index].name,
+                { field::OPERATION } = %plan.nodes[index].operation
+            );
+            let failed = failed.clone();
+            // The receiver lives as long as any task, so that telling it cannot fail.
+            let tell = move || _ = failed.send(index);
+            node.run(tell).instrument(span)
+        });
+        let task = tasks.spawn(join_all(work));
+        indices.insert(task.id(), members);
     }
     let run_ends = plan.timeout.map(|timeout| super::moment::after(Instant::now(), timeout));
     let mut publish = tokio::time::interval(PUBLISH);
@@ -81,12 +88,12 @@ async fn supervise(
                 None => break,
                 Some(Ok(_)) => {}
                 Some(Err(error)) => {
-                    if let Some(index) = indices.get(&error.id()) {
+                    for index in indices.get(&error.id()).into_iter().flatten() {
                         let meter = &parts.meters[*index];
                         meter.fail(Error::internal(format!("the node's task ended: {error}")));
                         meter.failed.add(meter.in_flight());
-                        stop_sources(parts, plan);
                     }
+                    stop_sources(parts, plan);
                 }
             },
             Some(_) = failures.recv() => stop_sources(parts, plan),
@@ -101,6 +108,37 @@ async fn supervise(
     }
     publish_counts(&parts.meters, &mut published);
     parts.report()
+}
+
+/// How many nodes share a task at the most, so that a long chain still uses every core.
+const SHARED: usize = 4;
+
+/// Returns the nodes, each with its index, by the task that they share.
+///
+/// Neighbours that compute over columns take turns in one task: to wake another thread for a
+/// batch costs more than what they do with it.
+fn tasks_of(nodes: Vec<Node>, plan: &PlanParts) -> Vec<Vec<(usize, Node)>> {
+    let computes = |index: usize| {
+        let node = &plan.nodes[index];
+        node.calls == Calls::None && matches!(&node.work, Work::Action(config) if config.is_columnar())
+    };
+    let mut groups: Vec<Vec<(usize, Node)>> = Vec::new();
+    for (index, node) in nodes.into_iter().enumerate() {
+        let before = match *plan.nodes[index].inputs {
+            [edge] if computes(index) => plan.edges[edge].from,
+            _ => index,
+        };
+        let follows = |group: &&mut Vec<(usize, Node)>| {
+            let last = group.last().map(|(last, _)| *last);
+            last == Some(before) && group.len() < SHARED
+        };
+        let lone = before == index || !computes(before) || plan.nodes[before].outputs.len() != 1;
+        match groups.iter_mut().find(follows).filter(|_| !lone) {
+            Some(group) => group.push((index, node)),
+            None => groups.push(vec![(index, node)]),
+        }
+    }
+    groups
 }
 
 /// Lets go of connections whose owner is gone, if there still is a runtime to do so.

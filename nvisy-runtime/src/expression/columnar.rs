@@ -602,6 +602,15 @@ fn equals(texts: &StringArray, text: &[u8]) -> BooleanBuffer {
     let Some((first, rest)) = text.split_first() else {
         return BooleanBuffer::collect_bool(texts.len(), |i| ends[i] == ends[i + 1]);
     };
+    let len = text.len() as i32;
+    if ends.windows(2).fold(true, |even, pair| even & (pair[1] - pair[0] == len)) {
+        // Codes: all texts are as long, and stand side by side.
+        let codes = &bytes[ends[0] as usize..ends[texts.len()] as usize];
+        return match text {
+            [code] => BooleanBuffer::collect_bool(codes.len(), |i| codes[i] == *code),
+            _ => codes.chunks_exact(text.len()).map(|code| code == text).collect(),
+        };
+    }
     BooleanBuffer::collect_bool(texts.len(), |i| {
         let (start, end) = (ends[i] as usize, ends[i + 1] as usize);
         end - start == text.len()
