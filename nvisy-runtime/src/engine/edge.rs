@@ -42,9 +42,8 @@ pub(super) enum End {
 
 #[derive(Debug, Default)]
 struct State {
-    queue: VecDeque<(Parcel, usize)>,
-    items: usize,
-    bytes: usize,
+    queue: VecDeque<(Parcel, Size)>,
+    waiting: Size,
     end: Option<End>,
     closed: bool,
     sent: u64,
@@ -52,6 +51,21 @@ struct State {
     received_bytes: u64,
     sender: Option<Waker>,
     receiver: Option<Waker>,
+}
+
+/// How much room something takes on an edge.
+#[derive(Clone, Copy, Debug, Default)]
+struct Size {
+    items: usize,
+    bytes: usize,
+}
+
+impl Size {
+    /// Rows share their columns, and pass in larger batches: eight of them count as one item.
+    fn of(batch: &Batch) -> Self {
+        let rows = if batch.as_rows().is_some() { 8 } else { 1 };
+        Self { items: batch.len().div_ceil(rows), bytes: batch.bytes() }
+    }
 }
 
 #[derive(Debug)]
@@ -108,7 +122,7 @@ impl Sender {
     ///
     /// Gives the batch back if nobody receives any more.
     pub(super) async fn send(&self, batch: Batch) -> Result<(), Batch> {
-        let bytes = batch.bytes();
+        let size = Size::of(&batch);
         let mut waiting = Some(batch);
         poll_fn(|cx| {
             let mut state = self.0.lock();
@@ -116,8 +130,8 @@ impl Sender {
             if state.closed {
                 return Poll::Ready(Err(batch));
             }
-            if self.has_room(&state, batch.len(), bytes) {
-                Self::push(&mut state, batch, bytes);
+            if self.has_room(&state, size) {
+                Self::push(&mut state, batch, size);
                 return Poll::Ready(Ok(()));
             }
             waiting = Some(batch);
@@ -134,24 +148,26 @@ impl Sender {
     /// Gives the batch back if there is none, or if nobody receives any more.
     #[expect(clippy::result_large_err, reason = "the batch goes back to whoever sent it")]
     pub(super) fn try_send(&self, batch: Batch) -> Result<(), Batch> {
-        let bytes = batch.bytes();
+        let size = Size::of(&batch);
         let mut state = self.0.lock();
-        if state.closed || !self.has_room(&state, batch.len(), bytes) {
+        if state.closed || !self.has_room(&state, size) {
             return Err(batch);
         }
-        Self::push(&mut state, batch, bytes);
+        Self::push(&mut state, batch, size);
         Ok(())
     }
 
-    fn has_room(&self, state: &State, items: usize, bytes: usize) -> bool {
-        state.items == 0 || (state.items + items <= self.0.items && state.bytes + bytes <= self.0.bytes)
+    fn has_room(&self, state: &State, size: Size) -> bool {
+        let within = |now: usize, more: usize, most: usize| now.saturating_add(more) <= most;
+        let Size { items, bytes } = state.waiting;
+        items == 0 || within(items, size.items, self.0.items) && within(bytes, size.bytes, self.0.bytes)
     }
 
-    fn push(state: &mut State, batch: Batch, bytes: usize) {
-        state.items += batch.len();
-        state.bytes += bytes;
+    fn push(state: &mut State, batch: Batch, size: Size) {
+        state.waiting.items += size.items;
+        state.waiting.bytes += size.bytes;
         state.sent += batch.len() as u64;
-        state.queue.push_back((Parcel::Batch(batch), bytes));
+        state.queue.push_back((Parcel::Batch(batch), size));
         if let Some(waker) = state.receiver.take() {
             waker.wake();
         }
@@ -166,7 +182,7 @@ impl Sender {
             }
             return;
         }
-        state.queue.push_back((Parcel::Pulse(pulse), 0));
+        state.queue.push_back((Parcel::Pulse(pulse), Size::default()));
         if let Some(waker) = state.receiver.take() {
             waker.wake();
         }
@@ -194,12 +210,12 @@ impl Stream for Receiver {
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Parcel>> {
         let shared = self.shared.clone();
         let mut state = shared.lock();
-        if let Some((parcel, bytes)) = state.queue.pop_front() {
+        if let Some((parcel, size)) = state.queue.pop_front() {
             if let Parcel::Batch(batch) = &parcel {
-                state.items -= batch.len();
-                state.bytes -= bytes;
+                state.waiting.items -= size.items;
+                state.waiting.bytes -= size.bytes;
                 state.received += batch.len() as u64;
-                state.received_bytes += bytes as u64;
+                state.received_bytes += size.bytes as u64;
                 if let Some(waker) = state.sender.take() {
                     waker.wake();
                 }
