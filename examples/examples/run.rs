@@ -1,7 +1,7 @@
 //! Runs any graph that is written as JSON, with every plugin at hand.
 //!
 //! ```sh
-//! cargo run --release --example run -- examples/data/tickets.json
+//! cargo run --release --example run -- examples/graphs/tickets.json
 //! cargo run --release --example run -- --help
 //! ```
 

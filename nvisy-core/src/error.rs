@@ -153,6 +153,16 @@ pub struct ErrorContext {
 /// assert_eq!(error.retry_class(), RetryClass::Transient);
 /// assert_eq!(error.tag(), "connector.rate_limited");
 /// ```
+///
+/// `{:?}` is for people too, as a `main` that returns it prints it: the message, the tag, the
+/// causes. `{:#?}` shows the parts.
+///
+/// ```
+/// use nvisy_core::Error;
+///
+/// let error = Error::configuration("there is no model \"smal\"").at_node("embed");
+/// assert_eq!(format!("{error:?}"), "node \"embed\": there is no model \"smal\" [graph.configuration]");
+/// ```
 #[derive(Clone)]
 pub struct Error(Box<ErrorParts>);
 
@@ -355,6 +365,13 @@ impl fmt::Display for Error {
 
 impl fmt::Debug for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if !f.alternate() {
+            write!(f, "{self} [{}]", self.tag())?;
+            // A message may quote its cause.
+            let causes = self.to_report().causes;
+            let untold = causes.iter().filter(|cause| !self.message().contains(cause.as_str()));
+            return untold.into_iter().try_for_each(|cause| write!(f, "\n  because: {cause}"));
+        }
         f.debug_struct("Error")
             .field("tag", &self.tag())
             .field("message", &self.0.message)

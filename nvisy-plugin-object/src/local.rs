@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use nvisy_core::config::Problem;
 use nvisy_core::connection::Reach;
-use nvisy_core::{ConnectContext, Connection, Result};
+use nvisy_core::{ConnectContext, Connection, Error, ErrorKind, Result};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -81,6 +81,11 @@ impl Connection for Local {
             if create {
                 std::fs::create_dir_all(&root)
                     .map_err(|error| from_io(error, "create the directory", &root.display().to_string()))?;
+            }
+            if matches!(root.try_exists(), Ok(false)) {
+                let name = root.display();
+                let message = format!("the directory \"{name}\" does not exist: make it, or set `create`");
+                return Err(Error::new(ErrorKind::NotFound, message));
             }
             ObjectClient::of_root(Root::open(&root)?)
         });

@@ -217,7 +217,8 @@ impl EngineBuilder {
         self
     }
 
-    /// Adds a type of action that changes one item at a time.
+    /// Adds a type of action that changes one item at a time: another word for
+    /// [`action`](Self::action).
     #[must_use]
     pub fn transform<T: ActionConfig>(mut self) -> Self {
         self.registry = self.registry.transform::<T>();

@@ -1,8 +1,10 @@
 //! Durations as people write them in JSON (`"200ms"`, `"1m 30s"`), and as they are in binary
 //! formats: for `#[serde(with = "...")]`.
 
+use std::fmt;
 use std::time::Duration;
 
+use serde::de::{Error, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 /// The longest time that a setting may speak of: ten years. Every moment that lies so far ahead
@@ -31,10 +33,24 @@ pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duratio
     if !deserializer.is_human_readable() {
         return Duration::deserialize(deserializer);
     }
-    let text = String::deserialize(deserializer)?;
-    humantime::parse_duration(&text).map_err(|e| {
-        serde::de::Error::custom(format!("`{text}` is not a duration such as \"200ms\" or \"1m 30s\": {e}"))
-    })
+    deserializer.deserialize_str(Written)
+}
+
+/// Reads what people write.
+struct Written;
+
+impl Visitor<'_> for Written {
+    type Value = Duration;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a duration such as \"200ms\" or \"1m 30s\"")
+    }
+
+    fn visit_str<E: Error>(self, text: &str) -> Result<Duration, E> {
+        humantime::parse_duration(text).map_err(|e| {
+            E::custom(format!("`{text}` is not a duration such as \"200ms\" or \"1m 30s\": {e}"))
+        })
+    }
 }
 
 /// The same where there may be none.

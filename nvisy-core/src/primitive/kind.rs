@@ -223,7 +223,7 @@ impl Kind for Payload {
 #[diagnostic::on_unimplemented(
     message = "a node that takes `{Self}` cannot take `{K}`",
     label = "what flows here is `{K}`, this node takes `{Self}`",
-    note = "put a `Convert` in between, or take `Any` if every kind is welcome"
+    note = "put an action in between that makes the one of the other, such as `Convert` or `ai::Embed`, or take `Any` if every kind is welcome"
 )]
 pub trait Accepts<K: Kind>: Kind {}
 

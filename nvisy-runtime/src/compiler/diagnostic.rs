@@ -78,7 +78,9 @@ impl fmt::Display for Diagnostic {
 }
 
 /// All that is wrong with a graph, in the order in which it stands there. Never empty.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
+///
+/// `{:?}` is for people, as `{}` is: a `main` that returns it prints it so. `{:#?}` shows the parts.
+#[derive(Clone, PartialEq, Eq, Serialize, JsonSchema)]
 #[serde(transparent)]
 pub struct Diagnostics(Vec<Diagnostic>);
 
@@ -134,6 +136,12 @@ impl fmt::Display for Diagnostics {
             write!(f, "\n{diagnostic}")?;
         }
         Ok(())
+    }
+}
+
+impl fmt::Debug for Diagnostics {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if f.alternate() { f.debug_list().entries(self).finish() } else { fmt::Display::fmt(self, f) }
     }
 }
 

@@ -100,7 +100,12 @@ impl Reader {
     }
 
     fn missing(&mut self, path: &str, field: &str) {
-        self.invalid(path, format!("the field `{field}` is missing"));
+        let missing = Diagnostic::new(code::GRAPH_INVALID, path, format!("the field `{field}` is missing"));
+        self.say(match field {
+            "version" => missing.with_help(format!("write \"version\": {}", Graph::VERSION)),
+            "type" => missing.with_help(format!("the types are {}", NodeBody::TYPES.join(", "))),
+            _ => missing,
+        });
     }
 
     /// Returns the members of an object.

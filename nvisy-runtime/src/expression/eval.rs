@@ -3,12 +3,14 @@
 use std::rc::Rc;
 
 use chrono::{Datelike, Timelike};
+use nvisy_core::primitive::row::Row;
 use nvisy_core::{Error, ErrorKind, KindId};
 
 use super::MAX_COST;
 use super::ast::{Arithmetic, Compare, Comprehension, Expr, Form, Node, Root};
 use super::functions::Function;
 use super::scope::Scope;
+use super::suggest::did_you_mean;
 use super::types::{self, Type};
 use super::value::{List, Map, Octets, Text, Val, Value, duration_text, parse_duration, timestamp_text};
 
@@ -24,7 +26,8 @@ pub(super) enum Cause {
     WrongKind(Root, KindId),
     NoSuchKey(Box<str>),
     NotInMap(Box<str>),
-    NotInRow(Box<str>),
+    /// The column, and the nearest that there is.
+    NotInRow(Box<str>, Option<Box<str>>),
     Compare(Compare, Type, Type),
     Arithmetic(Arithmetic, Type, Type),
     NotTruth(Type),
@@ -41,6 +44,25 @@ pub(super) enum Cause {
     Convert(Function, Type, Box<str>),
     Repeated(Box<str>),
     Cost,
+}
+
+/// How many columns are looked through for the one that was meant.
+const MAX_SUGGESTED: usize = 256;
+
+/// Returns the column that was meant, if there is one.
+fn nearest<'a>(name: &str, row: &'a Row) -> Option<&'a str> {
+    did_you_mean(name, row.schema().fields().iter().take(MAX_SUGGESTED).map(|field| &**field.name()))
+}
+
+/// Returns a column as an expression names it.
+fn in_row(column: &str) -> String {
+    let mut letters = column.chars();
+    let is_plain = letters.next().is_some_and(|first| first == '_' || first.is_ascii_alphabetic())
+        && letters.all(|letter| letter == '_' || letter.is_ascii_alphanumeric());
+    if is_plain {
+        return format!("row.{column}");
+    }
+    format!("row['{}']", column.replace('\\', "\\\\").replace('\'', "\\'"))
 }
 
 pub(super) type Eval<T> = Result<T, Box<Fault>>;
@@ -70,8 +92,11 @@ impl Fault {
             }
             Cause::NoSuchKey(key) => format!("there is no `{key}`: ask first, with `has(..)`"),
             Cause::NotInMap(_) => "the map has no such key: ask first, with `in`".into(),
-            Cause::NotInRow(column) => {
-                format!("the row has no column `{column}`: ask first, with `has(row.{column})`")
+            Cause::NotInRow(column, Some(near)) => {
+                format!("the row has no column `{column}`: did you mean `{}`?", in_row(near))
+            }
+            Cause::NotInRow(column, None) => {
+                format!("the row has no column `{column}`: ask first, with `has({})`", in_row(column))
             }
             Cause::Compare(op, left, right) => {
                 format!("{}{}", types::describe(*op, *left, *right), nulls(*left, *right))
@@ -192,10 +217,15 @@ impl<'a> Evaluator<'a> {
                     self.spend(at, map.lookup())?;
                     match map.field(name) {
                         Some(value) => value,
-                        None if matches!(map, Map::Row(_)) => {
-                            return Err(Fault::new(at, Cause::NotInRow((**name).into())));
+                        None => {
+                            let cause = match map {
+                                Map::Row(row) => {
+                                    Cause::NotInRow((**name).into(), nearest(name, row).map(Into::into))
+                                }
+                                _ => Cause::NoSuchKey((**name).into()),
+                            };
+                            return Err(Fault::new(at, cause));
                         }
-                        None => return Err(Fault::new(at, Cause::NoSuchKey((**name).into()))),
                     }
                 }
                 other => return Err(Fault::new(at, Cause::NoFields(other.type_of()))),

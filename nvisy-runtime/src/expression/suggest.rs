@@ -2,8 +2,11 @@
 
 /// Returns the name that is nearest to `name`, if one is near.
 pub(super) fn did_you_mean<'a>(name: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
-    let limit = (name.chars().count() / 3).clamp(1, 3);
-    let near = known.into_iter().map(|known| (distance(&name.to_lowercase(), &known.to_lowercase()), known));
+    let length = name.chars().count();
+    let limit = (length / 3).clamp(1, 3);
+    // Where the lengths differ by more, so do the letters.
+    let known = known.into_iter().filter(|known| known.chars().count().abs_diff(length) <= limit);
+    let near = known.map(|known| (distance(&name.to_lowercase(), &known.to_lowercase()), known));
     near.filter(|(distance, _)| *distance <= limit)
         .min_by_key(|(distance, _)| *distance)
         .map(|(_, known)| known)

@@ -108,7 +108,7 @@ impl Ways {
 
 /// How a call that failed is tried again.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
+#[serde(deny_unknown_fields, expecting = "an object such as { \"max_attempts\": 3 }")]
 pub struct Retry {
     /// Attempts in all, the first one included. Default 3.
     #[serde(default = "Retry::default_attempts")]
@@ -222,7 +222,7 @@ impl Default for Retry {
 
 /// How often something may be called. A batch that would exceed it waits.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
+#[serde(deny_unknown_fields, expecting = "an object such as { \"requests_per_minute\": 60 }")]
 pub struct RateLimit {
     /// Requests a minute.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -262,7 +262,7 @@ pub enum OnError {
 
 /// How large the batches are that a node gets.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
+#[serde(deny_unknown_fields, expecting = "an object such as { \"items\": 64 }")]
 pub struct BatchPolicy {
     /// Items at the most.
     #[serde(default, skip_serializing_if = "Option::is_none")]

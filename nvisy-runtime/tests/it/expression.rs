@@ -96,6 +96,7 @@ fn a_fault_says_what_to_do() {
             "`>` does not compare null with an integer: test for null first, as in `row.x != null && ..`",
         ),
         ("row.zz == null", "the row has no column `zz`: ask first, with `has(row.zz)`"),
+        ("row['z z'] == null", "the row has no column `z z`: ask first, with `has(row['z z'])`"),
         ("row.a / 0", "division by zero"),
         ("row.a + 9223372036854775807", "the result of `+` does not fit into 64 bits"),
         ("row.a && true", "expected true or false, found an integer"),

@@ -195,12 +195,12 @@ impl<'g> Check<'g> {
         let path = self.nodes[node].field("use");
         let registry = self.registry;
         let others = [
-            ("source", registry.find_source(uses).is_some()),
-            ("action", registry.find_action(uses).is_some()),
-            ("sink", registry.find_sink(uses).is_some()),
+            ("source", "a source", registry.find_source(uses).is_some()),
+            ("action", "an action", registry.find_action(uses).is_some()),
+            ("sink", "a sink", registry.find_sink(uses).is_some()),
         ];
-        if let Some((other, _)) = others.into_iter().find(|(_, found)| *found) {
-            let message = format!("\"{uses}\" is no {what}, but a {other}");
+        if let Some((other, it, _)) = others.into_iter().find(|(.., found)| *found) {
+            let message = format!("\"{uses}\" is no {what}, but {it}");
             self.say_with(code::USE_WRONG_TYPE, path, message, format!("write \"type\": \"{other}\""));
             return;
         }
