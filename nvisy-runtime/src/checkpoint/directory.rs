@@ -4,6 +4,10 @@ mod disk;
 mod format;
 mod lock;
 mod log;
+#[cfg(test)]
+mod simulated;
+#[cfg(test)]
+mod tests;
 
 use std::fmt;
 use std::fs::File;
@@ -224,24 +228,4 @@ fn directory_name(graph: &str) -> String {
 
 fn shown(path: &Path) -> String {
     path.display().to_string()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn names_of_graphs_become_names_of_directories_that_differ_whatever_the_file_system() {
-        let long = "long ".repeat(100);
-        let names =
-            ["", ".", "..", "a", "A", "a/b", "a\\b", "%41", "ä", "con", "a b", "\0", &long, &long[1..]];
-        let made: std::collections::BTreeSet<_> =
-            names.iter().map(|name| directory_name(name).to_ascii_lowercase()).collect();
-        assert_eq!(made.len(), names.len());
-        for name in made {
-            assert!(name.len() <= 150 && name.starts_with("graph-"), "{name}");
-            assert!(!name.contains(['/', '\\', '.', '\0', ' ']), "{name}");
-        }
-        assert_eq!(directory_name("tickets_2"), "graph-tickets_2");
-    }
 }

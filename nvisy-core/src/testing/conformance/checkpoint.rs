@@ -179,7 +179,7 @@ impl Look<'_> {
     }
 
     async fn keeps_large_values(&self, graph: &str) -> Finding {
-        let value: Bytes = (0..3_000_000_u32).map(|n| (n * n >> 7) as u8).collect();
+        let value: Bytes = (0..3_000_000_u32).map(|n| (n.wrapping_mul(n) >> 7) as u8).collect();
         let mut expected = Checkpoint::default();
         let mut open = self.open(graph).await?;
         for key in ["one", "two"] {

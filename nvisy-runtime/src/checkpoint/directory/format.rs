@@ -321,3 +321,89 @@ impl<'a> Cursor<'a> {
         Some(bytes)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::collection::{btree_map, vec};
+    use proptest::option::of;
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn read(bytes: &[u8]) -> (Vec<Frame>, Option<Flaw>) {
+        let mut frames = Vec::new();
+        let mut reader = match Reader::open(bytes, bytes.len() as u64) {
+            Ok(reader) => reader,
+            Err(flaw) => return (frames, Some(flaw)),
+        };
+        loop {
+            match reader.next() {
+                Ok(Some(frame)) => frames.push(frame),
+                Ok(None) => return (frames, None),
+                Err(flaw) => return (frames, Some(flaw)),
+            }
+        }
+    }
+
+    fn entries() -> impl Strategy<Value = Vec<(String, Option<Bytes>)>> {
+        btree_map(".{0,20}", of(vec(any::<u8>(), 0..300).prop_map(Bytes::from)), 0..20)
+            .prop_map(|entries| entries.into_iter().collect())
+    }
+
+    #[test]
+    fn the_checksum_is_crc32c() {
+        assert_eq!(crc32c::crc32c(b"123456789"), 0xe306_9283);
+    }
+
+    proptest! {
+        #[test]
+        fn noise_is_refused(noise in vec(any::<u8>(), 0..200)) {
+            prop_assert!(read(&noise).1.is_some());
+        }
+
+        #[test]
+        fn noise_behind_a_header_is_refused_or_understood(noise in vec(any::<u8>(), 0..200)) {
+            let mut bytes = Vec::new();
+            Writer::begin(&mut bytes).unwrap();
+            bytes.extend(&noise);
+            let (frames, flaw) = read(&bytes);
+            prop_assert!(frames.is_empty());
+            prop_assert_eq!(flaw.is_some(), !noise.is_empty());
+        }
+
+        #[test]
+        fn noise_in_a_payload_is_refused_or_understood(
+            kind in 0_u8..4,
+            noise in vec(prop_oneof![0_u8..4, any::<u8>()], 0..60),
+        ) {
+            let payload = [vec![kind], noise].concat();
+            let _ = Cursor(&payload).frame();
+        }
+
+        #[test]
+        fn what_is_written_is_read_back(entries in entries(), generation: u64, number: u64, graph in ".{0,20}") {
+            let changes: Changes = entries.iter().cloned().collect();
+            let kept = entries.iter().filter_map(|(key, value)| Some((key.clone(), value.clone()?)));
+            let checkpoint = Checkpoint { generation, entries: kept.collect() };
+            let mut bytes = Vec::new();
+            let mut writer = Writer::begin(&mut bytes).unwrap();
+            writer.frame(Payload::Snapshot { graph: &graph, checkpoint: &checkpoint }).unwrap();
+            writer.frame(Payload::Commit { generation, changes: &changes }).unwrap();
+            writer.frame(Payload::Continued { number }).unwrap();
+            let (written, chain) = (writer.written, writer.chain);
+            prop_assert_eq!(written, bytes.len() as u64);
+            let (frames, flaw) = read(&bytes);
+            prop_assert!(flaw.is_none());
+            prop_assert_eq!(frames, vec![
+                Frame::Snapshot { graph, checkpoint },
+                Frame::Commit { generation, changes: changes.clone() },
+                Frame::Continued { number },
+            ]);
+
+            // A frame fits in no other place than its own.
+            let mut next = Vec::new();
+            Writer::after(chain, &mut next).frame(Payload::Commit { generation, changes: &changes }).unwrap();
+            prop_assert!(read(&[&bytes[..], &next[..], &next[..]].concat()).1.is_some());
+        }
+    }
+}
