@@ -5,7 +5,7 @@
 //! | what flows | [`Primitive`], [`Payload`], [`Lineage`], [`Batch`] |
 //! | what moves it | [`Source`], [`Transform`] and the other forms of [`action`], [`SinkConfig`] and [`Sink`] |
 //! | how it plugs in | [`Connection`], [`Plugin`] |
-//! | how it fails | [`Error`] |
+//! | how it fails, and goes on | [`Error`], [`Checkpoint`] |
 //!
 //! This crate starts no task, opens no socket and knows no driver.
 //!
@@ -33,6 +33,7 @@ pub mod context;
 pub mod plugin;
 pub mod secret;
 
+pub mod checkpoint;
 pub mod dead_letter;
 pub mod error;
 pub mod observability;
@@ -42,6 +43,7 @@ pub mod testing;
 
 pub use self::action::{Action, ActionConfig, BatchTransform, Calls, Columnar, Pipe, Stateful, Transform};
 pub use self::batch::{Batch, BatchLimits};
+pub use self::checkpoint::{Changes, Checkpoint, CheckpointStore, Checkpoints, Recovery};
 pub use self::connection::{Client, ConnectContext, Connection, NoClient};
 pub use self::context::{Context, OpenContext, ReadContext};
 pub use self::dead_letter::DeadLetter;

@@ -7,7 +7,7 @@
 //! |---|---|
 //! | define | [`graph`], [`builder`] |
 //! | compile | [`registry`], [`compiler`], [`expression`] |
-//! | execute | [`engine`], [`secrets`] |
+//! | execute | [`engine`], [`secrets`], [`checkpoint`] |
 //! | built in | [`actions`], [`plugins`] |
 
 pub mod builder;
@@ -17,6 +17,7 @@ pub mod compiler;
 pub mod expression;
 pub mod registry;
 
+pub mod checkpoint;
 pub mod engine;
 #[cfg(feature = "otel")]
 pub mod observability;

@@ -11,6 +11,7 @@
 mod actions;
 mod builder;
 mod canary;
+mod checkpoint;
 mod compiler;
 mod engine;
 mod expression;
