@@ -16,6 +16,7 @@ use crate::metadata::{Metadata, Timestamp};
 use crate::observability::{Meter, NoMeter};
 use crate::position::{Position, Positions};
 use crate::primitive::{Kind, Payload};
+use crate::sink::Staging;
 use crate::source::{Rejected, SourceBatch};
 
 use arrow::array::RecordBatch;
@@ -180,13 +181,27 @@ impl fmt::Debug for Context {
 pub struct OpenContext<C = NoClient> {
     context: Context,
     client: Arc<C>,
+    staging: Staging,
 }
 
 impl<C> OpenContext<C> {
     /// Puts a context and a client together.
     #[must_use]
     pub fn new(context: Context, client: Arc<C>) -> Self {
-        Self { context, client }
+        Self { context, client, staging: Staging::Off }
+    }
+
+    /// Says whether the sink that is opened is to stage what it writes.
+    #[must_use]
+    pub fn with_staging(mut self, staging: Staging) -> Self {
+        self.staging = staging;
+        self
+    }
+
+    /// Returns whether the sink that is opened is to stage what it writes.
+    #[must_use]
+    pub fn staging(&self) -> &Staging {
+        &self.staging
     }
 
     /// Returns where the node runs.
@@ -204,7 +219,11 @@ impl<C> OpenContext<C> {
 
 impl<C> Clone for OpenContext<C> {
     fn clone(&self) -> Self {
-        Self { context: self.context.clone(), client: self.client.clone() }
+        Self {
+            context: self.context.clone(),
+            client: self.client.clone(),
+            staging: self.staging.clone(),
+        }
     }
 }
 

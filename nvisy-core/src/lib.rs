@@ -57,7 +57,7 @@ pub use self::plugin::Plugin;
 pub use self::position::{Partition, Position, Positions};
 pub use self::primitive::{Any, Item, Kind, KindId, Kinds, Payload, Primitive};
 pub use self::secret::{Secret, SecretRef};
-pub use self::sink::{Guarantee, Sink, SinkConfig, WriteReport, WriteStatus};
+pub use self::sink::{Guarantee, Sink, SinkConfig, Staging, WriteReport, WriteStatus};
 pub use self::source::{Rejected, Source, SourceBatch};
 
 /// What authors of sources, actions and sinks need.
@@ -75,7 +75,7 @@ pub mod prelude {
     pub use crate::position::{Partition, Position, Positions};
     pub use crate::primitive::{Any, Item, Kind, Payload, Primitive};
     pub use crate::secret::SecretRef;
-    pub use crate::sink::{Guarantee, Sink, SinkConfig, WriteReport, WriteStatus};
+    pub use crate::sink::{Guarantee, Sink, SinkConfig, Staging, WriteReport, WriteStatus};
     pub use crate::source::{Source, SourceBatch};
     pub use crate::stream::{ApplyExt, DrainExt};
 }

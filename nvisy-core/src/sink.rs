@@ -1,5 +1,6 @@
 //! Where items go.
 
+use bytes::Bytes;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -165,6 +166,14 @@ pub trait SinkConfig: Config {
         false
     }
 
+    /// Returns whether it can keep what it writes out of sight until a checkpoint has it:
+    /// [`Sink::stage`] and [`Sink::publish`]. Default no.
+    ///
+    /// In a run with checkpoints what it writes is there once then, though it only appends.
+    fn stages(&self) -> bool {
+        false
+    }
+
     /// Returns whether it can delete what derives from a source item.
     fn deletes_by_root(&self) -> bool {
         false
@@ -177,6 +186,18 @@ pub trait SinkConfig: Config {
 
     /// Opens the sink.
     fn open(&self, context: &OpenContext<Self::Client>) -> impl Future<Output = Result<Self::Sink>> + Send;
+}
+
+/// Whether a sink stages what it writes, for a run with checkpoints.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Staging {
+    /// It does not: what is flushed shows.
+    #[default]
+    Off,
+    /// It does. Where a run is resumed, with what the last checkpoint has of it: all of that is
+    /// to be shown when the sink opens, in case that was not done, and what else the run before
+    /// left is to be removed.
+    On(Option<Bytes>),
 }
 
 /// An open sink.
@@ -197,6 +218,26 @@ pub trait Sink: Send + Sync + 'static {
     /// Makes durable what was written. Default nothing to do.
     fn flush(&self, context: &Context) -> impl Future<Output = Result<()>> + Send {
         let _ = context;
+        async { Ok(()) }
+    }
+
+    /// Makes durable what was written, and keeps it out of sight. Returns what
+    /// [`publish`](Self::publish) has to know in order to show it, and the sink in order to go on
+    /// behind it; none if it has never written anything.
+    ///
+    /// Asked of a sink that [stages](SinkConfig::stages) and was opened with [`Staging::On`],
+    /// instead of `flush`. Default `flush`, and nothing to show.
+    ///
+    /// # Errors
+    ///
+    /// If what was written cannot be made durable: nothing of it is acknowledged then.
+    fn stage(&self, context: &Context) -> impl Future<Output = Result<Option<Bytes>>> + Send {
+        async { self.flush(context).await.map(|()| None) }
+    }
+
+    /// Shows what was staged, which a checkpoint has now. To do so again changes nothing.
+    fn publish(&self, staged: &Bytes, context: &Context) -> impl Future<Output = Result<()>> + Send {
+        let _ = (staged, context);
         async { Ok(()) }
     }
 

@@ -5,6 +5,7 @@ use std::any::Any;
 use std::fmt;
 use std::sync::Arc;
 
+use bytes::Bytes;
 use futures::future::BoxFuture;
 use futures::stream::{BoxStream, StreamExt};
 
@@ -17,7 +18,7 @@ use crate::id::SourceIdentity;
 use crate::position::{Partition, Position};
 use crate::primitive::{Kind, Kinds};
 use crate::secret::SecretRef;
-use crate::sink::{Guarantee, Sink, SinkConfig, WriteReport};
+use crate::sink::{Guarantee, Sink, SinkConfig, Staging, WriteReport};
 use crate::source::{Source, SourceBatch};
 
 /// A client of any type.
@@ -208,11 +209,14 @@ pub trait ErasedSinkConfig: fmt::Debug + Send + Sync {
     fn concurrency(&self) -> usize;
     /// See [`SinkConfig::buffers`].
     fn buffers(&self) -> bool;
+    /// See [`SinkConfig::stages`].
+    fn stages(&self) -> bool;
     /// See [`SinkConfig::open`].
     fn open<'a>(
         &'a self,
         context: Context,
         client: &'a AnyClient,
+        staging: Staging,
     ) -> BoxFuture<'a, Result<Arc<dyn ErasedSink>>>;
 }
 
@@ -238,13 +242,19 @@ impl<S: SinkConfig> ErasedSinkConfig for S {
         SinkConfig::buffers(self)
     }
 
+    fn stages(&self) -> bool {
+        SinkConfig::stages(self)
+    }
+
     fn open<'a>(
         &'a self,
         context: Context,
         client: &'a AnyClient,
+        staging: Staging,
     ) -> BoxFuture<'a, Result<Arc<dyn ErasedSink>>> {
         Box::pin(async move {
-            let sink = SinkConfig::open(self, &OpenContext::new(context, client.typed()?)).await?;
+            let context = OpenContext::new(context, client.typed()?).with_staging(staging);
+            let sink = SinkConfig::open(self, &context).await?;
             Ok(Arc::new(sink) as Arc<dyn ErasedSink>)
         })
     }
@@ -256,6 +266,10 @@ pub trait ErasedSink: Send + Sync {
     fn write<'a>(&'a self, batch: &'a Batch, context: &'a Context) -> BoxFuture<'a, Result<WriteReport>>;
     /// See [`Sink::flush`].
     fn flush<'a>(&'a self, context: &'a Context) -> BoxFuture<'a, Result<()>>;
+    /// See [`Sink::stage`].
+    fn stage<'a>(&'a self, context: &'a Context) -> BoxFuture<'a, Result<Option<Bytes>>>;
+    /// See [`Sink::publish`].
+    fn publish<'a>(&'a self, staged: &'a Bytes, context: &'a Context) -> BoxFuture<'a, Result<()>>;
     /// See [`Sink::close`].
     fn close<'a>(&'a self, context: &'a Context) -> BoxFuture<'a, Result<()>>;
 }
@@ -267,6 +281,14 @@ impl<S: Sink> ErasedSink for S {
 
     fn flush<'a>(&'a self, context: &'a Context) -> BoxFuture<'a, Result<()>> {
         Box::pin(Sink::flush(self, context))
+    }
+
+    fn stage<'a>(&'a self, context: &'a Context) -> BoxFuture<'a, Result<Option<Bytes>>> {
+        Box::pin(Sink::stage(self, context))
+    }
+
+    fn publish<'a>(&'a self, staged: &'a Bytes, context: &'a Context) -> BoxFuture<'a, Result<()>> {
+        Box::pin(Sink::publish(self, staged, context))
     }
 
     fn close<'a>(&'a self, context: &'a Context) -> BoxFuture<'a, Result<()>> {

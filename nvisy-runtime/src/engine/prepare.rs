@@ -386,7 +386,7 @@ impl<'a> Builder<'a> {
                 Built::Action { action, caller: Caller { calls: Calls::None, ..caller }, gather, concurrency }
             }
             Work::Sink(config) => {
-                let sink = caller.plain(|context| async move { config.open(context, client).await }).await?;
+                let sink = caller.plain(|context| async move { config.open(context, client, nvisy_core::Staging::Off).await }).await?;
                 let (guarantee, buffers) = (config.guarantee(), config.buffers());
                 let letters = only_letters(self.plan, node);
                 Built::Sink { sink, caller, gather, concurrency, guarantee, buffers, letters }

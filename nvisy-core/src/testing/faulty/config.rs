@@ -172,6 +172,10 @@ impl<T: SinkConfig> SinkConfig for FaultySink<T> {
         self.sink.buffers()
     }
 
+    fn stages(&self) -> bool {
+        self.sink.stages()
+    }
+
     fn deletes_by_root(&self) -> bool {
         self.sink.deletes_by_root()
     }

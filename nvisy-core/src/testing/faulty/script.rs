@@ -26,15 +26,17 @@ pub enum Site {
     Open,
     /// A sink writes a batch.
     Write,
-    /// A sink flushes.
+    /// A sink flushes, or stages what it has written.
     Flush,
+    /// A sink shows what it has staged.
+    Publish,
     /// A sink closes.
     Close,
 }
 
 impl Site {
     /// Every site, in order.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::Partitions,
         Self::Read,
         Self::Build,
@@ -42,6 +44,7 @@ impl Site {
         Self::Open,
         Self::Write,
         Self::Flush,
+        Self::Publish,
         Self::Close,
     ];
 }

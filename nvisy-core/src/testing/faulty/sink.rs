@@ -3,6 +3,7 @@
 use std::fmt;
 use std::sync::Arc;
 
+use bytes::Bytes;
 use futures::future::BoxFuture;
 
 use super::script::{Course, Script, Site};
@@ -11,7 +12,7 @@ use crate::context::Context;
 use crate::error::{Error, ErrorKind, Result, RetryClass};
 use crate::plugin::{AnyClient, ErasedSink, ErasedSinkConfig};
 use crate::primitive::Kinds;
-use crate::sink::{Guarantee, Sink, WriteReport, WriteStatus};
+use crate::sink::{Guarantee, Sink, Staging, WriteReport, WriteStatus};
 
 /// Wraps an open sink: its calls meet the faults of a script.
 #[must_use]
@@ -67,6 +68,14 @@ impl Sink for OpenFaultySink {
         self.script.around(Site::Flush, self.sink.flush(context)).await
     }
 
+    async fn stage(&self, context: &Context) -> Result<Option<Bytes>> {
+        self.script.around(Site::Flush, self.sink.stage(context)).await
+    }
+
+    async fn publish(&self, staged: &Bytes, context: &Context) -> Result<()> {
+        self.script.around(Site::Publish, self.sink.publish(staged, context)).await
+    }
+
     async fn close(&self, context: &Context) -> Result<()> {
         self.script.around(Site::Close, self.sink.close(context)).await
     }
@@ -113,13 +122,18 @@ impl ErasedSinkConfig for FaultyConfig {
         self.config.buffers()
     }
 
+    fn stages(&self) -> bool {
+        self.config.stages()
+    }
+
     fn open<'a>(
         &'a self,
         context: Context,
         client: &'a AnyClient,
+        staging: Staging,
     ) -> BoxFuture<'a, Result<Arc<dyn ErasedSink>>> {
         Box::pin(async move {
-            let opened = self.script.around(Site::Open, self.config.open(context, client)).await?;
+            let opened = self.script.around(Site::Open, self.config.open(context, client, staging)).await?;
             Ok(sink(opened, &self.script))
         })
     }

@@ -10,7 +10,7 @@ use crate::batch::Batch;
 use crate::context::Context;
 use crate::error::RetryClass;
 use crate::primitive::Payload;
-use crate::sink::{Guarantee, WriteStatus};
+use crate::sink::{Guarantee, Staging, WriteStatus};
 use crate::testing::conformance::compare::{nothing_else, same, same_or_more_often};
 use crate::testing::conformance::examiner::{Finding, Seen, failed};
 use crate::testing::conformance::polls::{MAX_POLLS, polled};
@@ -263,7 +263,7 @@ pub(super) async fn fails_with_the_right_kind(harness: &SinkHarness, seen: &Seen
         let one = harness.batch(0, 1)?;
         let attempt = async {
             let target = (failing.open)().await?;
-            let sink = target.config.open(context.clone(), &target.client).await?;
+            let sink = target.config.open(context.clone(), &target.client, Staging::Off).await?;
             let report = sink.write(&one, &context).await?;
             if let Some(error) = error_of(report.status(0)) {
                 return Err(error.clone());

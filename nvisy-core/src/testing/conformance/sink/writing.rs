@@ -12,7 +12,7 @@ use crate::id::SourceIdentity;
 use crate::plugin::ErasedSink;
 use crate::position::Positions;
 use crate::primitive::Payload;
-use crate::sink::{WriteReport, WriteStatus};
+use crate::sink::{Staging, WriteReport, WriteStatus};
 use crate::testing::conformance::examiner::Seen;
 
 impl SinkHarness {
@@ -40,7 +40,7 @@ pub(super) fn batch(payloads: Vec<Payload>, first: u64) -> Result<Batch, String>
 
 impl Target {
     pub(super) async fn open(&self, seen: &Seen) -> Result<Arc<dyn ErasedSink>, String> {
-        let opened = self.config.open(Context::detached(), &self.client).await;
+        let opened = self.config.open(Context::detached(), &self.client, Staging::Off).await;
         opened.map_err(|error| seen.unexpected("it does not open", &error))
     }
 
