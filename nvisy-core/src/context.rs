@@ -219,11 +219,7 @@ impl<C> OpenContext<C> {
 
 impl<C> Clone for OpenContext<C> {
     fn clone(&self) -> Self {
-        Self {
-            context: self.context.clone(),
-            client: self.client.clone(),
-            staging: self.staging.clone(),
-        }
+        Self { context: self.context.clone(), client: self.client.clone(), staging: self.staging.clone() }
     }
 }
 

@@ -7,6 +7,7 @@
 //! closed, connections let go, the ledger is checked, and the [`RunReport`] tells the rest.
 
 mod call;
+mod checkpoint;
 mod connection;
 mod edge;
 mod executor;
@@ -28,13 +29,17 @@ use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use nvisy_core::connection::SecretResolver;
-use nvisy_core::{ActionConfig, Connection, Error, Item, Kind, Outcome, Plugin, Result, SinkConfig, Source};
+use nvisy_core::{
+    ActionConfig, CheckpointStore, Connection, Error, Item, Kind, Outcome, Plugin, Result, SinkConfig, Source,
+};
 
 use self::connection::ConnectionState;
 pub use self::report::{
-    Latency, NodeProgress, NodeReport, NodeStatus, PartitionReport, Progress, RunReport, RunStatus,
+    CheckpointReport, Latency, NodeProgress, NodeReport, NodeStatus, PartitionReport, Progress, RunReport,
+    RunStatus,
 };
 pub use self::run::RunHandle;
+use crate::checkpoint::DirectoryStore;
 use crate::compiler::{CompileOptions, Diagnostics, ExecutionPlan, compile, compile_json};
 use crate::graph::Graph;
 use crate::registry::Registry;
@@ -64,6 +69,10 @@ struct EngineParts {
     registry: Registry,
     secrets: Arc<dyn SecretResolver>,
     options: CompileOptions,
+    /// Where checkpoints are kept, if runs make any.
+    checkpoints: Option<Arc<dyn CheckpointStore>>,
+    /// The nodes that may have changed since a run stopped half way.
+    accepted_changes: Vec<String>,
     connections: Mutex<HashMap<ConnectionKey, Weak<ConnectionState>>>,
 }
 
@@ -74,7 +83,13 @@ impl Engine {
     /// Begins an engine with the built-in actions and every plugin whose feature is on.
     #[must_use]
     pub fn builder() -> EngineBuilder {
-        EngineBuilder { registry: Registry::enabled(), secrets: None, untrusted: false }
+        EngineBuilder {
+            registry: Registry::enabled(),
+            secrets: None,
+            untrusted: false,
+            checkpoints: None,
+            accepted_changes: Vec::new(),
+        }
     }
 
     /// Returns the types and functions that graphs may name.
@@ -186,6 +201,8 @@ pub struct EngineBuilder {
     registry: Registry,
     secrets: Option<Arc<dyn SecretResolver>>,
     untrusted: bool,
+    checkpoints: Option<Arc<dyn CheckpointStore>>,
+    accepted_changes: Vec<String>,
 }
 
 impl EngineBuilder {
@@ -258,6 +275,44 @@ impl EngineBuilder {
         self
     }
 
+    /// Keeps in a directory what runs need in order to go on: a run that was stopped, failed, or
+    /// was killed is taken up where it stood when its graph is run again, by its name.
+    ///
+    /// Sinks that write by id have then everything once; so have files, which show when a
+    /// checkpoint has them. The directory is made; remove it to begin anew.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use nvisy_runtime::Engine;
+    ///
+    /// # fn main() -> nvisy_core::Result<()> {
+    /// # let place = tempfile::tempdir().unwrap();
+    /// # let directory = place.path();
+    /// let engine = Engine::builder().state(directory).build()?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[must_use]
+    pub fn state(self, directory: impl Into<std::path::PathBuf>) -> Self {
+        self.checkpoints(DirectoryStore::new(directory))
+    }
+
+    /// Keeps in a store what runs need in order to go on: see [`state`](Self::state).
+    #[must_use]
+    pub fn checkpoints(mut self, store: impl CheckpointStore) -> Self {
+        self.checkpoints = Some(Arc::new(store));
+        self
+    }
+
+    /// Lets a run go on though these nodes have changed, are new or are gone since it stopped.
+    /// What was read before stays as it was made.
+    #[must_use]
+    pub fn accept_changes(mut self, nodes: impl IntoIterator<Item = impl Into<String>>) -> Self {
+        self.accepted_changes.extend(nodes.into_iter().map(Into::into));
+        self
+    }
+
     /// Says that graphs come from strangers: local files, private and link-local addresses are
     /// refused, also behind a name or a redirect, and so is every secret, unless
     /// [`secrets`](Self::secrets) says which there are.
@@ -290,14 +345,16 @@ impl EngineBuilder {
     /// `configuration` if a name is registered twice.
     pub fn build(self) -> Result<Engine> {
         self.registry.check()?;
-        let Self { registry, secrets, untrusted } = self;
+        let Self { registry, secrets, untrusted, checkpoints, accepted_changes } = self;
         let options = CompileOptions { untrusted, without_secrets: untrusted && secrets.is_none() };
         let secrets = match secrets {
             Some(secrets) => secrets,
             None if untrusted => Arc::new(Secrets::none()),
             None => Arc::new(Secrets::default()),
         };
-        Ok(Engine(Arc::new(EngineParts { registry, secrets, options, connections: Mutex::default() })))
+        let connections = Mutex::default();
+        let parts = EngineParts { registry, secrets, options, checkpoints, accepted_changes, connections };
+        Ok(Engine(Arc::new(parts)))
     }
 }
 

@@ -64,6 +64,7 @@ pub(super) fn assemble(graph: &Graph, draft: Draft<'_>) -> ExecutionPlan {
         concurrency: graph.settings.concurrency.map_or(DEFAULT_CONCURRENCY, NonZeroUsize::get),
         timeout: graph.settings.timeout,
         uncommitted_items: span,
+        checkpoint_every: graph.settings.checkpoint.and_then(|checkpoint| checkpoint.every),
     }))
 }
 

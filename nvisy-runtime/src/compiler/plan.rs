@@ -38,6 +38,8 @@ pub(crate) struct PlanParts {
     pub(crate) timeout: Option<Duration>,
     /// How many items a source may read ahead of what is settled, where the user says so.
     pub(crate) uncommitted_items: Option<u64>,
+    /// How often a checkpoint is made, where the user says so.
+    pub(crate) checkpoint_every: Option<Duration>,
 }
 
 /// A node of a plan.

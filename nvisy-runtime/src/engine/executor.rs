@@ -11,8 +11,10 @@ use nvisy_core::{Error, ErrorKind};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tokio::time::{Duration, Instant};
+use tokio_util::sync::CancellationToken;
 use tracing::Instrument;
 
+use super::checkpoint::Checkpointer;
 use super::ledger::NodeMeter;
 use super::node::Node;
 use super::prepare::{Connections, Prepared};
@@ -25,7 +27,8 @@ const PUBLISH: Duration = Duration::from_secs(1);
 
 /// Starts a run.
 pub(super) fn start(prepared: Prepared) -> RunHandle {
-    let Prepared { run, plan, nodes, meters, edges, sources, connections, cancel, drain } = prepared;
+    let Prepared { run, plan, nodes, meters, edges, sources, connections, checkpointer, cancel, drain } =
+        prepared;
     let (deadline, deadline_seen) = watch::channel(None);
     let parts = Arc::new(RunParts::new(run, plan, meters, edges, sources, cancel, drain));
     let span = tracing::info_span!(
@@ -36,7 +39,13 @@ pub(super) fn start(prepared: Prepared) -> RunHandle {
     );
     let supervised = parts.clone();
     let supervise = async move {
-        let report = supervise(&supervised, nodes, deadline_seen).await;
+        let report = match checkpointer {
+            None => {
+                supervise(&supervised, nodes, deadline_seen).await;
+                supervised.report()
+            }
+            Some(checkpointer) => checkpointed(&supervised, nodes, deadline_seen, checkpointer).await,
+        };
         connections.disconnect().await;
         let status = report.status.to_string();
         metrics::histogram!(metric::RUN_DURATION, "graph" => report.graph.to_string(), "status" => status)
@@ -49,12 +58,42 @@ pub(super) fn start(prepared: Prepared) -> RunHandle {
     RunHandle::new(parts, deadline, task)
 }
 
-/// Runs every node to its end.
-async fn supervise(
+/// Runs every node to its end, with checkpoints on the way and at the end.
+async fn checkpointed(
     parts: &Arc<RunParts>,
     nodes: Vec<Node>,
-    mut deadline: watch::Receiver<Option<Instant>>,
+    deadline: watch::Receiver<Option<Instant>>,
+    mut checkpointer: Checkpointer,
 ) -> RunReport {
+    let ended = CancellationToken::new();
+    let nodes_end = async {
+        supervise(parts, nodes, deadline).await;
+        ended.cancel();
+    };
+    let checkpoints_end = async {
+        let result = checkpointer.run(parts, &ended).await;
+        if let Err(error) = &result {
+            // What is read from here on could not be taken up again.
+            parts.fail(error);
+            parts.cancel.cancel();
+        }
+        result
+    };
+    let ((), result) = tokio::join!(nodes_end, checkpoints_end);
+    if result.is_ok() {
+        let outcome = parts.outcome(parts.report().status);
+        if let Err(error) = checkpointer.finish(parts, outcome).await {
+            tracing::warn!({ field::ERROR } = error.tag(), %error, "the last checkpoint was not made");
+            parts.fail(&error);
+        }
+    }
+    let mut report = parts.report();
+    report.checkpoint = Some(checkpointer.report());
+    report
+}
+
+/// Runs every node to its end.
+async fn supervise(parts: &Arc<RunParts>, nodes: Vec<Node>, mut deadline: watch::Receiver<Option<Instant>>) {
     let plan = &parts.plan.0;
     let (failed, mut failures) = mpsc::unbounded_channel();
     let mut tasks = JoinSet::new();
@@ -107,7 +146,6 @@ async fn supervise(
         }
     }
     publish_counts(&parts.meters, &mut published);
-    parts.report()
 }
 
 /// How many nodes share a task at the most, so that a long chain still uses every core.

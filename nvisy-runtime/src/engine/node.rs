@@ -25,6 +25,7 @@ use self::routes::{branch, fan_in, fan_out};
 use self::sink::SinkWorker;
 use self::work::concurrent;
 use super::call::Caller;
+use super::checkpoint::Stage;
 use super::edge::{End, Parcel, Receiver};
 use super::gather::Gatherer;
 use super::ledger::NodeMeter;
@@ -61,6 +62,8 @@ pub(super) enum Built {
         buffers: bool,
         /// Whether nothing comes but dead letters.
         letters: bool,
+        /// Where what it writes is kept out of sight until a checkpoint has it.
+        stage: Option<Arc<Stage>>,
     },
     Branch {
         routes: Vec<Expression>,
@@ -155,8 +158,9 @@ async fn drive(
                 concurrent(&worker, gather, concurrency, inbox, outlets, meter).await
             }
         }
-        Built::Sink { sink, caller, gather, concurrency, guarantee, buffers, letters } => {
-            let worker = SinkWorker { sink, caller, guarantee, buffers, letters, held: Mutex::default() };
+        Built::Sink { sink, caller, gather, concurrency, guarantee, buffers, letters, stage } => {
+            let held = Mutex::default();
+            let worker = SinkWorker { sink, caller, guarantee, buffers, letters, held, stage };
             concurrent(&worker, gather, concurrency, inbox, outlets, meter).await
         }
         Built::Branch { routes, default } => branch(&routes, default, inbox, outlets).await,

@@ -6,13 +6,14 @@ use futures::future::FutureExt;
 use nvisy_core::connection::{ConnectContext, SecretResolver};
 use nvisy_core::observability::field;
 use nvisy_core::plugin::AnyClient;
-use nvisy_core::{Action, Calls, Context, Error, ErrorKind, Result, RunId};
-use tokio::sync::Semaphore;
+use nvisy_core::{Action, Calls, Context, Error, ErrorKind, Result, RunId, Staging};
+use tokio::sync::{Notify, Semaphore, watch};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::Engine;
 use super::call::{AdaptiveSize, Caller};
+use super::checkpoint::{Checkpointer, Journal, Phase, Stage};
 use super::connection::ConnectionState;
 use super::edge::{EdgeCount, Receiver, Sender, edge};
 use super::gather::Gatherer;
@@ -39,6 +40,7 @@ pub(super) struct Prepared {
     /// The trackers of the sources, and what stops each, by node.
     pub(super) sources: Vec<(usize, Arc<SharedTracker>, CancellationToken)>,
     pub(super) connections: Connections,
+    pub(super) checkpointer: Option<Checkpointer>,
     pub(super) cancel: CancellationToken,
     pub(super) drain: CancellationToken,
 }
@@ -178,11 +180,19 @@ async fn retried<T, F: Future<Output = Result<T>>>(call: impl Fn() -> F) -> Resu
 
 /// Makes a plan ready to run.
 pub(super) async fn prepare(engine: &Engine, plan: &ExecutionPlan) -> Result<Prepared> {
+    // First: of two runs of a graph one is refused before it has touched anything.
+    let journal = match &engine.0.checkpoints {
+        None => None,
+        Some(store) => {
+            let graph = &plan.0.graph;
+            Some(Journal::open(store.open(&graph.name).await?, graph, &engine.0.accepted_changes)?)
+        }
+    };
     let connections = Connections::connect(engine, plan).await?;
-    match Builder::new(engine, plan).build(&connections).await {
-        Ok(parts) => {
-            let Builder { run, meters, cancel, drain, counts, .. } = parts.0;
-            let (nodes, sources) = (parts.1, parts.2);
+    match build(engine, plan, journal, &connections).await {
+        Ok(built) => {
+            let (builder, nodes, sources, checkpointer) = built;
+            let Builder { run, meters, cancel, drain, counts, .. } = builder;
             Ok(Prepared {
                 run,
                 plan: plan.clone(),
@@ -191,6 +201,7 @@ pub(super) async fn prepare(engine: &Engine, plan: &ExecutionPlan) -> Result<Pre
                 edges: counts,
                 sources,
                 connections,
+                checkpointer,
                 cancel,
                 drain,
             })
@@ -200,6 +211,22 @@ pub(super) async fn prepare(engine: &Engine, plan: &ExecutionPlan) -> Result<Pre
             Err(error)
         }
     }
+}
+
+async fn build<'a>(
+    engine: &Engine,
+    plan: &'a ExecutionPlan,
+    journal: Option<Journal>,
+    connections: &Connections,
+) -> Result<(Builder<'a>, Vec<Node>, Sources, Option<Checkpointer>)> {
+    let (phase, phase_seen) = watch::channel(Phase::Read);
+    let builder = Builder::new(engine, plan, journal, phase_seen);
+    let (mut builder, nodes, sources) = builder.build(connections).await?;
+    let Some(mut journal) = builder.journal.take() else { return Ok((builder, nodes, sources, None)) };
+    journal.begin().await?;
+    let (stages, request) = (std::mem::take(&mut builder.stages), builder.request.clone());
+    let checkpointer = Checkpointer::new(journal, stages, builder.plan.checkpoint_every, phase, request);
+    Ok((builder, nodes, sources, Some(checkpointer)))
 }
 
 type Sources = Vec<(usize, Arc<SharedTracker>, CancellationToken)>;
@@ -215,10 +242,19 @@ struct Builder<'a> {
     permits: Arc<Semaphore>,
     cancel: CancellationToken,
     drain: CancellationToken,
+    journal: Option<Journal>,
+    stages: Vec<Arc<Stage>>,
+    phase: watch::Receiver<Phase>,
+    request: Arc<Notify>,
 }
 
 impl<'a> Builder<'a> {
-    fn new(engine: &Engine, plan: &'a ExecutionPlan) -> Self {
+    fn new(
+        engine: &Engine,
+        plan: &'a ExecutionPlan,
+        journal: Option<Journal>,
+        phase: watch::Receiver<Phase>,
+    ) -> Self {
         let plan = &*plan.0;
         let graph: Arc<str> = plan.graph.name.as_str().into();
         let states: Vec<_> =
@@ -237,7 +273,7 @@ impl<'a> Builder<'a> {
         }
         Self {
             plan,
-            run: RunId::new(),
+            run: journal.as_ref().map_or_else(RunId::new, Journal::run),
             meters,
             states,
             senders,
@@ -246,7 +282,17 @@ impl<'a> Builder<'a> {
             permits: Arc::new(Semaphore::new(plan.concurrency)),
             cancel: CancellationToken::new(),
             drain: CancellationToken::new(),
+            journal,
+            stages: Vec::new(),
+            phase,
+            request: Arc::default(),
         }
+    }
+
+    /// Returns whether checkpoints are made of what sinks stage.
+    fn stages_any(&self) -> bool {
+        let stages = |node: &PlanNode| matches!(&node.work, Work::Sink(config) if config.stages());
+        self.journal.is_some() && self.plan.nodes.iter().any(stages)
     }
 
     async fn build(mut self, connections: &Connections) -> Result<(Self, Vec<Node>, Sources)> {
@@ -289,6 +335,17 @@ impl<'a> Builder<'a> {
             own_limit: node.rate_limit.map(|limit| ConnectionState::new(node.name.clone(), Some(limit))),
             size: AdaptiveSize::new(node.limits),
         }
+    }
+
+    /// Refuses actions whose memory a checkpoint would have to hold.
+    fn refuse_memory(&self, node: &PlanNode, action: &Action) -> Result<()> {
+        if self.journal.is_none() || !matches!(action, Action::Stateful(_)) {
+            return Ok(());
+        }
+        let operation = &node.operation;
+        Err(Error::configuration(format!(
+            "`{operation}` remembers what it has seen, and checkpoints do not hold that yet: run the graph without state, or without this node"
+        )))
     }
 
     /// Refuses policies that would do nothing, where only the action that is built shows it.
@@ -341,7 +398,7 @@ impl<'a> Builder<'a> {
     }
 
     async fn work(
-        &self,
+        &mut self,
         index: usize,
         node: &PlanNode,
         client: &AnyClient,
@@ -355,8 +412,9 @@ impl<'a> Builder<'a> {
             Work::Source { config, key } => {
                 let said = self.plan.uncommitted_items;
                 let span = said.unwrap_or(DEFAULT_UNCOMMITTED_ITEMS);
-                let bounds =
-                    Bounds { items: CREDIT_ITEMS, bytes: CREDIT_BYTES, span, durable: said.is_some() };
+                let staged = self.stages_any();
+                let durable = said.is_some() || staged;
+                let bounds = Bounds { items: CREDIT_ITEMS, bytes: CREDIT_BYTES, span, durable };
                 let tracker = Arc::new(SharedTracker::new(Tracker::new(bounds)));
                 let stop = self.drain.child_token();
                 sources.push((index, tracker.clone(), stop.clone()));
@@ -372,6 +430,13 @@ impl<'a> Builder<'a> {
                     tracker,
                     stop,
                     drain: self.drain.clone(),
+                    cursors: self
+                        .journal
+                        .as_ref()
+                        .map(|journal| journal.cursors(&node.name))
+                        .unwrap_or_default(),
+                    phase: self.phase.clone(),
+                    request: staged.then(|| self.request.clone()),
                 }))
             }
             Work::Action(config) => {
@@ -379,17 +444,36 @@ impl<'a> Builder<'a> {
                 let built = caller.bounded(config.build(context, client)).await;
                 let action = built.map_err(|error| caller.final_error(error, 1))?;
                 self.refuse_idle(node, &action)?;
+                self.refuse_memory(node, &action)?;
                 Built::Action { action, caller, gather, concurrency }
             }
             Work::Function(action) => {
                 let action: Action = action.clone();
+                self.refuse_memory(node, &action)?;
                 Built::Action { action, caller: Caller { calls: Calls::None, ..caller }, gather, concurrency }
             }
             Work::Sink(config) => {
-                let sink = caller.plain(|context| async move { config.open(context, client, nvisy_core::Staging::Off).await }).await?;
+                let staging = match &self.journal {
+                    Some(journal) if config.stages() => Staging::On(journal.staged(&node.name)),
+                    _ => Staging::Off,
+                };
+                let open = |context| {
+                    let staging = staging.clone();
+                    async move { config.open(context, client, staging).await }
+                };
+                let sink = caller.plain(open).await?;
+                let stage = match staging {
+                    Staging::Off => None,
+                    Staging::On(before) => {
+                        let caller = self.caller(index, node, &self.context(index, node));
+                        let stage = Stage::new(node.name.clone(), sink.clone(), caller, before);
+                        Some(Arc::new(stage))
+                    }
+                };
+                self.stages.extend(stage.clone());
                 let (guarantee, buffers) = (config.guarantee(), config.buffers());
                 let letters = only_letters(self.plan, node);
-                Built::Sink { sink, caller, gather, concurrency, guarantee, buffers, letters }
+                Built::Sink { sink, caller, gather, concurrency, guarantee, buffers, letters, stage }
             }
             Work::Branch { routes, default } => {
                 let routes = routes.iter().map(|(_, when)| when.clone()).collect();

@@ -189,12 +189,45 @@ pub struct RunReport {
     /// How far each partition of each source is done with.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub partitions: Vec<PartitionReport>,
+    /// What checkpoints there are of it, where it has a store for them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub checkpoint: Option<CheckpointReport>,
     /// What does not add up. Empty, or the run failed.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub imbalances: Vec<String>,
     /// What is worth knowing though it failed nothing.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub warnings: Vec<String>,
+}
+
+/// The checkpoints of a run.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CheckpointReport {
+    /// How many there have been of the graph.
+    pub generation: u64,
+    /// Whether the run went on where one before it had stopped.
+    pub resumed: bool,
+    /// How many items of its sources that one was done with.
+    pub resumed_items: u64,
+    /// Whether the run has done everything: the next one begins anew.
+    pub finished: bool,
+    /// What of the store was damaged, and what was done about it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub recovery: Option<String>,
+}
+
+impl fmt::Display for CheckpointReport {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "checkpoint {}", thousands(self.generation))?;
+        if self.resumed {
+            write!(f, ", resumed behind {}", count(self.resumed_items, "item"))?;
+        }
+        f.write_str(if self.finished { ", finished" } else { ", to be resumed" })?;
+        match &self.recovery {
+            Some(recovery) => write!(f, "; {recovery}"),
+            None => Ok(()),
+        }
+    }
 }
 
 impl RunReport {
@@ -296,6 +329,9 @@ impl fmt::Display for RunReport {
         )?;
         for imbalance in &self.imbalances {
             writeln!(f, "    {imbalance}")?;
+        }
+        if let Some(checkpoint) = &self.checkpoint {
+            writeln!(f, "  {checkpoint}")?;
         }
         for node in &self.nodes {
             for (reason, count) in &node.dropped_because {

@@ -11,6 +11,7 @@ use tokio::task::JoinHandle;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use super::checkpoint::Outcome;
 use super::edge::EdgeCount;
 use super::ledger::NodeMeter;
 use super::report::{NodeProgress, NodeReport, NodeStatus, PartitionReport, Progress, RunReport, RunStatus};
@@ -61,6 +62,21 @@ impl RunParts {
     /// The run as a whole failed.
     pub(super) fn fail(&self, error: &Error) {
         self.failure.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert_with(|| error.clone());
+    }
+
+    /// Returns the trackers of all sources.
+    pub(super) fn trackers(&self) -> impl Iterator<Item = &SharedTracker> {
+        self.sources.iter().map(|(_, tracker, _)| &**tracker)
+    }
+
+    /// Returns how the run has ended, for the one after it.
+    pub(super) fn outcome(&self, status: RunStatus) -> Outcome {
+        let broken = |meter: &Arc<NodeMeter>| meter.status() != NodeStatus::Completed;
+        match status {
+            _ if self.cancel.is_cancelled() || self.meters.iter().any(broken) => Outcome::Broken,
+            RunStatus::Success if !self.drain.is_cancelled() => Outcome::Finished,
+            _ => Outcome::Stopped,
+        }
     }
 
     pub(super) fn finish(&self) {
@@ -147,6 +163,7 @@ impl RunParts {
             guarantee: plan.deliveries.iter().map(|delivery| delivery.guarantee).min(),
             nodes: plan.nodes.iter().zip(&self.meters).map(|(node, meter)| self.line(node, meter)).collect(),
             partitions: self.partitions(plan),
+            checkpoint: None,
             imbalances,
             warnings,
         }

@@ -14,10 +14,11 @@ use nvisy_core::{
     Batch, BatchLimits, Context, Error, ErrorKind, Partition, Position, Primitive, PrimitiveId, Result,
     SourceBatch, SourceIdentity,
 };
-use tokio::sync::Notify;
+use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
 
 use super::call::{Caller, Failure};
+use super::checkpoint::{self, Cursors, Phase};
 use super::edge::{End, Pulse};
 use super::node::Ended;
 use super::outlet::Outlets;
@@ -40,17 +41,26 @@ pub(super) struct SourceWork {
     pub(super) stop: CancellationToken,
     /// Says that it is the user who wants that: then nothing is missing downstream.
     pub(super) drain: CancellationToken,
+    /// Where a run before stopped.
+    pub(super) cursors: Cursors,
+    /// What is asked of it for a checkpoint.
+    pub(super) phase: watch::Receiver<Phase>,
+    /// Asks for a checkpoint, where one has to come before the source can read on.
+    pub(super) request: Option<Arc<Notify>>,
 }
 
 /// The tracker of a source, and who waits for it.
 pub(super) struct SharedTracker {
     tracker: Mutex<Tracker>,
+    /// For the source, which waits for credit.
     changed: Notify,
+    /// For whoever makes checkpoints.
+    settled: Notify,
 }
 
 impl SharedTracker {
     pub(super) fn new(tracker: Tracker) -> Self {
-        Self { tracker: Mutex::new(tracker), changed: Notify::new() }
+        Self { tracker: Mutex::new(tracker), changed: Notify::new(), settled: Notify::new() }
     }
 
     fn lock(&self) -> MutexGuard<'_, Tracker> {
@@ -65,6 +75,61 @@ impl SharedTracker {
         self.lock().open_slots()
     }
 
+    /// Returns how far each partition is done with, for a checkpoint.
+    pub(super) fn checkpointed(&self) -> Vec<Committed> {
+        self.lock().checkpoint()
+    }
+
+    /// Lets the source open no slot, or lets it again.
+    pub(super) fn hold(&self, held: bool) {
+        self.lock().hold(held);
+        self.changed.notify_one();
+    }
+
+    pub(super) fn is_still(&self) -> bool {
+        self.lock().is_still()
+    }
+
+    pub(super) fn is_settled(&self) -> bool {
+        self.lock().open_slots() == 0
+    }
+
+    pub(super) fn has_news(&self) -> bool {
+        self.lock().has_news()
+    }
+
+    pub(super) fn has_failed(&self) -> bool {
+        self.lock().has_failed()
+    }
+
+    /// Waits until it is so.
+    pub(super) async fn until(&self, is: fn(&Self) -> bool) {
+        loop {
+            let settled = self.settled.notified();
+            let mut settled = std::pin::pin!(settled);
+            // What happens from here on is not missed.
+            settled.as_mut().enable();
+            if is(self) {
+                return;
+            }
+            settled.await;
+        }
+    }
+
+    /// Opens a slot, when the source may.
+    async fn open(&self, partition: &Arc<str>, after: Position, items: u64, bytes: u64) -> u64 {
+        loop {
+            let changed = self.changed.notified();
+            {
+                let mut tracker = self.lock();
+                if !tracker.is_held() {
+                    return tracker.open(partition, after, items, bytes);
+                }
+            }
+            changed.await;
+        }
+    }
+
     pub(super) fn abandoned_slots(&self) -> u64 {
         self.lock().abandoned_slots()
     }
@@ -74,11 +139,13 @@ impl SlotWatch for SharedTracker {
     fn landed(&self, slot: u64) {
         self.lock().landed(slot);
         self.changed.notify_one();
+        self.settled.notify_waiters();
     }
 
     fn resolved(&self, slot: u64, worst: Settlement) {
         self.lock().resolved(slot, worst);
         self.changed.notify_one();
+        self.settled.notify_waiters();
     }
 }
 
@@ -106,18 +173,27 @@ impl SourceWork {
     /// A partition that cannot be read does not keep the others from being read; its error is
     /// the node's when all are done.
     pub(super) async fn run(self, outlets: &Outlets, cancel: &CancellationToken) -> Result<Ended> {
+        let phase = self.phase.clone();
+        tokio::select! {
+            biased;
+            ended = self.read_all(outlets, cancel) => ended,
+            never = follow(phase, outlets) => match never {},
+        }
+    }
+
+    async fn read_all(&self, outlets: &Outlets, cancel: &CancellationToken) -> Result<Ended> {
         let (config, client) = (&self.config, &self.client);
         let partitions = self.caller.plain(|context| config.partitions(context, client)).await?;
         if let Some(items) = partitions.iter().map(|partition| partition.items).sum::<Option<u64>>() {
             outlets.meter.expected.add(items);
         }
-        let mut waiting = partitions.into_iter();
+        let mut waiting = self.resume(partitions, outlets).into_iter();
         let mut reading = FuturesUnordered::new();
         reading.extend(
             waiting
                 .by_ref()
                 .take(self.concurrency.max(1))
-                .map(|partition| self.turn(self.open(partition, None))),
+                .map(|(partition, after)| self.turn(self.open(partition, after))),
         );
         let mut arrived = VecDeque::new();
         let mut failure: Option<Error> = None;
@@ -149,14 +225,15 @@ impl SourceWork {
                     reading.push(self.turn(open));
                 }
                 Turn::Ended => {
-                    reading.extend(waiting.next().map(|partition| self.turn(self.open(partition, None))))
+                    self.tracker.lock().end(&open.partition.id);
+                    reading.extend(waiting.next().map(|(next, after)| self.turn(self.open(next, after))))
                 }
                 Turn::Failed(error) => {
                     let error = self.caller.final_error(error, open.attempt).at_item(&open.partition.id);
                     tracing::warn!({ field::NODE } = %outlets.meter.node, { field::ERROR } = error.tag(), %error, partition = %open.partition.id, "a partition cannot be read");
                     outlets.meter.note_error(&error);
                     failure.get_or_insert(error);
-                    reading.extend(waiting.next().map(|partition| self.turn(self.open(partition, None))));
+                    reading.extend(waiting.next().map(|(next, after)| self.turn(self.open(next, after))));
                 }
             }
         }
@@ -171,6 +248,37 @@ impl SourceWork {
             (false, true) => Ended::With(End::Short),
             (false, false) => Ended::With(End::Complete),
         })
+    }
+
+    /// Returns what there is to read, and after which position; what a run before has done with
+    /// is left out.
+    fn resume(&self, partitions: Vec<Partition>, outlets: &Outlets) -> Vec<(Partition, Option<Position>)> {
+        let mut known = self.cursors.clone();
+        let mut open = Vec::with_capacity(partitions.len());
+        for partition in partitions {
+            let after = match known.remove(&partition.id) {
+                Some(cursor) => {
+                    let (ended, after) = (cursor.ended, cursor.position.clone());
+                    self.tracker.lock().resume(cursor);
+                    if ended {
+                        continue;
+                    }
+                    after
+                }
+                None => None,
+            };
+            open.push((partition, after));
+        }
+        for (partition, cursor) in known.iter().filter(|(_, cursor)| !cursor.ended) {
+            let message = format!(
+                "partition \"{partition}\" is gone, of which {} items were read: there may have been more",
+                cursor.items
+            );
+            let error = Error::new(ErrorKind::NotFound, message).at_node(outlets.meter.node.clone());
+            tracing::warn!({ field::NODE } = %outlets.meter.node, { field::ERROR } = error.tag(), %error, "a partition is gone");
+            outlets.meter.note_error(&error);
+        }
+        open
     }
 
     fn open(&self, partition: Partition, after: Option<Position>) -> Reading {
@@ -216,7 +324,12 @@ impl SourceWork {
         outlets.meter.batches.add(1);
         outlets.meter.bytes.add(bytes);
         // An empty batch is a slot too: it moves the position on.
-        let slot = self.tracker.lock().open(&partition.id, after, all, bytes);
+        let slot = self.tracker.open(&partition.id, after, all, bytes).await;
+        if let Some(request) = &self.request
+            && self.tracker.lock().news_bytes() >= checkpoint::BYTES
+        {
+            request.notify_one();
+        }
         let tokens = Tokens::one(Token::open(slot, self.tracker.clone()));
         if let Some(first) = rejected.first() {
             let first = first.error.clone();
@@ -277,7 +390,14 @@ impl SourceWork {
                 if tracker.may_read() {
                     return true;
                 }
-                if tracker.wants_durability() { Pulse::Durable } else { Pulse::Gathered }
+                match &self.request {
+                    Some(request) if tracker.wants_durability() => {
+                        request.notify_one();
+                        Pulse::Gathered
+                    }
+                    None if tracker.wants_durability() => Pulse::Durable,
+                    _ => Pulse::Gathered,
+                }
             };
             if asked != Some(pulse) {
                 outlets.pulse(pulse);
@@ -291,6 +411,18 @@ impl SourceWork {
             }
         }
     }
+}
+
+/// Passes on what is asked of the source for checkpoints.
+async fn follow(mut phase: watch::Receiver<Phase>, outlets: &Outlets) -> std::convert::Infallible {
+    while phase.changed().await.is_ok() {
+        match *phase.borrow_and_update() {
+            Phase::Read => {}
+            Phase::Settle => outlets.pulse(Pulse::Gathered),
+            Phase::Stage => outlets.pulse(Pulse::Durable),
+        }
+    }
+    std::future::pending().await
 }
 
 /// Does something while what is being read goes on being read: a wait for room downstream is

@@ -36,8 +36,16 @@ pub(super) struct Tracker {
     partitions: Vec<PartitionSlots>,
     names: HashMap<Arc<str>, usize>,
     moving: Amount,
+    /// Slots that are still on their way.
+    moving_slots: u64,
     read: u64,
     abandoned: u64,
+    /// Slots that ended otherwise than well.
+    failed: u64,
+    /// Whether no slot may be opened.
+    held: bool,
+    /// What was opened since the last checkpoint.
+    news: Amount,
 }
 
 #[derive(Debug, Default)]
@@ -47,6 +55,8 @@ struct PartitionSlots {
     committed: Option<Position>,
     committed_items: u64,
     pinned: bool,
+    /// Whether all of it is read.
+    ended: bool,
 }
 
 #[derive(Debug)]
@@ -70,6 +80,8 @@ pub(super) struct Committed {
     pub(super) partition: Arc<str>,
     pub(super) position: Option<Position>,
     pub(super) items: u64,
+    /// Whether there is nothing behind it.
+    pub(super) ended: bool,
 }
 
 impl Tracker {
@@ -82,9 +94,70 @@ impl Tracker {
             partitions: Vec::new(),
             names: HashMap::new(),
             moving: Amount::default(),
+            moving_slots: 0,
             read: 0,
             abandoned: 0,
+            failed: 0,
+            held: false,
+            news: Amount::default(),
         }
+    }
+
+    /// Takes a partition up where a run before was done with it.
+    pub(super) fn resume(&mut self, from: Committed) {
+        let at = self.partition(&from.partition);
+        let partition = &mut self.partitions[at];
+        partition.committed = from.position;
+        partition.committed_items = from.items;
+        partition.ended = from.ended;
+    }
+
+    /// All of a partition is read.
+    pub(super) fn end(&mut self, partition: &Arc<str>) {
+        let at = self.partition(partition);
+        self.partitions[at].ended = true;
+    }
+
+    fn partition(&mut self, id: &Arc<str>) -> usize {
+        *self.names.entry(id.clone()).or_insert_with(|| {
+            self.partitions.push(PartitionSlots { id: id.clone(), ..Default::default() });
+            self.partitions.len() - 1
+        })
+    }
+
+    /// Lets no slot be opened, or lets them be again.
+    pub(super) fn hold(&mut self, held: bool) {
+        self.held = held;
+    }
+
+    pub(super) fn is_held(&self) -> bool {
+        self.held
+    }
+
+    /// Returns whether nothing is on its way.
+    pub(super) fn is_still(&self) -> bool {
+        self.moving_slots == 0
+    }
+
+    /// Returns whether a slot was opened since the last checkpoint.
+    pub(super) fn has_news(&self) -> bool {
+        self.news.items > 0 || !self.open.is_empty()
+    }
+
+    /// Returns how many bytes were read since the last checkpoint.
+    pub(super) fn news_bytes(&self) -> u64 {
+        self.news.bytes
+    }
+
+    /// Returns whether a slot ended otherwise than well.
+    pub(super) fn has_failed(&self) -> bool {
+        self.failed > 0
+    }
+
+    /// Returns how far each partition is done with, for a checkpoint.
+    pub(super) fn checkpoint(&mut self) -> Vec<Committed> {
+        self.news = Amount::default();
+        self.committed()
     }
 
     /// Returns whether the source may read on. One batch always may be on its way.
@@ -113,11 +186,11 @@ impl Tracker {
     pub(super) fn open(&mut self, partition: &Arc<str>, after: Position, items: u64, bytes: u64) -> u64 {
         let number = self.next;
         self.next += 1;
-        let at = *self.names.entry(partition.clone()).or_insert_with(|| {
-            self.partitions.push(PartitionSlots { id: partition.clone(), ..Default::default() });
-            self.partitions.len() - 1
-        });
+        let at = self.partition(partition);
         let amount = Amount { items, bytes };
+        self.moving_slots += 1;
+        self.news.items += items.max(1);
+        self.news.bytes += bytes;
         self.moving.items += items;
         self.moving.bytes += bytes;
         self.open.insert(number, at);
@@ -140,6 +213,7 @@ impl Tracker {
             if !std::mem::replace(&mut slot.landed, true) {
                 self.moving.items -= slot.amount.items;
                 self.moving.bytes -= slot.amount.bytes;
+                self.moving_slots -= 1;
                 if !self.bounds.durable {
                     self.holding.remove(&number);
                 }
@@ -154,6 +228,7 @@ impl Tracker {
         self.open.remove(&number);
         self.holding.remove(&number);
         self.abandoned += u64::from(worst == Settlement::Abandoned);
+        self.failed += u64::from(!worst.is_final());
         let partition = &mut self.partitions[partition];
         partition.slots[at].ended = Some(worst);
         partition.pinned |= !worst.is_final();
@@ -185,6 +260,7 @@ impl Tracker {
                 partition: partition.id.clone(),
                 position: partition.committed.clone(),
                 items: partition.committed_items,
+                ended: partition.ended && !partition.pinned && partition.slots.is_empty(),
             })
             .collect()
     }

@@ -331,4 +331,9 @@ pub struct CheckpointSettings {
     /// not counted.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub uncommitted_items: Option<NonZeroU64>,
+    /// How often a checkpoint is made, of a run that has a store for them. Default each second,
+    /// or each minute where a sink begins a new file for each; also after 64 MiB.
+    #[serde(default, skip_serializing_if = "Option::is_none", with = "duration::option")]
+    #[schemars(with = "Option<String>")]
+    pub every: Option<Duration>,
 }

@@ -41,6 +41,7 @@ fn tickets() -> Graph {
         settings.concurrency = std::num::NonZeroUsize::new(10);
         settings.checkpoint = Some(nvisy_runtime::graph::CheckpointSettings {
             uncommitted_items: std::num::NonZeroU64::new(65_536),
+            every: Some(std::time::Duration::from_secs(1)),
         });
     });
     graph.build().unwrap()

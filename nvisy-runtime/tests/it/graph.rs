@@ -133,7 +133,10 @@ fn settings() -> impl Strategy<Value = Settings> {
             timeout,
             dead_letter,
             checkpoint: items
-                .map(|items| CheckpointSettings { uncommitted_items: NonZeroU64::new(items.into()) }),
+                .map(|items| CheckpointSettings {
+                    uncommitted_items: NonZeroU64::new(items.into()),
+                    every: (items % 3 == 0).then(|| Duration::from_millis(u64::from(items) + 1)),
+                }),
         },
     )
 }

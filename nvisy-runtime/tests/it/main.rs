@@ -20,5 +20,6 @@ mod graph;
 mod model;
 #[cfg(feature = "otel")]
 mod observability;
+mod resume;
 mod sample;
 mod sweep;

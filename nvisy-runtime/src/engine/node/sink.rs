@@ -10,6 +10,7 @@ use nvisy_core::{Batch, Guarantee, Result};
 
 use super::work::{CallerCut, Worker};
 use crate::engine::call::{Caller, Failure, Settled};
+use crate::engine::checkpoint::Stage;
 use crate::engine::edge::{End, Pulse};
 use crate::engine::outlet::Outlets;
 
@@ -20,6 +21,8 @@ pub(super) struct SinkWorker {
     pub(super) buffers: bool,
     pub(super) letters: bool,
     pub(super) held: Mutex<Held>,
+    /// Where what it writes is kept out of sight until a checkpoint has it.
+    pub(super) stage: Option<Arc<Stage>>,
 }
 
 /// What is written and waits to become durable: one token a slot of each source.
@@ -49,6 +52,14 @@ impl Held {
 impl SinkWorker {
     fn held(&self) -> MutexGuard<'_, Held> {
         self.held.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Makes durable what was written.
+    async fn flush(&self) -> Result<()> {
+        match &self.stage {
+            Some(stage) => stage.stage().await,
+            None => self.caller.plain(|context| async move { self.sink.flush(&context).await }).await,
+        }
     }
 
     /// Settles what was waiting to become durable.
@@ -107,8 +118,7 @@ impl Worker for SinkWorker {
         async move {
             outlets.pulse(pulse);
             if pulse == Pulse::Durable && self.buffers {
-                let flushed =
-                    self.caller.plain(|context| async move { self.sink.flush(&context).await }).await;
+                let flushed = self.flush().await;
                 self.made_durable(outlets, flushed)?;
             }
             Ok(())
@@ -123,9 +133,16 @@ impl Worker for SinkWorker {
         async move {
             if self.buffers && !self.letters && end != End::Complete {
                 self.release(outlets, Settlement::Failed);
+                if let Some(stage) = &self.stage {
+                    stage.withhold();
+                }
                 return Ok(End::Broken);
             }
-            let closed = self.caller.plain(|context| async move { self.sink.close(&context).await }).await;
+            let closed = match &self.stage {
+                // It is closed when the last checkpoint is made.
+                Some(stage) => stage.stage().await,
+                None => self.caller.plain(|context| async move { self.sink.close(&context).await }).await,
+            };
             self.made_durable(outlets, closed).map(|()| end)
         }
         .boxed()

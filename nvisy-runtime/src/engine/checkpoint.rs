@@ -1,0 +1,188 @@
+//! Checkpoints of a run: what it has to remember in order to go on where it stopped.
+//!
+//! The order is: sinks and dead letters durable, then the checkpoint, then what sinks have staged
+//! shows. Where no sink stages, the watermarks of the sources are committed as they stand: what
+//! is read again after a crash is written again by its id. Where one does, all sources are held
+//! for a moment, until nothing is on its way: a cut through the graph on one side of which
+//! everything is written, and on the other side nothing.
+
+mod fingerprint;
+mod journal;
+mod stage;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use nvisy_core::Result;
+use tokio::sync::{Notify, watch};
+use tokio_util::sync::CancellationToken;
+
+pub(super) use self::journal::{Cursors, Journal, Outcome};
+pub(super) use self::stage::Stage;
+use super::report::CheckpointReport;
+use super::run::RunParts;
+use super::source::SharedTracker;
+
+/// How often a checkpoint is made unless the graph says otherwise.
+const EVERY: Duration = Duration::from_secs(1);
+/// The same where a sink makes a new file for each.
+const EVERY_FILE: Duration = Duration::from_secs(60);
+const SOONEST: Duration = Duration::from_millis(1);
+/// After how many bytes one is made in between.
+pub(super) const BYTES: u64 = 64 << 20;
+
+/// What the sources of a run are asked to do for a checkpoint.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Phase {
+    /// Read on.
+    Read,
+    /// Have everything let go that is gathered.
+    Settle,
+    /// Have sinks stage what they have written.
+    Stage,
+}
+
+/// Makes the checkpoints of a run.
+pub(super) struct Checkpointer {
+    journal: Journal,
+    stages: Vec<Arc<Stage>>,
+    every: Duration,
+    phase: watch::Sender<Phase>,
+    /// Asks for a checkpoint before its time.
+    request: Arc<Notify>,
+}
+
+impl Checkpointer {
+    pub(super) fn new(
+        journal: Journal,
+        stages: Vec<Arc<Stage>>,
+        every: Option<Duration>,
+        phase: watch::Sender<Phase>,
+        request: Arc<Notify>,
+    ) -> Self {
+        let every = every.map(|every| every.max(SOONEST)).unwrap_or(if stages.is_empty() {
+            EVERY
+        } else {
+            EVERY_FILE
+        });
+        Self { journal, stages, every, phase, request }
+    }
+
+    /// Makes checkpoints until `stop`.
+    ///
+    /// # Errors
+    ///
+    /// If one cannot be made: the run must not go on as if it could be resumed.
+    pub(super) async fn run(&mut self, parts: &RunParts, stop: &CancellationToken) -> Result<()> {
+        loop {
+            tokio::select! {
+                biased;
+                () = stop.cancelled() => return Ok(()),
+                () = self.request.notified() => {}
+                () = tokio::time::sleep(self.every) => {}
+            }
+            if self.stages.is_empty() {
+                self.journal.commit(parts, None).await?;
+            } else {
+                self.cut(parts, stop).await?;
+            }
+        }
+    }
+
+    /// Holds the sources until all that they have read is written, and makes a checkpoint of that.
+    async fn cut(&mut self, parts: &RunParts, stop: &CancellationToken) -> Result<()> {
+        if parts.trackers().all(|tracker| !tracker.has_news()) {
+            return Ok(());
+        }
+        let held = Held::all(parts, &self.phase);
+        self.phase.send_replace(Phase::Settle);
+        if !quiet(parts, stop, SharedTracker::is_still).await {
+            return Ok(());
+        }
+        self.phase.send_replace(Phase::Stage);
+        if !quiet(parts, stop, SharedTracker::is_settled).await {
+            return Ok(());
+        }
+        // What failed is to be read again, and with it what came after it, which is staged: no
+        // checkpoint can have one without the other.
+        if parts.trackers().any(|tracker| tracker.has_failed()) {
+            return Ok(());
+        }
+        self.journal.gather(parts, &self.stages);
+        drop(held);
+        self.journal.commit(parts, None).await?;
+        self.publish().await
+    }
+
+    async fn publish(&self) -> Result<()> {
+        for stage in &self.stages {
+            stage.publish().await?;
+        }
+        Ok(())
+    }
+
+    /// Makes the last checkpoint of a run whose nodes have all ended, and lets the sinks show and
+    /// close what they have.
+    ///
+    /// # Errors
+    ///
+    /// If that is not possible: what was read since the checkpoint before is read again.
+    pub(super) async fn finish(&mut self, parts: &RunParts, outcome: Outcome) -> Result<()> {
+        if self.stages.is_empty() {
+            return self.journal.commit(parts, Some(outcome)).await;
+        }
+        let failed = parts.trackers().any(|tracker| tracker.has_failed());
+        let outcome = match outcome {
+            // Of what is staged, a run shows all that came or, since the last checkpoint, nothing.
+            Outcome::Broken => return Ok(()),
+            Outcome::Stopped if parts.drain.is_cancelled() && failed => return Ok(()),
+            _ if self.stages.iter().any(|stage| stage.is_withheld()) => return Ok(()),
+            // What could not be read is counted; a run that reads it again would double the rest.
+            _ if failed => Outcome::Finished,
+            outcome => outcome,
+        };
+        self.journal.gather(parts, &self.stages);
+        self.journal.commit(parts, Some(outcome)).await?;
+        self.publish().await?;
+        for stage in &self.stages {
+            stage.close().await?;
+        }
+        Ok(())
+    }
+
+    pub(super) fn report(&self) -> CheckpointReport {
+        self.journal.report()
+    }
+}
+
+/// Sources that read nothing while this is held.
+struct Held<'a> {
+    parts: &'a RunParts,
+    phase: &'a watch::Sender<Phase>,
+}
+
+impl<'a> Held<'a> {
+    fn all(parts: &'a RunParts, phase: &'a watch::Sender<Phase>) -> Self {
+        parts.trackers().for_each(|tracker| tracker.hold(true));
+        Self { parts, phase }
+    }
+}
+
+impl Drop for Held<'_> {
+    fn drop(&mut self) {
+        self.phase.send_replace(Phase::Read);
+        self.parts.trackers().for_each(|tracker| tracker.hold(false));
+    }
+}
+
+/// Waits until all trackers are so. Returns whether they are, before `stop`.
+async fn quiet(parts: &RunParts, stop: &CancellationToken, is: fn(&SharedTracker) -> bool) -> bool {
+    for tracker in parts.trackers() {
+        tokio::select! {
+            biased;
+            () = stop.cancelled() => return false,
+            () = tracker.until(is) => {}
+        }
+    }
+    true
+}

@@ -1,0 +1,47 @@
+//! What of a graph has to be the same for a run of it to go on.
+
+use std::collections::BTreeMap;
+
+use serde_json::{Value, json};
+use sha2::{Digest, Sha256};
+
+use crate::graph::{ConnectionUse, Graph};
+
+/// The nodes of a graph, each with the hash of what it does and where it reads from. Policies
+/// and settings are not part of it: they change how a run works, and not what it makes.
+pub(super) fn of(graph: &Graph) -> BTreeMap<String, String> {
+    graph
+        .nodes
+        .iter()
+        .map(|(name, node)| {
+            let connection = match node.connection() {
+                Some(ConnectionUse::Shared(name)) => graph.connections.get(name),
+                _ => None,
+            };
+            let what = json!([node.body, connection.map(|shared| (&shared.uses, &shared.config))]);
+            (name.to_owned(), hash(&what))
+        })
+        .collect()
+}
+
+fn hash(value: &Value) -> String {
+    // Maps of JSON are sorted: the order in which a config is written says nothing.
+    Sha256::digest(value.to_string()).iter().take(16).map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// Says what is different, node by node; what is `accepted` by its name is not.
+pub(super) fn changes(
+    before: &BTreeMap<String, String>,
+    now: &BTreeMap<String, String>,
+    accepted: &[String],
+) -> Vec<String> {
+    let open = |name: &&String| !accepted.contains(name);
+    let gone = before.keys().filter(|name| !now.contains_key(*name)).filter(open);
+    let gone = gone.map(|name| format!("node \"{name}\" is gone"));
+    let other = now.iter().filter(|(name, _)| open(name)).filter_map(|(name, hash)| match before.get(name) {
+        None => Some(format!("node \"{name}\" is new")),
+        Some(known) if known != hash => Some(format!("node \"{name}\" is another one")),
+        Some(_) => None,
+    });
+    gone.chain(other).collect()
+}

@@ -1,0 +1,236 @@
+//! Runs that stop half way, and go on.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use futures::future::BoxFuture;
+use nvisy_core::checkpoint::{Changes, Checkpoint, CheckpointStore, Checkpoints};
+use nvisy_core::prelude::*;
+use nvisy_core::testing::memory::{Form, MemoryStore as Place};
+use nvisy_core::{Error, ErrorKind};
+use nvisy_runtime::Engine;
+use nvisy_runtime::checkpoint::MemoryStore;
+use nvisy_runtime::engine::{CheckpointReport, RunReport, RunStatus};
+use nvisy_runtime::graph::Graph;
+use serde_json::json;
+
+use crate::fixture::*;
+
+const ITEMS: u64 = 600;
+
+fn checkpoint(report: &RunReport) -> &CheckpointReport {
+    report.checkpoint.as_ref().unwrap()
+}
+
+fn engine_with(store: &MemoryStore) -> Engine {
+    builder().checkpoints(store.clone()).build().unwrap()
+}
+
+/// Items in three partitions, each batch of which takes a millisecond, into an upserting sink.
+fn slow(out: &str, seen: &Arc<AtomicU64>) -> Graph {
+    let seen = seen.clone();
+    let work = act(Form::Batch, "in", move |items: Vec<Item>, _| {
+        let seen = seen.clone();
+        Box::pin(async move {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+            seen.fetch_add(items.len() as u64, Ordering::Relaxed);
+            Ok(items.into_iter().map(Outcome::emit).collect())
+        })
+    });
+    document(json!({
+        "settings": { "checkpoint": { "every": "5ms", "uncommitted_items": 60 } },
+        "nodes": {
+            "in": with(batches(ITEMS, 6), json!({ "config": { "partitions": 3 } })),
+            "work": with(work, json!({ "config": { "items": 6 } })),
+            "out": sink(out, "work"),
+        },
+    }))
+}
+
+/// Runs for some virtual time, and then is gone, as if killed: nothing more is polled.
+fn run_until(engine: &Engine, graph: &Graph, killed_after: Duration) -> Option<RunReport> {
+    let runtime =
+        tokio::runtime::Builder::new_current_thread().enable_all().start_paused(true).build().unwrap();
+    let report = runtime.block_on(async { tokio::time::timeout(killed_after, engine.run(graph)).await });
+    runtime.shutdown_background();
+    report.ok().map(|report| report.unwrap_or_else(|error| panic!("{error:?}")))
+}
+
+#[test]
+fn whenever_it_is_killed_nothing_is_lost_and_little_is_done_again() {
+    for (seed, goes_back) in (1..24_u64).flat_map(|seed| [(seed, false), (seed, true)]) {
+        let (store, out, seen) = (MemoryStore::new(), unique("out"), Arc::default());
+        let graph = slow(&out, &seen);
+        let (mut kills, mut resumed) = (0, 0);
+        let report = loop {
+            let life = Duration::from_millis(seed + (kills * 7 + seed * 3) % 13);
+            match run_until(&engine_with(&store), &graph, life) {
+                Some(report) => break report,
+                None => kills += 1,
+            }
+            assert!(kills < 1_000, "seed {seed}: it never ends");
+            resumed += u64::from(goes_back && kills % 2 == 0 && store.go_back("test"));
+        };
+        assert_eq!(report.status, RunStatus::Success, "seed {seed}: {report}");
+        assert_eq!(written(&out), all(ITEMS), "seed {seed}");
+        assert_eq!(settled_items(&report), ITEMS, "seed {seed}: {report}");
+        assert!(checkpoint(&report).finished && checkpoint(&report).resumed == (kills > 0));
+        // What is uncommitted when it is killed: the span, and what was read since the last
+        // checkpoint, twice that where the store forgets one.
+        let span = 60 + 6 * 3;
+        let most = ITEMS + (kills + resumed) * (span + 6 * (seed + 13));
+        let seen = seen.load(Ordering::Relaxed);
+        assert!(seen <= most, "seed {seed}: {seen} of {most}, {kills} kills");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_run_that_was_drained_goes_on_and_one_that_finished_begins_anew() {
+    let (store, out, seen) = (MemoryStore::new(), unique("out"), Arc::default());
+    let (engine, graph) = (engine_with(&store), slow(&out, &seen));
+    let handle = engine.start(&graph).await.unwrap();
+    let first = handle.id();
+    tokio::time::sleep(Duration::from_millis(20)).await;
+    handle.drain(Duration::from_secs(60));
+    let report = handle.wait().await.unwrap();
+    let read = settled_items(&report);
+    assert!(report.drained && 0 < read && read < ITEMS, "{report}");
+    assert!(!checkpoint(&report).finished && !checkpoint(&report).resumed);
+
+    let report = run_on(&engine, &graph).await;
+    assert_eq!((report.run, report.status), (first, RunStatus::Success), "one run in two parts");
+    assert_eq!(checkpoint(&report).resumed_items, read);
+    assert_eq!(node(&report, "in").received, ITEMS - read, "nothing is read twice: {report}");
+    assert_eq!(written(&out), all(ITEMS));
+
+    let report = run_on(&engine, &graph).await;
+    assert_ne!(report.run, first);
+    assert_eq!(node(&report, "in").received, ITEMS, "{report}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_failed_is_read_again_when_the_run_goes_on() {
+    let (store, out) = (MemoryStore::new(), unique("out"));
+    let sick = Arc::new(std::sync::atomic::AtomicBool::new(true));
+    let is_sick = sick.clone();
+    let work = each(Form::Transform, "in", move |item| match n(&item) {
+        300 if is_sick.load(Ordering::Relaxed) => Err(Error::new(ErrorKind::Permission, "not today")),
+        _ => Ok(Outcome::emit(item)),
+    });
+    let graph = graph(json!({ "in": batches(ITEMS, 6), "work": work, "out": sink(&out, "work") }));
+    let engine = engine_with(&store);
+    let report = run_on(&engine, &graph).await;
+    assert_ne!(report.status, RunStatus::Success, "{report}");
+    assert_eq!(settled_items(&report), 300);
+
+    sick.store(false, Ordering::Relaxed);
+    let report = run_on(&engine, &graph).await;
+    assert_eq!((report.status, node(&report, "in").received), (RunStatus::Success, ITEMS - 300), "{report}");
+    assert_eq!(written(&out), all(ITEMS));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_graph_that_changed_goes_on_only_if_that_is_accepted() {
+    let (store, out, seen) = (MemoryStore::new(), unique("out"), Arc::default());
+    let graph = slow(&out, &seen);
+    let handle = engine_with(&store).start(&graph).await.unwrap();
+    tokio::time::sleep(Duration::from_millis(20)).await;
+    handle.drain(Duration::from_secs(60));
+    handle.wait().await.unwrap();
+
+    let mut policies = graph.clone();
+    policies.settings.concurrency = std::num::NonZeroUsize::new(3);
+    policies.nodes.get_mut("out").unwrap().policies.timeout = Some(Duration::from_secs(5));
+    let mut changed = policies.clone();
+    changed.nodes.insert("more", graph.nodes.get("out").unwrap().clone());
+    let error = engine_with(&store).start(&changed).await.map(drop).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Conflict);
+    assert!(error.message().contains("node \"more\" is new"), "{error}");
+    assert!(error.message().contains("accept_changes"), "{error}");
+
+    // How it works may change: what it makes is the same.
+    let handle = engine_with(&store).start(&policies).await.unwrap();
+    handle.drain(Duration::from_secs(60));
+    handle.wait().await.unwrap();
+
+    let mut other = graph.clone();
+    let nvisy_runtime::graph::NodeBody::Source(source) = &mut other.nodes.get_mut("in").unwrap().body else {
+        panic!("it is a source");
+    };
+    source.config["batch_items"] = json!(4);
+    let error = engine_with(&store).start(&other).await.map(drop).unwrap_err();
+    assert!(error.message().contains("node \"in\" is another one"), "{error}");
+    let accepting = builder().checkpoints(store.clone()).accept_changes(["in"]).build().unwrap();
+    let report = run_on(&accepting, &other).await;
+    assert_eq!((report.status, written(&out)), (RunStatus::Success, all(ITEMS)), "{report}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn of_two_runs_of_a_graph_one_is_refused_and_touches_nothing() {
+    let (store, out, seen) = (MemoryStore::new(), unique("out"), Arc::default());
+    let graph = slow(&out, &seen);
+    let engine = engine_with(&store);
+    let handle = engine.start(&graph).await.unwrap();
+    let error = engine.start(&graph).await.map(drop).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Conflict, "{error}");
+    assert_eq!(Place::named(&out).tally().opens, 1);
+    assert_eq!(handle.wait().await.unwrap().status, RunStatus::Success);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_remembers_is_refused_while_checkpoints_cannot_hold_it() {
+    let graph = graph(json!({
+        "in": numbers(3),
+        "once": { "type": "action", "use": "deduplicate", "inputs": ["in"] },
+        "out": sink(&unique("out"), "once"),
+    }));
+    let error = engine_with(&MemoryStore::new()).start(&graph).await.map(drop).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Configuration, "{error}");
+    assert!(error.message().contains("deduplicate"), "{error}");
+}
+
+/// Commits so often, and then no more.
+#[derive(Clone, Debug)]
+struct Full(MemoryStore, Arc<AtomicU64>);
+
+#[derive(Debug)]
+struct FullOpen(Box<dyn Checkpoints>, Arc<AtomicU64>);
+
+impl CheckpointStore for Full {
+    fn open<'a>(&'a self, graph: &'a str) -> BoxFuture<'a, nvisy_core::Result<Box<dyn Checkpoints>>> {
+        Box::pin(async move {
+            Ok(Box::new(FullOpen(self.0.open(graph).await?, self.1.clone())) as Box<dyn Checkpoints>)
+        })
+    }
+}
+
+impl Checkpoints for FullOpen {
+    fn last(&self) -> &Checkpoint {
+        self.0.last()
+    }
+
+    fn commit(&mut self, changes: Changes) -> BoxFuture<'_, nvisy_core::Result<u64>> {
+        if self.1.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(1)).is_err() {
+            let full = Error::new(ErrorKind::Permission, "no space is left");
+            return Box::pin(std::future::ready(Err(full)));
+        }
+        self.0.commit(changes)
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_run_whose_checkpoints_cannot_be_kept_fails_and_goes_on_from_the_last() {
+    let (store, out, seen) = (MemoryStore::new(), unique("out"), Arc::default());
+    let graph = slow(&out, &seen);
+    let full = Full(store.clone(), Arc::new(AtomicU64::new(3)));
+    let engine = builder().checkpoints(full).build().unwrap();
+    let report = within(engine.run(&graph)).await.unwrap();
+    assert_eq!(report.status, RunStatus::Failure, "{report}");
+    assert!(report.warnings.iter().any(|warning| warning.contains("no space is left")), "{report}");
+    assert!(node(&report, "in").received < ITEMS, "it stops: {report}");
+
+    let report = run_on(&engine_with(&store), &graph).await;
+    assert!(checkpoint(&report).resumed && node(&report, "in").received < ITEMS, "{report}");
+    assert_eq!(written(&out), all(ITEMS));
+}
