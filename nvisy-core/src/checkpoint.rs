@@ -60,8 +60,8 @@ pub trait Checkpoints: fmt::Debug + Send + Sync + 'static {
     ///
     /// # Cancellation
     ///
-    /// A commit that is dropped half way may have been done. This value commits nothing more
-    /// then: drop it, and open the graph again.
+    /// A commit that is dropped half way may have been done. Drop this value then, and open the
+    /// graph again: it may refuse to commit.
     fn commit(&mut self, changes: Changes) -> BoxFuture<'_, Result<u64>>;
 }
 

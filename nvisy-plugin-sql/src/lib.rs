@@ -6,6 +6,8 @@
 //! | `sql/sqlite` (source) | [`SqliteSource`] | the rows of a table or a query |
 //! | `sql/sqlite` (sink) | [`SqliteSink`] | a table: insert, upsert or replace |
 //!
+//! [`SqliteCheckpoints`] keeps what runs need in order to go on.
+//!
 //! Identifiers are quoted and values bound, everywhere.
 
 #[cfg(feature = "sqlite")]
@@ -16,7 +18,9 @@ pub mod sqlite;
 use nvisy_core::Plugin;
 
 #[cfg(feature = "sqlite")]
-pub use self::sqlite::{ColumnType, Drift, Mode, Sqlite, SqliteClient, SqliteSink, SqliteSource};
+pub use self::sqlite::{
+    ColumnType, Drift, Mode, Sqlite, SqliteCheckpoints, SqliteClient, SqliteSink, SqliteSource,
+};
 
 /// Returns the connections, sources and sinks of this crate.
 #[must_use]

@@ -19,6 +19,7 @@
 //! [`SqliteSource::column_type`] overrides it. A value that does not fit its column's type is
 //! rejected with its row; the others arrive. NULL stays NULL, apart from the empty text.
 
+mod checkpoint;
 mod client;
 mod column;
 mod config;
@@ -26,6 +27,7 @@ mod sink;
 mod source;
 mod value;
 
+pub use self::checkpoint::SqliteCheckpoints;
 pub use self::client::SqliteClient;
 pub use self::column::ColumnType;
 pub use self::config::Sqlite;

@@ -2,5 +2,6 @@
 //! connector a rule.
 
 mod action;
+mod checkpoint;
 mod sink;
 mod source;

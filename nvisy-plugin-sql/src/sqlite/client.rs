@@ -1,5 +1,6 @@
 //! An open database: the pools, and all of SQLite's language.
 
+mod checkpoint;
 mod read;
 mod schema;
 mod write;

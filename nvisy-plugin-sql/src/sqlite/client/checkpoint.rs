@@ -1,0 +1,62 @@
+//! The tables of checkpoints: one row a graph, and one a key.
+
+use nvisy_core::{Changes, Checkpoint, Result};
+use sqlx::{Connection, Executor};
+
+use super::SqliteClient;
+use crate::error::{translate, translate_commit};
+
+const TABLES: &str = "
+    CREATE TABLE IF NOT EXISTS nvisy_checkpoint_generation (
+        graph TEXT PRIMARY KEY, generation INTEGER NOT NULL
+    ) WITHOUT ROWID;
+    CREATE TABLE IF NOT EXISTS nvisy_checkpoint (
+        graph TEXT NOT NULL, key TEXT NOT NULL, value BLOB NOT NULL, PRIMARY KEY (graph, key)
+    );";
+const BEGIN: &str = "INSERT INTO nvisy_checkpoint_generation VALUES (?, 0) ON CONFLICT DO NOTHING";
+const GENERATION: &str = "SELECT generation FROM nvisy_checkpoint_generation WHERE graph = ?";
+const ENTRIES: &str = "SELECT key, value FROM nvisy_checkpoint WHERE graph = ?";
+const ADVANCE: &str =
+    "UPDATE nvisy_checkpoint_generation SET generation = generation + 1 WHERE graph = ? AND generation = ?";
+const PUT: &str = "INSERT INTO nvisy_checkpoint VALUES (?, ?, ?)
+    ON CONFLICT DO UPDATE SET value = excluded.value";
+const REMOVE: &str = "DELETE FROM nvisy_checkpoint WHERE graph = ? AND key = ?";
+
+impl SqliteClient {
+    /// Returns the checkpoint of a graph, and makes the tables and its row where they are not yet.
+    pub(crate) async fn checkpoint(&self, graph: &str) -> Result<Checkpoint> {
+        let failed = |error| translate(&self.place, error);
+        let mut connection = self.writer().await?;
+        let mut transaction = connection.begin_with("BEGIN IMMEDIATE").await.map_err(failed)?;
+        transaction.execute(TABLES).await.map_err(failed)?;
+        sqlx::query(BEGIN).bind(graph).execute(&mut *transaction).await.map_err(failed)?;
+        let generation: i64 =
+            sqlx::query_scalar(GENERATION).bind(graph).fetch_one(&mut *transaction).await.map_err(failed)?;
+        let entries: Vec<(String, Vec<u8>)> =
+            sqlx::query_as(ENTRIES).bind(graph).fetch_all(&mut *transaction).await.map_err(failed)?;
+        transaction.commit().await.map_err(failed)?;
+        let entries = entries.into_iter().map(|(key, value)| (key, value.into())).collect();
+        Ok(Checkpoint { generation: generation as u64, entries })
+    }
+
+    /// Makes the changes in one transaction, and returns whether the graph stood at `generation`:
+    /// if not, nothing is changed.
+    pub(crate) async fn advance(&self, graph: &str, generation: u64, changes: &Changes) -> Result<bool> {
+        let failed = |error| translate(&self.place, error);
+        let mut connection = self.writer().await?;
+        let mut transaction = connection.begin_with("BEGIN IMMEDIATE").await.map_err(failed)?;
+        let advance = sqlx::query(ADVANCE).bind(graph).bind(generation as i64);
+        if advance.execute(&mut *transaction).await.map_err(failed)?.rows_affected() != 1 {
+            return Ok(false);
+        }
+        for (key, value) in changes.iter() {
+            let change = match value {
+                Some(value) => sqlx::query(PUT).bind(graph).bind(key).bind(value.to_vec()),
+                None => sqlx::query(REMOVE).bind(graph).bind(key),
+            };
+            change.execute(&mut *transaction).await.map_err(failed)?;
+        }
+        transaction.commit().await.map_err(|error| translate_commit(&self.place, error))?;
+        Ok(true)
+    }
+}
