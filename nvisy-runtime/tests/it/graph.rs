@@ -132,11 +132,10 @@ fn settings() -> impl Strategy<Value = Settings> {
             concurrency: NonZeroUsize::new(concurrency.into()),
             timeout,
             dead_letter,
-            checkpoint: items
-                .map(|items| CheckpointSettings {
-                    uncommitted_items: NonZeroU64::new(items.into()),
-                    every: (items % 3 == 0).then(|| Duration::from_millis(u64::from(items) + 1)),
-                }),
+            checkpoint: items.map(|items| CheckpointSettings {
+                uncommitted_items: NonZeroU64::new(items.into()),
+                every: (items % 3 == 0).then(|| Duration::from_millis(u64::from(items) + 1)),
+            }),
         },
     )
 }

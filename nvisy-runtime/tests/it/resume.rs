@@ -143,7 +143,10 @@ async fn a_graph_that_changed_goes_on_only_if_that_is_accepted() {
     policies.settings.concurrency = std::num::NonZeroUsize::new(3);
     policies.nodes.get_mut("out").unwrap().policies.timeout = Some(Duration::from_secs(5));
     let mut changed = policies.clone();
-    changed.nodes.insert("more", graph.nodes.get("out").unwrap().clone());
+    let pair = json!({ "beside": numbers(3), "more": sink(&out, "beside") });
+    for (name, node) in crate::fixture::graph(pair).nodes.iter() {
+        changed.nodes.insert(name, node.clone());
+    }
     let error = engine_with(&store).start(&changed).await.map(drop).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Conflict);
     assert!(error.message().contains("node \"more\" is new"), "{error}");
