@@ -41,6 +41,8 @@ pub(super) struct Prepared {
     pub(super) connections: Connections,
     pub(super) cancel: CancellationToken,
     pub(super) drain: CancellationToken,
+    /// Since when the run's timeout counts.
+    pub(super) began: Instant,
 }
 
 /// The open connections of a run, in the order of the plan. Dropped, it lets go of them in a
@@ -96,7 +98,7 @@ impl Connections {
         while let Some(client) = self.open.pop() {
             let Some(connection) = plan.0.connections.get(self.open.len()) else { continue };
             let disconnected =
-                std::panic::AssertUnwindSafe(async { connection.config.disconnect(&client).await })
+                std::panic::AssertUnwindSafe(async move { connection.config.disconnect(&client).await })
                     .catch_unwind();
             let result = match tokio::time::timeout(DISCONNECT, disconnected).await {
                 Ok(Ok(result)) => result,
@@ -176,8 +178,20 @@ async fn retried<T, F: Future<Output = Result<T>>>(call: impl Fn() -> F) -> Resu
     }
 }
 
-/// Makes a plan ready to run.
+/// Makes a plan ready to run, within the time that the run may take.
 pub(super) async fn prepare(engine: &Engine, plan: &ExecutionPlan) -> Result<Prepared> {
+    let began = Instant::now();
+    let prepared = prepare_since(began, engine, plan);
+    match plan.0.timeout {
+        None => prepared.await,
+        // Dropped half way, it lets go of what it has opened.
+        Some(timeout) => tokio::time::timeout_at(super::moment::after(began, timeout), prepared)
+            .await
+            .unwrap_or_else(|_| Err(super::executor::too_long(timeout))),
+    }
+}
+
+async fn prepare_since(began: Instant, engine: &Engine, plan: &ExecutionPlan) -> Result<Prepared> {
     let connections = Connections::connect(engine, plan).await?;
     match Builder::new(engine, plan).build(&connections).await {
         Ok(parts) => {
@@ -193,6 +207,7 @@ pub(super) async fn prepare(engine: &Engine, plan: &ExecutionPlan) -> Result<Pre
                 connections,
                 cancel,
                 drain,
+                began,
             })
         }
         Err(error) => {
@@ -212,6 +227,8 @@ struct Builder<'a> {
     senders: Vec<Option<Sender>>,
     receivers: Vec<Option<Receiver>>,
     counts: Vec<EdgeCount>,
+    /// Whether nothing comes to a node but dead letters.
+    letters: Vec<bool>,
     permits: Arc<Semaphore>,
     cancel: CancellationToken,
     drain: CancellationToken,
@@ -243,6 +260,7 @@ impl<'a> Builder<'a> {
             senders,
             receivers,
             counts,
+            letters: only_letters(plan),
             permits: Arc::new(Semaphore::new(plan.concurrency)),
             cancel: CancellationToken::new(),
             drain: CancellationToken::new(),
@@ -388,7 +406,7 @@ impl<'a> Builder<'a> {
             Work::Sink(config) => {
                 let sink = caller.plain(|context| async move { config.open(context, client).await }).await?;
                 let (guarantee, buffers) = (config.guarantee(), config.buffers());
-                let letters = only_letters(self.plan, node);
+                let letters = self.letters[index];
                 Built::Sink { sink, caller, gather, concurrency, guarantee, buffers, letters }
             }
             Work::Branch { routes, default } => {
@@ -401,11 +419,14 @@ impl<'a> Builder<'a> {
     }
 }
 
-/// Returns whether nothing comes to a node but dead letters, straight or through others.
-fn only_letters(plan: &PlanParts, node: &PlanNode) -> bool {
-    let letters = |edge: &usize| {
-        let edge = &plan.edges[*edge];
-        edge.port == Port::DeadLetter || only_letters(plan, &plan.nodes[edge.from])
-    };
-    !node.inputs.is_empty() && node.inputs.iter().all(letters)
+/// Returns for each node whether nothing comes to it but dead letters, straight or through others.
+fn only_letters(plan: &PlanParts) -> Vec<bool> {
+    let mut letters: Vec<bool> = Vec::with_capacity(plan.nodes.len());
+    // The nodes stand behind those that feed them.
+    for node in &plan.nodes {
+        let all = node.inputs.iter().map(|edge| &plan.edges[*edge]);
+        let mut all = all.map(|edge| edge.port == Port::DeadLetter || letters[edge.from]);
+        letters.push(!node.inputs.is_empty() && all.all(|only| only));
+    }
+    letters
 }
