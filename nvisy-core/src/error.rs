@@ -336,12 +336,8 @@ impl Error {
     /// Returns the error as a value that serializes, without its [detail](Self::detail).
     #[must_use]
     pub fn to_report(&self) -> ErrorReport {
-        let mut causes = Vec::new();
-        let mut next = self.source();
-        while let Some(cause) = next {
-            causes.push(cause.to_string());
-            next = cause.source();
-        }
+        let chain = std::iter::successors(std::error::Error::source(self), |cause| (*cause).source());
+        let causes = chain.take(MAX_CAUSES).map(told).collect();
         ErrorReport {
             tag: self.tag().into(),
             kind: self.kind(),
@@ -352,6 +348,16 @@ impl Error {
             causes,
         }
     }
+}
+
+/// How many causes a report names: a chain may lead back to where it began.
+const MAX_CAUSES: usize = 32;
+
+/// Says what a cause says. It is somebody else's code, and may panic: an error is told all the
+/// same.
+fn told(cause: &(dyn std::error::Error + 'static)) -> String {
+    std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| cause.to_string()))
+        .unwrap_or_else(|_| "a cause that panics when it is told".to_owned())
 }
 
 impl fmt::Display for Error {
@@ -442,6 +448,26 @@ mod tests {
         let shown = format!("{error} {error:?} {}", serde_json::to_string(&error.to_report()).unwrap());
         assert!(!shown.contains("canary"), "{shown}");
         assert_eq!(error.detail(), Some("canary"));
+    }
+
+    #[test]
+    fn a_cause_that_panics_or_never_ends_is_told_all_the_same() {
+        #[derive(Debug)]
+        struct Odd(bool);
+        impl fmt::Display for Odd {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                assert!(!self.0, "no words");
+                f.write_str("again")
+            }
+        }
+        impl std::error::Error for Odd {
+            fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+                Some(&Odd(false))
+            }
+        }
+        let causes = Error::internal("x").with_source(Odd(true)).to_report().causes;
+        assert_eq!(causes[..2], ["a cause that panics when it is told", "again"]);
+        assert_eq!(causes.len(), MAX_CAUSES);
     }
 
     #[test]

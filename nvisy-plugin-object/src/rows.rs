@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::thread::available_parallelism;
 
 use arrow::array::RecordBatch;
-use arrow::datatypes::SchemaRef;
+use arrow::datatypes::{DataType, SchemaRef};
 use bytes::Bytes;
 use futures::Stream;
 use nvisy_core::primitive::raw::Raw;
@@ -19,7 +19,7 @@ use crate::client::{Entry, ObjectClient};
 use crate::compression::Compression;
 use crate::error::{from_io, from_join};
 use crate::partition::{offset_of, row_limit};
-use crate::schema::{Shape, inferred};
+use crate::schema::{MAX_COLUMNS, Shape, inferred};
 use crate::selection::Selection;
 use crate::task::{Blocking, blocking};
 
@@ -29,6 +29,8 @@ pub(crate) const MAX_RECORD: usize = 16 << 20;
 pub(crate) const SAMPLE: usize = 10_000;
 /// How much text of one object a sample reads at the most.
 const SAMPLE_BYTES: u64 = 8 << 20;
+/// How many bytes are decoded of a block at once: a record of two bytes may have a thousand columns.
+const MAX_DECODED: usize = 32 << 20;
 /// How many objects a sample looks into at the most.
 const SAMPLE_OBJECTS: usize = 64;
 
@@ -77,6 +79,10 @@ pub(crate) struct Records {
     width: usize,
     /// How many bytes are in the chunk.
     bytes: usize,
+    /// How many bytes are in the chunks that are full.
+    decoded: usize,
+    /// Where in the block the rest begins, if enough was decoded before it.
+    rest: Option<usize>,
     /// The record after which reading goes on.
     after: Option<u64>,
     offsets: Vec<u64>,
@@ -107,8 +113,10 @@ impl Records {
             most: row_limit(limits),
             // A block and what was carried over to it are one batch.
             most_bytes: limits.bytes.saturating_add(limits.bytes / 4),
-            width: schema.fields().iter().map(|field| field.data_type().primitive_width().unwrap_or(4)).sum(),
+            width: schema.fields().iter().map(|field| width(field.data_type())).sum(),
             bytes: 0,
+            decoded: 0,
+            rest: None,
             after,
             offsets: Vec::new(),
             bad: Vec::new(),
@@ -127,6 +135,14 @@ impl Records {
         self.offsets.push(offset);
         self.bytes += len.max(self.width);
         self.offsets.len() >= self.most || self.bytes >= self.most_bytes
+    }
+
+    /// Returns whether so much was decoded that the rest of the block, from `at` on, has to wait
+    /// for its turn.
+    pub(crate) fn stops_at(&mut self, at: usize) -> bool {
+        let stops = self.decoded >= MAX_DECODED;
+        self.rest = stops.then_some(at);
+        stops
     }
 
     /// Returns how many times the records of the chunk so far are still to come, about, if
@@ -165,12 +181,41 @@ impl Records {
 
     /// Ends a chunk.
     pub(crate) fn chunk(&mut self, rows: RecordBatch) {
-        self.bytes = 0;
+        self.decoded += std::mem::take(&mut self.bytes);
         let (offsets, bad) = (std::mem::take(&mut self.offsets), std::mem::take(&mut self.bad));
         if !offsets.is_empty() || !bad.is_empty() {
             self.chunks.push(Chunk { rows, offsets, bad });
         }
     }
+}
+
+/// Returns how many bytes a value of a type has in memory, texts left out.
+fn width(data_type: &DataType) -> usize {
+    match data_type {
+        DataType::Struct(fields) => fields.iter().map(|field| width(field.data_type())).sum(),
+        other => other.primitive_width().unwrap_or(4),
+    }
+}
+
+/// Decodes a block, or as much of it as may be at once: what is left of it comes back.
+fn decode(
+    decoder: Arc<dyn Decode>,
+    mut block: Block,
+    mut records: Records,
+    give_up: impl FnOnce(&Oversize, &mut Records) + Send + 'static,
+) -> Blocking<Result<(Records, Option<Block>)>> {
+    blocking(move || {
+        if let Some(oversize) = &block.oversize {
+            give_up(oversize, &mut records);
+            return Ok((records, None));
+        }
+        decoder.decode(&block, &mut records)?;
+        let rest = records.rest.map(|rest| {
+            block.advance(rest);
+            block
+        });
+        Ok((records, rest))
+    })
 }
 
 /// How many blocks are decoded at once.
@@ -198,7 +243,7 @@ pub(crate) fn read<F: TextFormat>(
         let reader = open(&format, context.client(), &key, block_size(limits)).await?;
         let mut reading = Some(next(reader));
         let mut decoder: Option<Arc<dyn Decode>> = None;
-        let mut decoding: VecDeque<Blocking<Result<Records>>> = VecDeque::new();
+        let mut decoding = VecDeque::new();
         let mut failed = None;
         loop {
             while decoding.len() < ahead() {
@@ -226,24 +271,24 @@ pub(crate) fn read<F: TextFormat>(
                 if after.is_some_and(|after| end <= after) && !block.last {
                     continue;
                 }
-                let (key, schema, limit) = (key.clone(), schema.clone(), format.max_record());
-                decoding.push_back(blocking(move || {
-                    let mut records = Records::new(limits, &schema, after);
-                    if let Some(oversize) = &block.oversize {
-                        give_up(&key, &schema, oversize, limit, &mut records);
-                    } else {
-                        decoder.decode(&block, &mut records)?;
-                    }
-                    Ok(records)
-                }));
+                let (key, empty, limit) = (key.clone(), schema.clone(), format.max_record());
+                let give_up = move |oversize: &Oversize, records: &mut Records| {
+                    give_up(&key, &empty, oversize, limit, records);
+                };
+                let records = Records::new(limits, &schema, after);
+                decoding.push_back((decoder.clone(), decode(decoder, block, records, give_up)));
             }
-            let Some(task) = decoding.pop_front() else { break };
-            let records = task.await.map_err(|error| from_join(error, "read", &key))??;
-            for chunk in records.chunks {
-                yield emit(&context, &key, chunk)?;
-            }
-            if let Some(error) = records.failure {
-                Err(error)?;
+            let Some((decoder, mut task)) = decoding.pop_front() else { break };
+            loop {
+                let (records, rest) = task.await.map_err(|error| from_join(error, "read", &key))??;
+                for chunk in records.chunks {
+                    yield emit(&context, &key, chunk)?;
+                }
+                if let Some(error) = records.failure {
+                    Err(error)?;
+                }
+                let Some(rest) = rest else { break };
+                task = decode(decoder.clone(), rest, Records::new(limits, &schema, after), |_, _| {});
             }
         }
         if let Some(error) = failed {
@@ -333,6 +378,11 @@ async fn infer<F: TextFormat>(format: &F, client: &ObjectClient) -> Result<Schem
         let seen;
         (shape, seen) = sampled.await.map_err(|error| from_join(error, "read", &name))?;
         left = left.saturating_sub(seen);
+    }
+    if shape.columns() > MAX_COLUMNS {
+        let message =
+            format!("the records have more than {MAX_COLUMNS} columns: give those to read in `schema`");
+        return Err(Error::new(ErrorKind::Validation, message));
     }
     let Shape::Object(columns) = shape else { return Err(Error::internal("records are objects")) };
     Ok(inferred(&columns))

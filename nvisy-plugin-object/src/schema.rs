@@ -53,6 +53,9 @@ pub struct SchemaColumn {
     pub column_type: ColumnType,
 }
 
+/// How many columns an inferred schema has at the most, those within columns included.
+pub(crate) const MAX_COLUMNS: usize = 10_000;
+
 /// Returns the schema that a user gives.
 pub(crate) fn given(columns: &[SchemaColumn]) -> SchemaRef {
     let fields = columns.iter().map(|column| Field::new(&column.name, column.column_type.data_type(), true));
@@ -141,6 +144,8 @@ impl Shape {
                     };
                     match place {
                         Some(place) => mine[place].1.widen(shape),
+                        // One too many is enough to tell.
+                        None if mine.len() > MAX_COLUMNS => {}
                         None => mine.push((name, shape)),
                     }
                 }
@@ -151,6 +156,15 @@ impl Shape {
             (Self::Date | Self::Timestamp, Self::Date | Self::Timestamp) => Self::Timestamp,
             _ => Self::Text,
         };
+    }
+
+    /// Returns how many columns this is, those within it included.
+    pub(crate) fn columns(&self) -> usize {
+        match self {
+            Self::List(item) => item.columns(),
+            Self::Object(columns) => columns.iter().map(|(_, shape)| shape.columns()).sum::<usize>().max(1),
+            _ => 1,
+        }
     }
 
     /// Returns the type for columns of this shape.
@@ -225,10 +239,18 @@ impl<'de> serde::de::Visitor<'de> for ShapeVisitor {
 
     fn visit_map<A: serde::de::MapAccess<'de>>(self, mut entries: A) -> Result<Shape, A::Error> {
         let mut columns: Vec<(String, Shape)> = Vec::new();
+        let mut places = std::collections::HashMap::new();
         while let Some((name, shape)) = entries.next_entry::<String, Shape>()? {
-            match columns.iter_mut().find(|(known, _)| *known == name) {
-                Some((_, known)) => known.widen(shape),
-                None => columns.push((name, shape)),
+            match places.get(&name) {
+                Some(place) => {
+                    let (_, known): &mut (String, Shape) = &mut columns[*place];
+                    known.widen(shape);
+                }
+                None if columns.len() > MAX_COLUMNS => {}
+                None => {
+                    places.insert(name.clone(), columns.len());
+                    columns.push((name, shape));
+                }
             }
         }
         Ok(Shape::Object(columns))

@@ -72,6 +72,8 @@ const MAX_LENGTH: usize = 16 * 1_024;
 const MAX_DEPTH: usize = 64;
 /// How many parts an expression may have.
 const MAX_NODES: usize = 4_096;
+/// How many patterns an expression may have: each may take some megabytes.
+const MAX_PATTERNS: usize = 16;
 /// How deep `all`, `exists`, `map` and `filter` may be nested.
 const MAX_COMPREHENSIONS: usize = 4;
 /// How many steps an evaluation may take.

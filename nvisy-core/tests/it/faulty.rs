@@ -110,7 +110,7 @@ async fn a_sink_meets_every_fault_and_writes_what_it_says() {
             let config = faulty::sink_config(config, &script);
             let (context, client) = (Context::detached(), AnyClient::none());
             let run = async {
-                let sink = config.open(context.clone(), &client).await?;
+                let sink = config.open(context.clone(), &client, nvisy_core::Staging::Off).await?;
                 let report = sink.write(&numbers(0..5), &context).await?;
                 sink.flush(&context).await?;
                 sink.close(&context).await?;
@@ -256,7 +256,7 @@ async fn a_whole_plugin_meets_faults_under_its_own_names() {
     assert_eq!((found.len(), failed.unwrap().kind()), (0, ErrorKind::Connection));
     let sink = plugin.sinks().iter().find(|entry| entry.name() == "memory/sink").unwrap();
     let sink = sink.parse(&json!({"name": "a whole plugin"})).unwrap();
-    sink.open(Context::detached(), &AnyClient::none()).await.unwrap();
+    sink.open(Context::detached(), &AnyClient::none(), nvisy_core::Staging::Off).await.unwrap();
     let relay = plugin.actions().iter().find(|entry| entry.name() == "memory/relay").unwrap();
     relay.parse(&json!({})).unwrap().build(Context::detached(), &AnyClient::none()).await.unwrap();
     assert_eq!(script.all_calls().into_keys().collect::<Vec<_>>(), [Site::Read, Site::Build, Site::Open]);

@@ -2,6 +2,7 @@
 
 mod scan;
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use arrow::array::{RecordBatch, RecordBatchOptions};
@@ -166,6 +167,7 @@ impl Csv {
         let Some(span) = dialect.record(&first.text, 0, &mut fields) else { return Vec::new() };
         let named = self.header.unwrap_or(true);
         let mut names: Vec<String> = Vec::with_capacity(fields.list.len());
+        let mut taken = HashSet::with_capacity(fields.list.len());
         for (at, field) in (1..).zip(&fields.list) {
             let name = if named {
                 String::from_utf8_lossy(&dialect.value(&first.text, field)).into_owned()
@@ -173,7 +175,7 @@ impl Csv {
                 String::new()
             };
             let mut name = if name.is_empty() { format!("column_{at}") } else { name };
-            if names.contains(&name) {
+            while !taken.insert(name.clone()) {
                 name = format!("{name}_{at}");
             }
             names.push(name);
@@ -395,6 +397,9 @@ impl Decode for CsvDecoder {
                     if records.good(offset, record.end - record.start) {
                         records.chunk(self.finish(&mut columns, rows)?);
                         rows = 0;
+                        if records.stops_at(at) {
+                            break;
+                        }
                     } else if let Some(times) = records.forecast(text.len() - at) {
                         columns.iter_mut().for_each(|column| column.grow(times));
                     }
@@ -423,6 +428,13 @@ mod tests {
         assert_eq!(names, ["a", "column_2", "a_3", "b\"c"]);
         assert_eq!((block.offset, block.line, &block.text[..]), (13, 2, &b"1,2,3,4\n"[..]));
         assert_eq!(csv.dialect("x.TSV.gz").delimiter, b'\t');
+    }
+
+    #[test]
+    fn a_name_that_is_made_is_no_other_columns() {
+        let mut block = Block { text: "a_3,a,a\n".into(), offset: 0, line: 1, oversize: None, last: true };
+        let csv = Csv::all();
+        assert_eq!(csv.names(csv.dialect("x.csv"), &mut block), ["a_3", "a", "a_3_3"]);
     }
 
     #[test]

@@ -1,5 +1,7 @@
 //! Arrow IPC: files and streams.
 
+mod claims;
+
 use std::io::{BufReader, Seek, SeekFrom};
 
 use arrow::array::RecordBatch;
@@ -90,6 +92,8 @@ fn open(key: &str, mut content: Content) -> Result<Batches> {
     if read == 0 {
         return Ok(Box::new(std::iter::empty()));
     }
+    let is_file = &magic == b"ARROW1";
+    claims::check(&mut content, is_file).map_err(|error| from_io(error, "read", key))?;
     content.seek(SeekFrom::Start(0)).map_err(|error| from_io(error, "read", key))?;
     let failed = |error: ArrowError| broken(key, "it is no whole Arrow IPC file").with_source(error);
     let name = key.to_owned();
@@ -97,7 +101,7 @@ fn open(key: &str, mut content: Content) -> Result<Batches> {
         rows.map_err(|error| broken(&name, "it is damaged").with_source(error))
     };
     let input = BufReader::with_capacity(1 << 18, content);
-    if &magic == b"ARROW1" {
+    if is_file {
         Ok(Box::new(FileReader::try_new(input, None).map_err(failed)?.map(damaged)))
     } else {
         Ok(Box::new(StreamReader::try_new(input, None).map_err(failed)?.map(damaged)))

@@ -303,6 +303,10 @@ impl Decode for ElementDecoder {
             if scanner.place == Place::End {
                 break;
             }
+            if records.stops_at(at) {
+                records.chunk(columns.finish()?);
+                return Ok(());
+            }
         }
         let rest = block.text[end..].trim_ascii();
         let (fault, whole) = match scanner.place {

@@ -149,6 +149,9 @@ impl Decode for LineDecoder {
                 continue;
             }
             push(&self.key, block, &mut text, span, self.max_record, &mut columns, records)?;
+            if records.stops_at(start.min(block.text.len())) {
+                break;
+            }
         }
         records.chunk(columns.finish()?);
         Ok(())

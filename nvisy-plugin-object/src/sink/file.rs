@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::io::Write;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 
 use nvisy_core::{Batch, Context, Error, OpenContext, Result, RetryClass, Sink, WriteReport, WriteStatus};
 
@@ -94,7 +94,11 @@ impl<F: FileFormat> FileSink<F> {
         call: impl FnOnce(&mut State<F>) -> Result<T> + Send + 'static,
     ) -> Result<T> {
         let state = self.state.clone();
-        let call = blocking(move || call(&mut state.lock().unwrap_or_else(PoisonError::into_inner)));
+        let call = blocking(move || {
+            // A call that panicked took the open file down with it: nothing more can be promised.
+            let gone = |_| Error::internal("a write panicked, and what was in its file is lost");
+            call(&mut *state.lock().map_err(gone)?)
+        });
         call.await.map_err(|error| from_join(error, "write", &self.path))?
     }
 }
@@ -261,7 +265,7 @@ mod tests {
     use crate::Memory;
     use crate::error::from_io;
 
-    /// Takes so many items until the disk is full.
+    /// Takes so many items until the disk is full, and panics on a batch of seven.
     struct Full(u64);
 
     impl FileFormat for Full {
@@ -272,6 +276,7 @@ mod tests {
         }
 
         fn write(&self, writer: &mut Self::Writer, batch: &Batch) -> Result<Written> {
+            assert_ne!(batch.len(), 7, "the format panics");
             writer.1 += batch.len() as u64;
             if writer.1 > self.0 {
                 return Err(from_io(io::ErrorKind::StorageFull.into(), "write", "out.txt"));
@@ -311,6 +316,17 @@ mod tests {
             assert_eq!(error.kind(), ErrorKind::Permission);
             assert!(error.message().contains("no space is left"), "{error}");
         }
+        assert!(sink.flush(&context).await.is_err(), "what was lost is never promised");
+        assert!(client.open("out.txt").await.is_err());
+    }
+
+    #[tokio::test]
+    async fn a_format_that_panics_takes_its_file_with_it_and_nothing_of_it_is_promised() {
+        let (client, sink) = open(Memory::new(), 100, None).await;
+        let context = Context::detached();
+        assert!(sink.write(&items(2), &context).await.unwrap().is_applied());
+        assert!(sink.write(&items(7), &context).await.is_err());
+        assert!(sink.write(&items(3), &context).await.is_err());
         assert!(sink.flush(&context).await.is_err(), "what was lost is never promised");
         assert!(client.open("out.txt").await.is_err());
     }

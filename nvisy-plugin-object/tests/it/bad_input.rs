@@ -310,3 +310,80 @@ async fn a_foreign_position_is_refused() {
     crate::support::read_partition(&source, &partition, Some(Position::Offset(3)), &context, &mut got).await;
     assert_eq!(got.error.unwrap().kind(), ErrorKind::Configuration);
 }
+
+#[tokio::test]
+async fn a_header_as_long_as_a_record_may_be_is_refused_at_once() {
+    let store = Store::new();
+    store.put("a.csv", format!("{}\n1\n", ",".repeat(100_000)));
+    let read = store.read(&Csv::path("a.csv")).await.unwrap();
+    assert!(read.error.unwrap().message().contains("more than 10000 columns"), "{:?}", read.items.len());
+    let keys: String = (0..20_000).map(|n| format!("\"c{n}\":1,")).collect();
+    for (name, text) in [
+        ("b.jsonl", format!("{{{keys}\"x\":1}}\n")),
+        ("c.jsonl", (0..5_001).map(|n| format!("{{\"c{n}\":1,\"d\":{{\"e{n}\":1}}}}\n")).collect()),
+    ] {
+        store.put(name, text);
+        let error = store.read(&Jsonl::path(name)).await.unwrap().error.unwrap();
+        assert!(error.message().contains("more than 10000 columns"), "{error}");
+    }
+}
+
+#[tokio::test]
+async fn short_records_of_many_columns_are_decoded_a_part_at_a_time() {
+    use futures::StreamExt;
+    let store = Store::new();
+    let names: String = (0..4_000).map(|n| format!("\"c{n}\":{n},")).collect();
+    let empty = 1_500;
+    let records = format!("{{{names}\"x\":0}}\n{}", "{}\n".repeat(empty));
+    store.put("a.jsonl", &records);
+    store.put("a.json", format!("[{}]", records.trim_end().replace('\n', ",")));
+    let names: String = (0..4_000).map(|n| format!("c{n},")).collect();
+    store.put("a.csv", format!("{names}x\n{}", format!("{}\n", ",".repeat(4_000)).repeat(1_500)));
+
+    async fn count<S: Source<Client = nvisy_plugin_object::ObjectClient>>(
+        store: &Store,
+        key: &str,
+        source: S,
+    ) -> usize {
+        let context = crate::support::context(&source, store.client().await, BatchLimits::default());
+        let partition = Partition::new(key);
+        let mut stream = std::pin::pin!(source.read(&partition, None, &context));
+        let mut rows = 0;
+        while let Some(batch) = stream.next().await {
+            rows += batch.unwrap().batch.len();
+        }
+        rows
+    }
+    assert_eq!(count(&store, "a.jsonl", Jsonl::path("a.jsonl")).await, empty + 1);
+    assert_eq!(count(&store, "a.json", Json::path("a.json")).await, empty + 1);
+    assert_eq!(count(&store, "a.csv", Csv::path("a.csv")).await, 1_500);
+}
+
+#[tokio::test]
+async fn a_buffer_that_claims_more_than_it_can_hold_is_refused() {
+    use arrow::array::{ArrayRef, Int64Array, RecordBatch};
+    use arrow::ipc::CompressionType;
+    use arrow::ipc::writer::{FileWriter, IpcWriteOptions, StreamWriter};
+    let column: ArrayRef = std::sync::Arc::new(Int64Array::from_iter_values(0..2_000));
+    let rows = RecordBatch::try_from_iter([("n", column)]).unwrap();
+    for compression in [CompressionType::LZ4_FRAME, CompressionType::ZSTD] {
+        let options = IpcWriteOptions::default().try_with_compression(Some(compression)).unwrap();
+        let mut file = FileWriter::try_new_with_options(Vec::new(), &rows.schema(), options.clone()).unwrap();
+        file.write(&rows).unwrap();
+        let mut stream = StreamWriter::try_new_with_options(Vec::new(), &rows.schema(), options).unwrap();
+        stream.write(&rows).unwrap();
+        for bytes in [file.into_inner().unwrap(), stream.into_inner().unwrap()] {
+            let store = Store::new();
+            store.put("a.arrow", &bytes);
+            assert_eq!(store.read(&Ipc::path("a.arrow")).await.unwrap().items.len(), 2_000);
+            // 2,000 integers are 16,000 bytes; what it says now no machine has.
+            let claim = 16_000_i64.to_le_bytes();
+            let at = bytes.windows(8).position(|window| window == claim).unwrap();
+            let mut bytes = bytes;
+            bytes[at..at + 8].copy_from_slice(&(1_i64 << 45).to_le_bytes());
+            store.put("a.arrow", &bytes);
+            let error = store.read(&Ipc::path("a.arrow")).await.unwrap().error.unwrap();
+            assert!(error.message().contains("it is damaged"), "{error}");
+        }
+    }
+}

@@ -404,3 +404,34 @@ async fn an_empty_table_gives_no_batch() {
     let found = read(&SqliteSource::table("t"), &client).await.unwrap();
     assert!(found.rows.is_empty() && found.batches.is_empty());
 }
+
+#[tokio::test]
+async fn keys_that_are_equal_in_the_order_and_not_in_bytes_are_all_read() {
+    let tables = "CREATE TABLE t (k TEXT COLLATE NOCASE NOT NULL, n);
+         CREATE UNIQUE INDEX i ON t (k COLLATE BINARY);
+         INSERT INTO t VALUES ('a', 1), ('A', 2), ('B', 3), ('b', 4), ('c', 5), ('C', 6);";
+    let database = Database::with(tables).await;
+    let client = Arc::new(database.client().await);
+    let of_table = source_of(&json!({"table": "t", "key": ["k"]}));
+    let of_query = source_of(&json!({"query": "SELECT k, n FROM t", "key": ["k"]}));
+    for source in [of_table, of_query] {
+        for items in [1, 2, 3, 4, 100] {
+            let read = read_from(&source, &client, &Partition::whole(), None, items).await.unwrap();
+            let mut numbers: Vec<_> = read.json().iter().map(|row| row["n"].to_string()).collect();
+            numbers.sort();
+            assert_eq!(numbers.len(), 6, "pages of {items}: {numbers:?}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn numbers_that_are_equal_are_one_key() {
+    let database =
+        Database::with("CREATE TABLE t (k, n); INSERT INTO t VALUES (1, 1), (1.0, 2), (2, 3);").await;
+    let client = Arc::new(database.client().await);
+    let source = source_of(&json!({"query": "SELECT k, n FROM t", "key": ["k"]}));
+    for items in [1, 2, 100] {
+        let error = read_from(&source, &client, &Partition::whole(), None, items).await.unwrap_err();
+        assert!(error.message().contains("is not unique"), "{error}");
+    }
+}

@@ -27,8 +27,19 @@ const PUBLISH: Duration = Duration::from_secs(1);
 
 /// Starts a run.
 pub(super) fn start(prepared: Prepared) -> RunHandle {
-    let Prepared { run, plan, nodes, meters, edges, sources, connections, checkpointer, cancel, drain } =
-        prepared;
+    let Prepared {
+        run,
+        plan,
+        nodes,
+        meters,
+        edges,
+        sources,
+        connections,
+        checkpointer,
+        cancel,
+        drain,
+        began,
+    } = prepared;
     let (deadline, deadline_seen) = watch::channel(None);
     let parts = Arc::new(RunParts::new(run, plan, meters, edges, sources, cancel, drain));
     let span = tracing::info_span!(
@@ -39,19 +50,19 @@ pub(super) fn start(prepared: Prepared) -> RunHandle {
     );
     let supervised = parts.clone();
     let supervise = async move {
+        let _finished = supervised.finish_on_drop();
         let report = match checkpointer {
             None => {
-                supervise(&supervised, nodes, deadline_seen).await;
+                supervise(&supervised, nodes, deadline_seen, began).await;
                 supervised.report()
             }
-            Some(checkpointer) => checkpointed(&supervised, nodes, deadline_seen, checkpointer).await,
+            Some(checkpointer) => checkpointed(&supervised, nodes, deadline_seen, began, checkpointer).await,
         };
         connections.disconnect().await;
         let status = report.status.to_string();
         metrics::histogram!(metric::RUN_DURATION, "graph" => report.graph.to_string(), "status" => status)
             .record(report.duration.as_secs_f64());
         tracing::info!({ field::RUN } = %report.run, status = %report.status, duration = ?report.duration, "the run ended");
-        supervised.finish();
         report
     };
     let task = tokio::spawn(supervise.instrument(span));
@@ -63,11 +74,12 @@ async fn checkpointed(
     parts: &Arc<RunParts>,
     nodes: Vec<Node>,
     deadline: watch::Receiver<Option<Instant>>,
+    began: Instant,
     mut checkpointer: Checkpointer,
 ) -> RunReport {
     let ended = CancellationToken::new();
     let nodes_end = async {
-        supervise(parts, nodes, deadline).await;
+        supervise(parts, nodes, deadline, began).await;
         ended.cancel();
     };
     let checkpoints_end = async {
@@ -93,7 +105,12 @@ async fn checkpointed(
 }
 
 /// Runs every node to its end.
-async fn supervise(parts: &Arc<RunParts>, nodes: Vec<Node>, mut deadline: watch::Receiver<Option<Instant>>) {
+async fn supervise(
+    parts: &Arc<RunParts>,
+    nodes: Vec<Node>,
+    mut deadline: watch::Receiver<Option<Instant>>,
+    began: Instant,
+) {
     let plan = &parts.plan.0;
     let (failed, mut failures) = mpsc::unbounded_channel();
     let mut tasks = JoinSet::new();
@@ -115,7 +132,7 @@ async fn supervise(parts: &Arc<RunParts>, nodes: Vec<Node>, mut deadline: watch:
         let task = tasks.spawn(join_all(work));
         indices.insert(task.id(), members);
     }
-    let run_ends = plan.timeout.map(|timeout| super::moment::after(Instant::now(), timeout));
+    let run_ends = plan.timeout.map(|timeout| super::moment::after(began, timeout));
     let mut publish = tokio::time::interval(PUBLISH);
     let mut published: Vec<Published> = plan.nodes.iter().map(|_| Published::default()).collect();
     let mut timed_out = false;
@@ -261,14 +278,16 @@ fn publish_counts(meters: &[Arc<NodeMeter>], published: &mut [Published]) {
     }
 }
 
+/// The error of a run that takes longer than it may.
+pub(super) fn too_long(timeout: Duration) -> Error {
+    let timeout = humantime::format_duration(timeout);
+    Error::new(ErrorKind::Timeout, format!("the run took longer than its timeout of {timeout}"))
+}
+
 impl RunParts {
     /// The run took too long: that is a failure, and everything stops.
     fn time_out(&self) {
-        let timeout = self.plan.0.timeout.unwrap_or_default();
-        let timeout = humantime::format_duration(timeout);
-        let error =
-            Error::new(ErrorKind::Timeout, format!("the run took longer than its timeout of {timeout}"));
-        self.fail(&error);
+        self.fail(&too_long(self.plan.0.timeout.unwrap_or_default()));
         self.cancel.cancel();
     }
 }

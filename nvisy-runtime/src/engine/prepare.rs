@@ -43,6 +43,8 @@ pub(super) struct Prepared {
     pub(super) checkpointer: Option<Checkpointer>,
     pub(super) cancel: CancellationToken,
     pub(super) drain: CancellationToken,
+    /// Since when the run's timeout counts.
+    pub(super) began: Instant,
 }
 
 /// The open connections of a run, in the order of the plan. Dropped, it lets go of them in a
@@ -98,7 +100,7 @@ impl Connections {
         while let Some(client) = self.open.pop() {
             let Some(connection) = plan.0.connections.get(self.open.len()) else { continue };
             let disconnected =
-                std::panic::AssertUnwindSafe(async { connection.config.disconnect(&client).await })
+                std::panic::AssertUnwindSafe(async move { connection.config.disconnect(&client).await })
                     .catch_unwind();
             let result = match tokio::time::timeout(DISCONNECT, disconnected).await {
                 Ok(Ok(result)) => result,
@@ -178,8 +180,20 @@ async fn retried<T, F: Future<Output = Result<T>>>(call: impl Fn() -> F) -> Resu
     }
 }
 
-/// Makes a plan ready to run.
+/// Makes a plan ready to run, within the time that the run may take.
 pub(super) async fn prepare(engine: &Engine, plan: &ExecutionPlan) -> Result<Prepared> {
+    let began = Instant::now();
+    let prepared = prepare_since(began, engine, plan);
+    match plan.0.timeout {
+        None => prepared.await,
+        // Dropped half way, it lets go of what it has opened.
+        Some(timeout) => tokio::time::timeout_at(super::moment::after(began, timeout), prepared)
+            .await
+            .unwrap_or_else(|_| Err(super::executor::too_long(timeout))),
+    }
+}
+
+async fn prepare_since(began: Instant, engine: &Engine, plan: &ExecutionPlan) -> Result<Prepared> {
     // First: of two runs of a graph one is refused before it has touched anything.
     let journal = match &engine.0.checkpoints {
         None => None,
@@ -204,6 +218,7 @@ pub(super) async fn prepare(engine: &Engine, plan: &ExecutionPlan) -> Result<Pre
                 checkpointer,
                 cancel,
                 drain,
+                began,
             })
         }
         Err(error) => {
@@ -239,6 +254,8 @@ struct Builder<'a> {
     senders: Vec<Option<Sender>>,
     receivers: Vec<Option<Receiver>>,
     counts: Vec<EdgeCount>,
+    /// Whether nothing comes to a node but dead letters.
+    letters: Vec<bool>,
     permits: Arc<Semaphore>,
     cancel: CancellationToken,
     drain: CancellationToken,
@@ -279,6 +296,7 @@ impl<'a> Builder<'a> {
             senders,
             receivers,
             counts,
+            letters: only_letters(plan),
             permits: Arc::new(Semaphore::new(plan.concurrency)),
             cancel: CancellationToken::new(),
             drain: CancellationToken::new(),
@@ -472,7 +490,7 @@ impl<'a> Builder<'a> {
                 };
                 self.stages.extend(stage.clone());
                 let (guarantee, buffers) = (config.guarantee(), config.buffers());
-                let letters = only_letters(self.plan, node);
+                let letters = self.letters[index];
                 Built::Sink { sink, caller, gather, concurrency, guarantee, buffers, letters, stage }
             }
             Work::Branch { routes, default } => {
@@ -485,11 +503,14 @@ impl<'a> Builder<'a> {
     }
 }
 
-/// Returns whether nothing comes to a node but dead letters, straight or through others.
-fn only_letters(plan: &PlanParts, node: &PlanNode) -> bool {
-    let letters = |edge: &usize| {
-        let edge = &plan.edges[*edge];
-        edge.port == Port::DeadLetter || only_letters(plan, &plan.nodes[edge.from])
-    };
-    !node.inputs.is_empty() && node.inputs.iter().all(letters)
+/// Returns for each node whether nothing comes to it but dead letters, straight or through others.
+fn only_letters(plan: &PlanParts) -> Vec<bool> {
+    let mut letters: Vec<bool> = Vec::with_capacity(plan.nodes.len());
+    // The nodes stand behind those that feed them.
+    for node in &plan.nodes {
+        let all = node.inputs.iter().map(|edge| &plan.edges[*edge]);
+        let mut all = all.map(|edge| edge.port == Port::DeadLetter || letters[edge.from]);
+        letters.push(!node.inputs.is_empty() && all.all(|only| only));
+    }
+    letters
 }

@@ -9,7 +9,7 @@ use nvisy_core::{Error, Result, RunId};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
-use tokio_util::sync::CancellationToken;
+use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::checkpoint::Outcome;
 use super::edge::EdgeCount;
@@ -79,8 +79,10 @@ impl RunParts {
         }
     }
 
-    pub(super) fn finish(&self) {
-        self.done.cancel();
+    /// Returns what, dropped, says that the run is over: on every way out, for whoever follows
+    /// its progress waits for that.
+    pub(super) fn finish_on_drop(&self) -> DropGuard {
+        self.done.clone().drop_guard()
     }
 
     fn progress(&self) -> Progress {

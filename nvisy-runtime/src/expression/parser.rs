@@ -8,7 +8,7 @@ use super::functions::Function;
 use super::lexer::{Token, lex};
 use super::suggest::did_you_mean;
 use super::value::Literal;
-use super::{ExpressionError, MAX_COMPREHENSIONS, MAX_DEPTH, MAX_LENGTH, MAX_NODES};
+use super::{ExpressionError, MAX_COMPREHENSIONS, MAX_DEPTH, MAX_LENGTH, MAX_NODES, MAX_PATTERNS};
 
 type Result<T> = std::result::Result<T, ExpressionError>;
 
@@ -19,7 +19,7 @@ pub(super) fn parse(text: &str) -> Result<Node> {
         return Err(ExpressionError::new("", 0, message));
     }
     let tokens = lex(text)?;
-    let mut parser = Parser { text, tokens, next: 0, depth: 0, nodes: 0, locals: Vec::new() };
+    let mut parser = Parser { text, tokens, next: 0, depth: 0, nodes: 0, patterns: 0, locals: Vec::new() };
     if *parser.peek() == Token::End {
         return Err(ExpressionError::new(text, 0, "the expression is empty"));
     }
@@ -36,6 +36,7 @@ struct Parser<'a> {
     next: usize,
     depth: usize,
     nodes: usize,
+    patterns: usize,
     locals: Vec<String>,
 }
 
@@ -415,6 +416,11 @@ impl Parser<'_> {
                 self.error_at(at, "the pattern of `matches` is written as a text, such as '^[a-z]+$'")
             );
         };
+        self.patterns += 1;
+        if self.patterns > MAX_PATTERNS {
+            let message = format!("the expression has more than {MAX_PATTERNS} patterns: join them with `|`");
+            return Err(self.error_at(place, message));
+        }
         let regex = regex::RegexBuilder::new(&pattern).size_limit(1 << 20).build().map_err(|error| {
             let error = error.to_string();
             let reason = error.lines().last().unwrap_or_default().trim_start_matches("error: ");

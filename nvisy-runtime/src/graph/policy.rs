@@ -302,7 +302,7 @@ pub struct Settings {
     /// How many calls of all nodes may run at once. Default 10.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub concurrency: Option<NonZeroUsize>,
-    /// How long the run may take. Default no bound.
+    /// How long the run may take, connecting included. Default no bound.
     #[serde(default, skip_serializing_if = "Option::is_none", with = "duration::option")]
     #[schemars(with = "Option<String>")]
     pub timeout: Option<Duration>,

@@ -155,6 +155,8 @@ fn mistakes_are_found_when_compiled() {
     ] {
         check(text, &item, &format!("error: {expected}"));
     }
+    let many = vec!["row.s.matches('a')"; 17].join(" || ");
+    check(&many, &item, "error: column 367: the expression has more than 16 patterns: join them with `|`");
     let error = Expression::condition("row.a + 1").map(|_| ());
     assert!(error.is_ok());
     let error = Expression::condition("size(row.a)").unwrap_err();

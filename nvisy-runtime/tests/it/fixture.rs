@@ -509,7 +509,7 @@ pub(crate) struct Far {
     log: String,
     #[serde(default)]
     token: Option<SecretRef>,
-    /// What goes wrong: `connect`, `verify`, `disconnect`, `hang`, `panic`.
+    /// What goes wrong: `connect`, `verify`, `disconnect`, `drop`, `hang`, `panic`.
     #[serde(default)]
     fault: String,
 }
@@ -517,6 +517,13 @@ pub(crate) struct Far {
 #[derive(Debug)]
 pub(crate) struct FarClient {
     _token: Option<Secret>,
+    panics: bool,
+}
+
+impl Drop for FarClient {
+    fn drop(&mut self) {
+        assert!(!self.panics, "the client panics when it is dropped");
+    }
 }
 
 impl Client for FarClient {
@@ -556,7 +563,8 @@ impl Connection for Far {
             "connect" => Err(Error::new(ErrorKind::Authentication, "go away")),
             "hang in connect" => std::future::pending().await,
             _ => {
-                Ok(FarClient { _token: self.token.as_ref().map(|token| context.secret(token)).transpose()? })
+                let token = self.token.as_ref().map(|token| context.secret(token)).transpose()?;
+                Ok(FarClient { _token: token, panics: self.fault == "panic in drop" })
             }
         }
     }

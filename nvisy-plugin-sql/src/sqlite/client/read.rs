@@ -14,7 +14,7 @@ use sqlx::{Arguments, AssertSqlSafe, Column as _, Executor, SqlSafeStr, Statemen
 
 use super::{SqliteClient, Table, quoted};
 use crate::sqlite::column::{ColumnBuilder, ColumnType, Sample, Taken, field};
-use crate::sqlite::value::{Value, bind_json, bind_key};
+use crate::sqlite::value::{Value, bind_json, bind_key, exact_float};
 
 /// How many rows show what types the columns have.
 const SAMPLE_ROWS: i64 = 1_000;
@@ -106,11 +106,22 @@ impl Parts {
         if range {
             conditions.push(format!("{key} >= {} AND {key} <= {}", next(), next(), key = keys[0]));
         }
+        // A collation may take texts for equal that a unique index, or whoever wrote the query,
+        // tells apart: their bytes decide then, so that none is skipped.
+        let order: Vec<String> = match keys.as_slice() {
+            [key] if self.is_rowid => vec![(*key).to_owned()],
+            keys => {
+                keys.iter().flat_map(|key| [(*key).to_owned(), format!("{key} COLLATE BINARY")]).collect()
+            }
+        };
         if after {
             let values: Vec<String> = keys.iter().map(|_| next()).collect();
-            conditions.push(match keys.as_slice() {
+            let times = order.len() / keys.len();
+            let values: Vec<&str> =
+                values.iter().flat_map(|value| std::iter::repeat_n(value.as_str(), times)).collect();
+            conditions.push(match order.as_slice() {
                 [key] => format!("{key} > {}", values[0]),
-                keys => format!("({}) > ({})", keys.join(", "), values.join(", ")),
+                order => format!("({}) > ({})", order.join(", "), values.join(", ")),
             });
         }
         let limit = next();
@@ -124,7 +135,7 @@ impl Parts {
         if !conditions.is_empty() {
             sql.push_str(&format!(" WHERE {}", conditions.join(" AND ")));
         }
-        sql.push_str(&format!(" ORDER BY {} LIMIT {limit}", keys.join(", ")));
+        sql.push_str(&format!(" ORDER BY {} LIMIT {limit}", order.join(", ")));
         sql
     }
 }
@@ -383,7 +394,7 @@ impl SqliteClient {
         let mut rows = sqlx::query_with(AssertSqlSafe(sql.clone()), arguments).fetch(&mut *connection);
         while let Some(row) = rows.try_next().await.map_err(|e| self.error(e))? {
             let key = reader.key_of(&row).map_err(|e| self.error(e))??;
-            if page.last.as_deref() == Some(&*key) {
+            if page.last.as_deref().is_some_and(|last| is_same(last, &key)) {
                 return Err(reader.not_unique(&key));
             }
             if page.len >= limit || page.bytes >= limits.bytes {
@@ -427,6 +438,16 @@ impl Reader {
     pub(crate) fn key_len(&self) -> usize {
         self.key.len()
     }
+}
+
+/// Returns whether SQLite takes two keys for one: numbers are equal by value.
+fn is_same(left: &[KeyValue], right: &[KeyValue]) -> bool {
+    left.iter().zip(right).all(|pair| match pair {
+        (KeyValue::Int(int), KeyValue::Float(float)) | (KeyValue::Float(float), KeyValue::Int(int)) => {
+            exact_float(*int) == Some(*float)
+        }
+        (left, right) => left == right,
+    })
 }
 
 struct PageBuilder<'a> {

@@ -147,7 +147,7 @@ async fn a_connection_is_let_go_of_when_a_start_is_dropped_half_way() {
 
 #[tokio::test(start_paused = true)]
 async fn letting_go_may_fail_hang_or_panic_and_keeps_none_of_the_others() {
-    for fault in ["disconnect", "hang in disconnect", "panic in disconnect"] {
+    for fault in ["disconnect", "hang in disconnect", "panic in disconnect", "panic in drop"] {
         let [a, b] = ["a", "b"].map(unique);
         let bad = |log: &str| with(far(log), json!({ "config": { "fault": fault } }));
         for (first, second) in [(far(&a), bad(&b)), (bad(&b), far(&a))] {
@@ -165,6 +165,30 @@ async fn letting_go_may_fail_hang_or_panic_and_keeps_none_of_the_others() {
         assert_eq!(log(&a), [WHOLE, WHOLE].concat());
         assert_eq!(log(&b), [WHOLE, WHOLE].concat());
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_timeout_of_a_run_counts_while_it_is_made_ready() {
+    let [log_of, script] = ["log", "script"].map(unique);
+    nvisy_core::testing::faulty::Script::named(&script).inject(
+        nvisy_core::testing::faulty::Site::Open,
+        1,
+        nvisy_core::testing::faulty::FaultKind::Hang,
+    );
+    let graph = document(json!({
+        "settings": { "timeout": "5s" },
+        "connections": { "far": far(&log_of) },
+        "nodes": {
+            "in": numbers(5), "act": relay("in"),
+            "out": { "type": "sink", "use": "faulty/sink", "inputs": ["act"],
+                     "config": { "script": script, "sink": { "name": unique("out") } } },
+        },
+    }));
+    let error = within(engine().run(&graph)).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Timeout, "{error:?}");
+    assert_eq!(error.message(), "the run took longer than its timeout of 5s");
+    tokio::time::sleep(Duration::from_millis(1)).await;
+    assert_eq!(log(&log_of), WHOLE);
 }
 
 const CANARY: &str = "canary-5f1c9a";

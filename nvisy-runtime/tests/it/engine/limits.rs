@@ -463,3 +463,24 @@ async fn tokens_a_minute_delay_batches_and_split_none() {
     // 0+1+2+3 and 4+5+6+7 tokens are owed before the last batch goes, at one a second.
     assert!((26.0..29.0).contains(&report.duration.as_secs_f64()), "{report}");
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_ladder_of_copies_behind_dead_letters_starts_at_once() {
+    let letters = unique("letters");
+    let mut nodes = json!({ "in": numbers(3), "out": sink(&unique("out"), "in") });
+    let mut from = "in.dead_letter".to_owned();
+    // As many ways lead down as there are atoms in the world.
+    for level in 0..300 {
+        let [copies, left, right, both] =
+            ["copies", "left", "right", "both"].map(|name| format!("{name}{level}"));
+        nodes[&copies] = json!({ "type": "fan_out", "inputs": [from] });
+        for side in [&left, &right] {
+            nodes[side] =
+                json!({ "type": "action", "use": "batch", "inputs": [copies], "config": { "items": 1 } });
+        }
+        nodes[&both] = json!({ "type": "fan_in", "inputs": [left, right] });
+        from = both;
+    }
+    nodes["letters"] = sink(&letters, &from);
+    assert!(run(nodes).await.is_success());
+}

@@ -156,3 +156,27 @@ async fn lineage_leads_from_what_is_written_to_the_source() {
     let positions: Vec<_> = items.iter().map(|item| item.root().unwrap().position).collect();
     assert_eq!(positions, [0, 0, 1, 1, 2, 2].map(Position::Offset));
 }
+
+#[derive(Debug)]
+struct Unspeakable;
+
+impl std::fmt::Display for Unspeakable {
+    fn fmt(&self, _: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        panic!("the error panics when it is told")
+    }
+}
+
+impl std::error::Error for Unspeakable {}
+
+#[tokio::test(start_paused = true)]
+async fn an_error_that_panics_when_it_is_told_costs_neither_report_nor_progress() {
+    let fails = act(Form::Transform, "in", |_: Vec<Item>, _| async {
+        Err(Error::invalid("n", "bad").with_source(Unspeakable))
+    });
+    let nodes = json!({ "in": numbers(3), "act": fails, "out": sink(&unique("out"), "act") });
+    let run = engine().start(&graph(nodes)).await.unwrap();
+    let progress = run.progress(Duration::from_secs(1));
+    let report = within(run.wait()).await.unwrap();
+    assert_eq!(report.status, RunStatus::Failure, "{report}");
+    assert!(within(progress.collect::<Vec<_>>()).await.last().unwrap().done);
+}
