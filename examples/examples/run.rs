@@ -11,13 +11,14 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
-use nvisy_runtime::engine::{RunHandle, RunReport, RunStatus};
+use nvisy_runtime::checkpoint::DirectoryStore;
+use nvisy_runtime::engine::{RunHandle, RunReport, RunState, RunStatus};
 use nvisy_runtime::{prelude::*, progress};
 
 const HELP: &str = "\
 Runs a graph that is written as JSON.
 
-usage: run GRAPH.json [--check | --explain | --mermaid | --dot] [--report FILE]
+usage: run GRAPH.json [--check | --explain | --mermaid | --dot | --status] [--state DIR] [--report FILE]
        run --schema
 
   GRAPH.json       the graph; paths in it are relative to the working directory
@@ -25,12 +26,16 @@ usage: run GRAPH.json [--check | --explain | --mermaid | --dot] [--report FILE]
   --explain        compile it and say what would happen, and what arrives how often
   --mermaid        draw it for Mermaid
   --dot            draw it for Graphviz
+  --state DIR      keep there what it takes to go on: run again with it, a run that was
+                   stopped or killed goes on where it stood
+  --status         say where the run in DIR stands
   --report FILE    also write the report of the run there, as JSON
   --schema         print the JSON Schema of graphs, for editors
   --help           print this
 
 Secrets come from the environment, then from .env. RUST_LOG=nvisy_runtime=debug shows more.
-The first Ctrl-C stops reading and finishes what is on its way, the second stops at once.
+The first Ctrl-C or SIGTERM stops reading and finishes what is on its way, the second stops
+at once.
 
 exit codes: 0 success, 1 wrong usage or a file that cannot be read or written,
             2 the graph does not compile, 3 partial failure, 4 failure";
@@ -51,7 +56,7 @@ mod exit {
 enum Command {
     Help,
     Schema,
-    Graph { path: PathBuf, task: Task },
+    Graph { path: PathBuf, task: Task, state: Option<PathBuf> },
 }
 
 /// What to do with a graph.
@@ -60,6 +65,7 @@ enum Task {
     Explain,
     Mermaid,
     Dot,
+    Status,
     Run { report: Option<PathBuf> },
 }
 
@@ -98,8 +104,12 @@ impl From<Error> for Stop {
 }
 
 async fn execute(command: Command) -> Result<u8, Stop> {
-    let engine = Engine::builder().build()?;
-    let (path, task) = match command {
+    let builder = Engine::builder();
+    let engine = match &command {
+        Command::Graph { state: Some(state), .. } => builder.state(state).build()?,
+        _ => builder.build()?,
+    };
+    let (path, task, state) = match command {
         Command::Help => {
             print(&format!("{HELP}\n"));
             return Ok(exit::SUCCESS);
@@ -108,7 +118,7 @@ async fn execute(command: Command) -> Result<u8, Stop> {
             print(&format!("{:#}\n", engine.schema()));
             return Ok(exit::SUCCESS);
         }
-        Command::Graph { path, task } => (path, task),
+        Command::Graph { path, task, state } => (path, task, state),
     };
     let text = fs::read_to_string(&path).map_err(|error| Stop::file(&path, &error))?;
     let plan = engine.compile_json(&text).map_err(|diagnostics| Stop {
@@ -120,9 +130,19 @@ async fn execute(command: Command) -> Result<u8, Stop> {
         Task::Explain => print(&plan.explain()),
         Task::Mermaid => print(&plan.to_mermaid()),
         Task::Dot => print(&plan.to_dot()),
+        Task::Status => {
+            let name = &plan.graph().name;
+            let checkpoint = DirectoryStore::new(state.unwrap_or_default()).peek(name).await?;
+            print(&RunState::of(name, &checkpoint.unwrap_or_default())?.to_string());
+        }
         Task::Run { report: to } => {
             let report = run(engine.start_plan(&plan).await?).await?;
             print(&report.to_string());
+            if let (Some(checkpoint), Some(state)) = (&report.checkpoint, state)
+                && !checkpoint.finished
+            {
+                print(&format!("run it again with --state {} to go on\n", state.display()));
+            }
             if let Some(to) = to {
                 save(&report, &to).map_err(|error| Stop::file(&to, &error))?;
             }
@@ -148,7 +168,7 @@ async fn run(run: RunHandle) -> Result<RunReport> {
     loop {
         tokio::select! {
             () = &mut shown => break,
-            Ok(()) = tokio::signal::ctrl_c() => {
+            () = told_to_stop() => {
                 interrupts += 1;
                 if interrupts == 1 {
                     eprintln!("finishing what is on its way; once more to stop at once");
@@ -162,6 +182,22 @@ async fn run(run: RunHandle) -> Result<RunReport> {
     run.wait().await
 }
 
+/// Waits for Ctrl-C, or where there is one for a SIGTERM.
+async fn told_to_stop() {
+    #[cfg(unix)]
+    {
+        use tokio::signal::unix::{SignalKind, signal};
+        if let Ok(mut terminate) = signal(SignalKind::terminate()) {
+            tokio::select! {
+                _ = tokio::signal::ctrl_c() => {}
+                _ = terminate.recv() => {}
+            }
+            return;
+        }
+    }
+    let _ = tokio::signal::ctrl_c().await;
+}
+
 fn save(report: &RunReport, to: &Path) -> std::io::Result<()> {
     let mut json = serde_json::to_string_pretty(report)?;
     json.push('\n');
@@ -170,7 +206,7 @@ fn save(report: &RunReport, to: &Path) -> std::io::Result<()> {
 
 impl Command {
     fn read(arguments: impl Iterator<Item = String>) -> Result<Self, String> {
-        let (mut path, mut task, mut report, mut schema) = (None, None, None, false);
+        let (mut path, mut task, mut report, mut state, mut schema) = (None, None, None, None, false);
         let mut arguments = arguments.peekable();
         if arguments.peek().is_none() {
             return Err("which graph?".to_owned());
@@ -186,6 +222,11 @@ impl Command {
                     report = Some(PathBuf::from(arguments.next().ok_or("--report: which file?")?));
                     continue;
                 }
+                "--state" => {
+                    state = Some(PathBuf::from(arguments.next().ok_or("--state: which directory?")?));
+                    continue;
+                }
+                "--status" => Task::Status,
                 "--check" => Task::Check,
                 "--explain" => Task::Explain,
                 "--mermaid" => Task::Mermaid,
@@ -198,7 +239,7 @@ impl Command {
                 }
             };
             if task.replace(chosen).is_some() {
-                return Err("one of --check, --explain, --mermaid and --dot at a time".to_owned());
+                return Err("one of --check, --explain, --mermaid, --dot and --status at a time".to_owned());
             }
         }
         match (path, task, report, schema) {
@@ -206,8 +247,11 @@ impl Command {
             (_, _, _, true) => Err("--schema stands alone".to_owned()),
             (None, ..) => Err("which graph?".to_owned()),
             (Some(_), Some(_), Some(_), _) => Err("there is a report only of a run".to_owned()),
-            (Some(path), Some(task), None, _) => Ok(Self::Graph { path, task }),
-            (Some(path), None, report, _) => Ok(Self::Graph { path, task: Task::Run { report } }),
+            (_, Some(Task::Status), ..) if state.is_none() => {
+                Err("--status: of which --state DIR?".to_owned())
+            }
+            (Some(path), Some(task), None, _) => Ok(Self::Graph { path, task, state }),
+            (Some(path), None, report, _) => Ok(Self::Graph { path, task: Task::Run { report }, state }),
         }
     }
 }

@@ -33,6 +33,7 @@ use nvisy_core::{
     ActionConfig, CheckpointStore, Connection, Error, Item, Kind, Outcome, Plugin, Result, SinkConfig, Source,
 };
 
+pub use self::checkpoint::RunState;
 use self::connection::ConnectionState;
 pub use self::report::{
     CheckpointReport, Latency, NodeProgress, NodeReport, NodeStatus, PartitionReport, Progress, RunReport,

@@ -20,6 +20,14 @@ use crate::graph::policy::{OnError, RateLimit, Retry};
 #[derive(Clone, Debug)]
 pub struct ExecutionPlan(pub(crate) Arc<PlanParts>);
 
+impl ExecutionPlan {
+    /// Returns the graph that was compiled.
+    #[must_use]
+    pub fn graph(&self) -> &Graph {
+        &self.0.graph
+    }
+}
+
 #[derive(Debug)]
 pub(crate) struct PlanParts {
     /// The graph that was compiled.

@@ -9,6 +9,7 @@
 mod fingerprint;
 mod journal;
 mod stage;
+mod state;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -19,6 +20,7 @@ use tokio_util::sync::CancellationToken;
 
 pub(super) use self::journal::{Cursors, Journal, Outcome};
 pub(super) use self::stage::Stage;
+pub use self::state::RunState;
 use super::report::CheckpointReport;
 use super::run::RunParts;
 use super::source::SharedTracker;

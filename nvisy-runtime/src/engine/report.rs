@@ -261,7 +261,7 @@ impl RunReport {
 }
 
 /// A number with its thousands apart.
-fn thousands(n: u64) -> String {
+pub(super) fn thousands(n: u64) -> String {
     let digits = n.to_string();
     let mut text = String::with_capacity(digits.len() + digits.len() / 3);
     for (i, digit) in digits.chars().enumerate() {
@@ -274,7 +274,7 @@ fn thousands(n: u64) -> String {
 }
 
 /// A number and what it counts.
-fn count(n: u64, what: &str) -> String {
+pub(super) fn count(n: u64, what: &str) -> String {
     match (n, what.strip_suffix('y')) {
         (1, _) => format!("1 {what}"),
         (n, Some(stem)) => format!("{} {stem}ies", thousands(n)),

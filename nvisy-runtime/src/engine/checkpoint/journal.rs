@@ -36,25 +36,25 @@ pub(in crate::engine) enum Outcome {
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-struct Header {
+pub(super) struct Header {
     version: u32,
-    run: RunId,
-    finished: bool,
+    pub(super) run: RunId,
+    pub(super) finished: bool,
     nodes: BTreeMap<String, String>,
 }
 
 /// How far a partition is done with.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub(crate) struct Cursor {
-    pub(crate) source: String,
-    pub(crate) partition: String,
+pub(super) struct Cursor {
+    pub(super) source: String,
+    pub(super) partition: String,
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(crate) position: Option<Position>,
+    pub(super) position: Option<Position>,
     /// Items up to there.
-    pub(crate) items: u64,
+    pub(super) items: u64,
     /// Whether there is nothing behind it.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
-    pub(crate) ended: bool,
+    pub(super) ended: bool,
 }
 
 /// Where the partitions of one source stand, by name.
@@ -226,7 +226,7 @@ fn json(value: &impl Serialize) -> Result<Bytes> {
     json.map(Bytes::from).map_err(|error| Error::internal("a checkpoint is JSON").with_source(error))
 }
 
-fn read<T: DeserializeOwned>(graph: &str, bytes: &Bytes) -> Result<T> {
+pub(super) fn read<T: DeserializeOwned>(graph: &str, bytes: &Bytes) -> Result<T> {
     #[derive(Deserialize)]
     struct Version {
         version: Option<u32>,

@@ -1,0 +1,107 @@
+//! What a checkpoint tells of its run, to whoever looks at it.
+
+use std::fmt;
+use std::sync::Arc;
+
+use nvisy_core::{Checkpoint, Result, RunId};
+use serde::{Deserialize, Serialize};
+
+use super::journal::{Cursor, Header, read};
+use crate::engine::report::{PartitionReport, count, thousands};
+
+/// Where a run stands, as its last checkpoint says: also of a run that goes on, or that was
+/// killed.
+///
+/// # Examples
+///
+/// ```no_run
+/// use nvisy_runtime::checkpoint::DirectoryStore;
+/// use nvisy_runtime::engine::RunState;
+///
+/// # async fn look() -> nvisy_core::Result<()> {
+/// if let Some(checkpoint) = DirectoryStore::new("state").peek("tickets").await? {
+///     println!("{}", RunState::of("tickets", &checkpoint)?);
+/// }
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct RunState {
+    /// The graph's name.
+    pub graph: Arc<str>,
+    /// The run. None before the first one.
+    pub run: Option<RunId>,
+    /// How many checkpoints there have been of the graph.
+    pub generation: u64,
+    /// Whether it has done everything: the next run begins anew.
+    pub finished: bool,
+    /// How far each partition of each source is done with.
+    pub partitions: Vec<PartitionReport>,
+    /// How many of those are done with to their end.
+    pub ended: usize,
+    /// The sinks that have files which a checkpoint has.
+    pub staged: Vec<Arc<str>>,
+}
+
+impl RunState {
+    /// Reads what a checkpoint of `graph` tells.
+    ///
+    /// # Errors
+    ///
+    /// `conflict` if a newer version has made it, `validation` if it cannot be read.
+    pub fn of(graph: &str, checkpoint: &Checkpoint) -> Result<Self> {
+        let header = checkpoint.entries.get("run").map(|bytes| read::<Header>(graph, bytes)).transpose()?;
+        let mut state = Self {
+            graph: graph.into(),
+            run: header.as_ref().map(|header| header.run),
+            generation: checkpoint.generation,
+            finished: header.is_some_and(|header| header.finished),
+            partitions: Vec::new(),
+            ended: 0,
+            staged: Vec::new(),
+        };
+        for (key, bytes) in &checkpoint.entries {
+            if key.starts_with("read/") {
+                let Cursor { source, partition, position, items, ended } = read(graph, bytes)?;
+                state.ended += usize::from(ended);
+                let (source, partition) = (source.into(), partition.into());
+                state.partitions.push(PartitionReport { source, partition, position, items });
+            } else if let Some(sink) = key.strip_prefix("staged/") {
+                state.staged.push(sink.into());
+            }
+        }
+        Ok(state)
+    }
+
+    /// Returns how many items of its sources are done with.
+    #[must_use]
+    pub fn items(&self) -> u64 {
+        self.partitions.iter().map(|partition| partition.items).sum()
+    }
+}
+
+/// How many partitions are named.
+const NAMED: usize = 10;
+
+impl fmt::Display for RunState {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Some(run) = &self.run else { return writeln!(f, "no run of \"{}\" has begun", self.graph) };
+        let how = if self.finished { "finished: the next one begins anew" } else { "to be resumed" };
+        writeln!(f, "run {run} of \"{}\", checkpoint {}: {how}", self.graph, thousands(self.generation))?;
+        let parts = count(self.partitions.len() as u64, "partition");
+        let (items, ended) = (count(self.items(), "item"), thousands(self.ended as u64));
+        writeln!(f, "  {items} done with in {parts}, {ended} of them to the end")?;
+        for PartitionReport { source, partition, position, items } in self.partitions.iter().take(NAMED) {
+            let behind =
+                position.as_ref().map_or_else(String::new, |position| format!(", behind {position}"));
+            writeln!(f, "  {source} {partition}: {}{behind}", count(*items, "item"))?;
+        }
+        if self.partitions.len() > NAMED {
+            writeln!(f, "  and {} more", count((self.partitions.len() - NAMED) as u64, "partition"))?;
+        }
+        for sink in &self.staged {
+            writeln!(f, "  {sink}: its files are those of the checkpoint")?;
+        }
+        Ok(())
+    }
+}
