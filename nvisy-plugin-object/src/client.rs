@@ -12,15 +12,16 @@ use bytes::Bytes;
 use futures::TryStreamExt;
 use nvisy_core::{Client, Error, ErrorKind, Result, SourceIdentity};
 use object_store::path::Path as StorePath;
-use object_store::{GetResultPayload, ObjectMeta, ObjectStore, ObjectStoreExt};
+use object_store::{GetResultPayload, ObjectMeta, ObjectStore, ObjectStoreExt, PutMode, PutOptions};
+use tokio::runtime::Handle;
 
 use crate::error::{from_io, from_join, from_store, outside};
 #[cfg(feature = "local")]
 use crate::root::Root;
-use crate::root::relative;
+use crate::root::{is_temporary, relative};
 use crate::selection::Selection;
 use crate::task::blocking;
-use crate::upload::{Place, Upload};
+use crate::upload::{Place, Upload, is_same, show_file};
 
 /// What every node of this plugin works through, whatever the store and whatever the format.
 ///
@@ -169,7 +170,7 @@ impl ObjectClient {
         let mut entries: Vec<Entry> = listed
             .into_iter()
             .map(|meta| Entry { key: meta.location.to_string(), size: meta.size })
-            .filter(|entry| entry.key.starts_with(&prefix))
+            .filter(|entry| entry.key.starts_with(&prefix) && !is_temporary(file_name(&entry.key)))
             .collect();
         entries.sort_by(|a, b| a.key.cmp(&b.key));
         Ok(entries)
@@ -247,8 +248,7 @@ impl ObjectClient {
         if let Some(root) = self.root() {
             return root.prepare(key).map(Place::File);
         }
-        relative(key)?;
-        StorePath::parse(key).map(Place::Object).map_err(|error| from_store(error.into(), "write", key))
+        self.path(key).map(Place::Object)
     }
 
     /// Returns whether there is an object at `key`. Blocks, like [`create`](Self::create).
@@ -261,12 +261,132 @@ impl ObjectClient {
                 Err(error) => Err(error),
             };
         }
-        let path = StorePath::parse(key).map_err(|error| from_store(error.into(), "write", key))?;
-        match tokio::runtime::Handle::current().block_on(self.store.head(&path)) {
+        let path = self.path(key)?;
+        match Handle::current().block_on(self.store.head(&path)) {
             Ok(_) => Ok(true),
             Err(object_store::Error::NotFound { .. }) => Ok(false),
             Err(error) => Err(from_store(error, "write", key)),
         }
+    }
+
+    /// Returns whether the object at `key` holds just these bytes, if there is one. Blocks, like
+    /// [`create`](Self::create).
+    pub(crate) fn holds(&self, key: &str, bytes: &[u8]) -> Result<Option<bool>> {
+        if !self.exists(key)? {
+            return Ok(None);
+        }
+        #[cfg(feature = "local")]
+        if let Some(root) = self.root() {
+            let path = root.resolve(key)?;
+            let same = || {
+                let there = path.metadata()?;
+                Ok(there.is_file() && there.len() == bytes.len() as u64 && is_same(File::open(&path)?, bytes)?)
+            };
+            return same().map(Some).map_err(|error| from_io(error, "read", key));
+        }
+        Ok(self.fetch(key)?.map(|there| is_same(&there[..], bytes).unwrap_or(false)))
+    }
+
+    /// Begins a new object that is kept at `temporary` until it is [shown](Self::show) at `key`.
+    /// Blocks, like [`create`](Self::create).
+    pub(crate) fn create_kept(&self, key: &str, temporary: &str) -> Result<Upload> {
+        let created = Upload::kept(key, temporary, self.place(temporary)?, &self.store);
+        created.map_err(|error| from_io(error, "write", key))
+    }
+
+    /// Shows at `key` what is kept at `temporary`. Returns whether it is done, now or before: not
+    /// if the name is taken, unless it may `replace`. Blocks, like [`create`](Self::create).
+    pub(crate) fn show(&self, temporary: &str, key: &str, replace: bool) -> Result<bool> {
+        #[cfg(feature = "local")]
+        if let Some(root) = self.root() {
+            let kept = match root.resolve(temporary) {
+                Ok(kept) => kept,
+                // It was shown before, and may have been taken away since.
+                Err(error) if error.kind() == ErrorKind::NotFound => return Ok(true),
+                Err(error) => return Err(error),
+            };
+            return match show_file(&kept, &root.prepare(key)?, replace) {
+                Ok(()) => Ok(true),
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(false),
+                Err(error) => Err(from_io(error, "write", key)),
+            };
+        }
+        let Some(kept) = self.fetch(temporary)? else { return Ok(true) };
+        let path = self.path(key)?;
+        let mode = if replace { PutMode::Overwrite } else { PutMode::Create };
+        let put = self.store.put_opts(&path, kept.clone().into(), PutOptions::from(mode));
+        match Handle::current().block_on(put) {
+            Ok(_) => {}
+            Err(object_store::Error::AlreadyExists { .. }) if self.fetch(key)? == Some(kept) => {}
+            Err(object_store::Error::AlreadyExists { .. }) => return Ok(false),
+            Err(error) => return Err(from_store(error, "write", key)),
+        }
+        self.remove(temporary)?;
+        Ok(true)
+    }
+
+    /// Removes the temporaries of a directory that `goes` names, by the keys of all. Blocks, like
+    /// [`create`](Self::create).
+    pub(crate) fn sweep(&self, directory: &str, goes: impl Fn(&str) -> bool) -> Result<()> {
+        let keys = match self.temporaries(directory) {
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
+            keys => keys?,
+        };
+        keys.iter().filter(|key| goes(key)).try_for_each(|key| self.remove(key))
+    }
+
+    fn temporaries(&self, directory: &str) -> Result<Vec<String>> {
+        let inside = if directory.is_empty() { String::new() } else { format!("{directory}/") };
+        #[cfg(feature = "local")]
+        if let Some(root) = self.root() {
+            let failed = |error| from_io(error, "list", directory);
+            let mut keys = Vec::new();
+            for entry in std::fs::read_dir(root.resolve(directory)?).map_err(failed)? {
+                let entry = entry.map_err(failed)?;
+                let name = entry.file_name();
+                let name = name.to_str().filter(|name| is_temporary(name));
+                if let Some(name) = name && entry.file_type().is_ok_and(|kind| kind.is_file()) {
+                    keys.push(format!("{inside}{name}"));
+                }
+            }
+            return Ok(keys);
+        }
+        let path = self.path(directory)?;
+        let listed = Handle::current().block_on(self.store.list_with_delimiter(Some(&path))).map_err(|e| from_store(e, "list", directory))?;
+        let keys = listed.objects.into_iter().map(|meta| meta.location.to_string());
+        Ok(keys.filter(|key| is_temporary(file_name(key))).collect())
+    }
+
+    fn remove(&self, key: &str) -> Result<()> {
+        #[cfg(feature = "local")]
+        if let Some(root) = self.root() {
+            return match root.resolve(key).and_then(|path| {
+                std::fs::remove_file(path).map_err(|error| from_io(error, "remove", key))
+            }) {
+                Err(error) if error.kind() != ErrorKind::NotFound => Err(error),
+                _ => Ok(()),
+            };
+        }
+        match Handle::current().block_on(self.store.delete(&self.path(key)?)) {
+            Ok(()) | Err(object_store::Error::NotFound { .. }) => Ok(()),
+            Err(error) => Err(from_store(error, "remove", key)),
+        }
+    }
+
+    /// Returns the bytes at a key of a store that is no directory.
+    fn fetch(&self, key: &str) -> Result<Option<Bytes>> {
+        let path = self.path(key)?;
+        let got = async { self.store.get(&path).await?.bytes().await };
+        match Handle::current().block_on(got) {
+            Ok(bytes) => Ok(Some(bytes)),
+            Err(object_store::Error::NotFound { .. }) => Ok(None),
+            Err(error) => Err(from_store(error, "read", key)),
+        }
+    }
+
+    fn path(&self, key: &str) -> Result<StorePath> {
+        relative(key)?;
+        StorePath::parse(key).map_err(|error| from_store(error.into(), "write", key))
     }
 
     /// Returns the schema that was inferred for `question`, or infers it: once, however many
@@ -281,6 +401,11 @@ impl ObjectClient {
         };
         cell.get_or_try_init(|| infer).await.cloned()
     }
+}
+
+/// Returns the last part of a key.
+fn file_name(key: &str) -> &str {
+    key.rsplit_once('/').map_or(key, |(_, name)| name)
 }
 
 /// Returns whether `object_store` keeps a name for files that it is writing.

@@ -1,5 +1,6 @@
 //! Compression by suffix: gzip and zstd.
 
+use std::borrow::Cow;
 use std::io::{self, BufReader, Read, Write};
 
 /// How an object is compressed.
@@ -45,6 +46,16 @@ impl Compression {
             }
             Self::Zstd => Box::new(zstd::Decoder::new(input)?),
         })
+    }
+
+    /// Returns bytes compressed.
+    pub(crate) fn compress(self, bytes: &[u8]) -> io::Result<Cow<'_, [u8]>> {
+        if self == Self::None {
+            return Ok(Cow::Borrowed(bytes));
+        }
+        let mut compressor = self.writer(Vec::new())?;
+        compressor.write_all(bytes)?;
+        compressor.finish().map(Cow::Owned)
     }
 
     /// Writes compressed.

@@ -32,7 +32,8 @@
 //!
 //! A sink writes beside the final name and moves the file there when it is complete and on the
 //! disk: at a flush, at the close, or when it has reached its size. What is dropped before
-//! leaves nothing behind. See [`OnExisting`] for names that are taken.
+//! leaves nothing behind. See [`OnExisting`] for names that are taken, and [`JsonlSink`] for what
+//! checkpoints change.
 
 // What formats and stores share is not all used by each of them alone: the whole is checked.
 #![cfg_attr(

@@ -7,6 +7,7 @@ use std::path::{Component, Path, PathBuf};
 use nvisy_core::{Error, ErrorKind, Result};
 
 use crate::error::{from_io, outside};
+use crate::upload::sync_directory_of;
 
 /// How deep directories may be nested.
 const MAX_DEPTH: usize = 64;
@@ -69,7 +70,7 @@ impl Root {
             parent = match fs::canonicalize(&parent) {
                 Ok(path) => path,
                 Err(error) if error.kind() == io::ErrorKind::NotFound && !parent.is_symlink() => {
-                    match fs::create_dir(&parent) {
+                    match fs::create_dir(&parent).and_then(|()| sync_directory_of(&parent)) {
                         Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
                             return Err(from_io(error, "create the directory of", key));
                         }
@@ -181,7 +182,8 @@ impl Root {
 /// The ending of files that are being written.
 pub(crate) const TEMPORARY: &str = ".nvisy-tmp";
 
-fn is_temporary(name: &str) -> bool {
+/// Returns whether a file of that name is being written.
+pub(crate) fn is_temporary(name: &str) -> bool {
     name.starts_with('.') && name.ends_with(TEMPORARY)
 }
 

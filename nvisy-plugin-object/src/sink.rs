@@ -13,6 +13,7 @@ mod owners;
 #[cfg(feature = "parquet")]
 pub(crate) mod parquet;
 mod rows;
+mod stage;
 pub(crate) mod text;
 
 use nvisy_core::{Error, ErrorKind, Result};
@@ -32,8 +33,10 @@ pub enum OnExisting {
     /// there is ever lost.
     #[default]
     Fail,
-    /// It replaces what is there, at once and whole. A run that is resumed replaces what it
-    /// wrote before: put `{run}` or `{part}` in the path, or take [`Number`](Self::Number).
+    /// It replaces what is there, at once and whole: also what an earlier run wrote under the
+    /// name, unless there is `{run}` or `{date}` in the path. The files of one run have different
+    /// names. One that is resumed from a checkpoint replaces nothing that it wrote before;
+    /// without checkpoints a run that is started again begins with the first name.
     Replace,
     /// It takes the next number that is free.
     Number,
@@ -62,8 +65,12 @@ fn publish(
             Err((_, error)) => return Err(error),
         }
     }
-    let message = format!("\"{first}\" and {MAX_NUMBERS} numbers of it are taken: put {{run}} in the path");
-    Err(Error::new(ErrorKind::Conflict, message))
+    Err(all_taken(&first))
+}
+
+fn all_taken(key: &str) -> Error {
+    let message = format!("\"{key}\" and {MAX_NUMBERS} numbers of it are taken: put {{run}} in the path");
+    Error::new(ErrorKind::Conflict, message)
 }
 
 /// Writes the settings that every sink of rolling files has.
@@ -125,6 +132,21 @@ macro_rules! delegates {
 
             async fn flush(&self, context: &nvisy_core::Context) -> nvisy_core::Result<()> {
                 nvisy_core::Sink::flush(&self.0, context).await
+            }
+
+            async fn stage(
+                &self,
+                context: &nvisy_core::Context,
+            ) -> nvisy_core::Result<Option<bytes::Bytes>> {
+                nvisy_core::Sink::stage(&self.0, context).await
+            }
+
+            async fn publish(
+                &self,
+                staged: &bytes::Bytes,
+                context: &nvisy_core::Context,
+            ) -> nvisy_core::Result<()> {
+                nvisy_core::Sink::publish(&self.0, staged, context).await
             }
         }
     };

@@ -1,7 +1,7 @@
 //! A new object on its way: nothing shows under its final name before all of it is there.
 
 use std::fs::{self, File, OpenOptions};
-use std::io::{self, Write};
+use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -14,10 +14,12 @@ use object_store::{ObjectStore, PutMode, PutOptions, PutPayload};
 use crate::error::{from_io, from_store};
 use crate::root::TEMPORARY;
 
-/// Bytes of a new object. Dropped without being published, it leaves nothing behind.
+/// Bytes of a new object. Dropped without being published or kept, it leaves nothing behind.
 #[derive(Debug)]
 pub(crate) struct Upload {
     key: String,
+    /// The key that it is kept at until it shows, if it is to be kept.
+    temporary: String,
     written: u64,
     to: To,
 }
@@ -31,20 +33,41 @@ pub(crate) enum Place {
 
 #[derive(Debug)]
 enum To {
-    File { file: File, temporary: PathBuf, target: PathBuf },
+    /// There is no file to write to once it is sealed.
+    File { file: Option<File>, temporary: PathBuf, target: PathBuf },
     Store { store: Arc<dyn ObjectStore>, path: StorePath, bytes: Vec<u8> },
+    Kept,
 }
 
 impl Upload {
     /// Begins a file beside `target`.
     pub(crate) fn file(key: &str, target: PathBuf) -> io::Result<Self> {
         let (file, temporary) = create_beside(&target)?;
-        Ok(Self { key: key.to_owned(), written: 0, to: To::File { file, temporary, target } })
+        let to = To::File { file: Some(file), temporary, target };
+        Ok(Self { key: key.to_owned(), temporary: String::new(), written: 0, to })
+    }
+
+    /// Begins what is to be kept at `place`, which is the key `temporary`.
+    pub(crate) fn kept(
+        key: &str,
+        temporary: &str,
+        place: Place,
+        store: &Arc<dyn ObjectStore>,
+    ) -> io::Result<Self> {
+        let to = match place {
+            Place::File(path) => {
+                let file = Some(OpenOptions::new().write(true).create_new(true).open(&path)?);
+                To::File { file, target: path.clone(), temporary: path }
+            }
+            Place::Object(path) => To::Store { store: store.clone(), path, bytes: Vec::new() },
+        };
+        Ok(Self { key: key.to_owned(), temporary: temporary.to_owned(), written: 0, to })
     }
 
     /// Begins an object of a store.
     pub(crate) fn store(key: &str, store: Arc<dyn ObjectStore>, path: StorePath) -> Self {
-        Self { key: key.to_owned(), written: 0, to: To::Store { store, path, bytes: Vec::new() } }
+        let to = To::Store { store, path, bytes: Vec::new() };
+        Self { key: key.to_owned(), temporary: String::new(), written: 0, to }
     }
 
     /// Returns how many bytes were written.
@@ -57,6 +80,11 @@ impl Upload {
         &self.key
     }
 
+    /// Returns the key that it is kept at until it shows.
+    pub(crate) fn temporary(&self) -> &str {
+        &self.temporary
+    }
+
     /// Makes what was written durable, under its final name.
     ///
     /// Blocks. Fails with `conflict` if the name is taken, unless it may `replace`: then the
@@ -65,9 +93,12 @@ impl Upload {
         let key = self.key.clone();
         let result = match &mut self.to {
             To::File { file, temporary, target } => {
-                publish_file(file, temporary, target, replace).map_err(|error| match error.kind() {
-                    io::ErrorKind::AlreadyExists => taken(&key),
-                    _ => from_io(error, "write", &key),
+                let synced = file.as_ref().map_or(Ok(()), File::sync_all);
+                synced.and_then(|()| show_file(temporary, target, replace)).map_err(|error| {
+                    match error.kind() {
+                        io::ErrorKind::AlreadyExists => taken(&key),
+                        _ => from_io(error, "write", &key),
+                    }
                 })
             }
             To::Store { store, path, bytes } => {
@@ -82,12 +113,36 @@ impl Upload {
                     }
                 })
             }
+            To::Kept => Ok(()),
         };
         match result {
             Ok(()) => Ok(()),
             Err(error) if error.kind() == ErrorKind::Conflict => Err((Some(self), error)),
             Err(error) => Err((None, error)),
         }
+    }
+
+    /// Ends it: it is durable at its temporary place, and holds no open file. Blocks.
+    pub(crate) fn seal(&mut self) -> Result<()> {
+        if let To::File { file, temporary, .. } = &mut self.to
+            && let Some(file) = file.take()
+        {
+            let synced = file.sync_all().and_then(|()| sync_directory_of(temporary));
+            synced.map_err(|error| from_io(error, "write", &self.key))?;
+        }
+        Ok(())
+    }
+
+    /// Leaves it at its temporary place for good, durable. Blocks.
+    pub(crate) fn keep(mut self) -> Result<()> {
+        self.seal()?;
+        if let To::Store { store, path, bytes } = &mut self.to {
+            let put = store.put_opts(path, std::mem::take(bytes).into(), PutOptions::default());
+            let put = tokio::runtime::Handle::current().block_on(put);
+            put.map_err(|error| from_store(error, "write", &self.key))?;
+        }
+        self.to = To::Kept;
+        Ok(())
     }
 
     /// Gives it another name, in the same store.
@@ -109,8 +164,9 @@ pub(crate) fn taken(key: &str) -> Error {
 impl Write for Upload {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         let written = match &mut self.to {
-            To::File { file, .. } => file.write(bytes)?,
+            To::File { file: Some(file), .. } => file.write(bytes)?,
             To::Store { bytes: all, .. } => all.write(bytes)?,
+            To::File { file: None, .. } | To::Kept => return Err(io::ErrorKind::BrokenPipe.into()),
         };
         self.written += written as u64;
         Ok(written)
@@ -131,15 +187,9 @@ impl Drop for Upload {
 }
 
 fn create_beside(target: &Path) -> io::Result<(File, PathBuf)> {
-    static COUNT: AtomicU64 = AtomicU64::new(0);
     let name = target.file_name().unwrap_or_default().to_string_lossy();
-    // A name may be as long as the file system allows: the temporary one must not be longer.
-    let short: String = name.chars().take(32).collect();
     loop {
-        let clock = SystemTime::UNIX_EPOCH.elapsed().map_or(0, |time| time.as_nanos() as u64);
-        let unique = clock ^ (u64::from(std::process::id()) << 40);
-        let count = COUNT.fetch_add(1, Ordering::Relaxed);
-        let temporary = target.with_file_name(format!(".{short}.{unique:x}-{count}{TEMPORARY}"));
+        let temporary = target.with_file_name(temporary_name(&name, ""));
         match OpenOptions::new().write(true).create_new(true).open(&temporary) {
             Ok(file) => return Ok((file, temporary)),
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
@@ -148,23 +198,84 @@ fn create_beside(target: &Path) -> io::Result<(File, PathBuf)> {
     }
 }
 
-fn publish_file(file: &File, temporary: &Path, target: &Path, replace: bool) -> io::Result<()> {
-    file.sync_all()?;
+/// Returns a new name for what is to be called `name`: of the `owner`, if there is one.
+pub(crate) fn temporary_name(name: &str, owner: &str) -> String {
+    static COUNT: AtomicU64 = AtomicU64::new(0);
+    // A name may be as long as the file system allows: the temporary one must not be longer.
+    let short: String = name.chars().take(32).collect();
+    let clock = SystemTime::UNIX_EPOCH.elapsed().map_or(0, |time| time.as_nanos() as u64);
+    let unique = clock ^ (u64::from(std::process::id()) << 40);
+    let count = COUNT.fetch_add(1, Ordering::Relaxed);
+    format!(".{short}.{owner}{unique:x}-{count}{TEMPORARY}")
+}
+
+/// Puts a whole and durable file under its final name, durably. What was done before, and broken
+/// off half way, is brought to its end.
+pub(crate) fn show_file(temporary: &Path, target: &Path, replace: bool) -> io::Result<()> {
     if replace {
         fs::rename(temporary, target)?;
     } else {
         // A link fails where the name is taken, at once and for good; a rename would replace.
         match fs::hard_link(temporary, target) {
-            Ok(()) => fs::remove_file(temporary)?,
-            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => return Err(error),
+            Ok(()) => {}
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+                if !is_same_file(temporary, target)? {
+                    return Err(error);
+                }
+            }
             Err(_) if target.symlink_metadata().is_ok() => return Err(io::ErrorKind::AlreadyExists.into()),
             // Some file systems have no links.
             Err(_) => fs::rename(temporary, target)?,
         }
     }
+    sync_directory_of(target)?;
+    // There still if it is a link to the same file, whatever was to be done.
+    match fs::remove_file(temporary) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
+    }
+}
+
+/// Returns whether two paths lead to one file.
+#[cfg(unix)]
+fn is_same_file(one: &Path, other: &Path) -> io::Result<bool> {
+    use std::os::unix::fs::MetadataExt;
+    let (one, other) = (fs::symlink_metadata(one)?, fs::symlink_metadata(other)?);
+    Ok((one.dev(), one.ino()) == (other.dev(), other.ino()))
+}
+
+/// Returns whether two paths lead to the same bytes.
+#[cfg(not(unix))]
+fn is_same_file(one: &Path, other: &Path) -> io::Result<bool> {
+    let is_file = fs::symlink_metadata(other)?.is_file();
+    Ok(is_file && is_same(File::open(one)?, File::open(other)?)?)
+}
+
+/// Returns whether two files hold the same bytes.
+pub(crate) fn is_same(mut one: impl Read, mut other: impl Read) -> io::Result<bool> {
+    const PIECE: u64 = 1 << 16;
+    let (mut left, mut right) = (Vec::new(), Vec::new());
+    loop {
+        left.clear();
+        right.clear();
+        one.by_ref().take(PIECE).read_to_end(&mut left)?;
+        other.by_ref().take(PIECE).read_to_end(&mut right)?;
+        if left != right {
+            return Ok(false);
+        }
+        if left.is_empty() {
+            return Ok(true);
+        }
+    }
+}
+
+/// Makes durable which files are in the directory of a file.
+pub(crate) fn sync_directory_of(file: &Path) -> io::Result<()> {
     #[cfg(unix)]
-    if let Some(directory) = target.parent() {
+    if let Some(directory) = file.parent() {
         File::open(directory)?.sync_all()?;
     }
+    #[cfg(not(unix))]
+    let _ = file;
     Ok(())
 }

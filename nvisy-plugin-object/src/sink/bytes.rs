@@ -14,7 +14,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::owners::Owners;
-use super::{OnExisting, name};
+use super::{MAX_NUMBERS, OnExisting, all_taken, name};
 use crate::client::ObjectClient;
 use crate::compression::Compression;
 use crate::error::{from_io, from_join};
@@ -23,8 +23,9 @@ use crate::upload::taken;
 
 /// Writes objects as they are, one each.
 ///
-/// Writing an object again replaces it. It is durable when it is written. What cannot be written
-/// fails alone.
+/// Writing an object again replaces it. Where nothing may be replaced, one that is there already
+/// with the very same bytes, as after a crash, is left as it is and counts as written. An object
+/// is durable when it is written. What cannot be written fails alone.
 ///
 /// With `{id}` in the path every object has a name of its own, and is there once however often
 /// it is written. Without it two of a run may have the same name: the second is rejected with
@@ -159,13 +160,14 @@ impl WholeFiles {
         Ok(name)
     }
 
+    /// Writes an object, unless it is there just so and may not be replaced.
     fn put(
         client: &ObjectClient,
         key: &str,
         on_existing: OnExisting,
         compress: bool,
         payload: &Payload,
-    ) -> Result<()> {
+    ) -> Result<WriteStatus> {
         let bytes: &[u8] = match payload {
             Payload::Object(object) => object.bytes.as_deref().ok_or_else(|| {
                 let message =
@@ -178,19 +180,35 @@ impl WholeFiles {
                 return Err(Error::new(ErrorKind::Validation, message));
             }
         };
-        if on_existing == OnExisting::Fail && client.exists(key)? {
-            return Err(taken(key));
-        }
         let compression = if compress { Compression::of(key) } else { Compression::None };
-        let failed = |error| from_io(error, "write", key);
-        let mut output = compression.writer(client.create(key)?).map_err(failed)?;
-        output.write_all(bytes).map_err(failed)?;
-        let upload = output.finish().map_err(failed)?;
-        let mut number = 0;
-        super::publish(client, upload, on_existing, || {
-            number += 1;
-            name::numbered(key, number)
-        })
+        let bytes = compression.compress(bytes).map_err(|error| from_io(error, "write", key))?;
+        let create = |name: &str, replace| {
+            let mut upload = client.create(name)?;
+            upload.write_all(&bytes).map_err(|error| from_io(error, "write", name))?;
+            upload.publish(replace).map_err(|(_, error)| error)
+        };
+        if on_existing == OnExisting::Replace {
+            return create(key, true).map(|()| WriteStatus::Applied);
+        }
+        let (mut name, mut number) = (key.to_owned(), 0);
+        for _ in 0..MAX_NUMBERS {
+            match client.holds(&name, &bytes)? {
+                // As after a crash: what was written and not acknowledged comes again.
+                Some(true) => return Ok(WriteStatus::AlreadyApplied),
+                Some(false) if on_existing == OnExisting::Fail => return Err(taken(&name)),
+                Some(false) => {
+                    number += 1;
+                    name = name::numbered(key, number);
+                }
+                None => match create(&name, false) {
+                    Ok(()) => return Ok(WriteStatus::Applied),
+                    // Somebody was faster: it is looked at again.
+                    Err(error) if error.kind() == ErrorKind::Conflict => {}
+                    Err(error) => return Err(error),
+                },
+            }
+        }
+        Err(all_taken(key))
     }
 }
 
@@ -210,7 +228,7 @@ impl Sink for WholeFiles {
                 Err(error) => Err(error),
             };
             statuses.push(match written {
-                Ok(()) => WriteStatus::Applied,
+                Ok(status) => status,
                 Err(error) if error.retry_class() == RetryClass::Transient => WriteStatus::Retryable(error),
                 Err(error) => WriteStatus::Rejected(error),
             });

@@ -93,6 +93,10 @@ impl SinkConfig for CsvSink {
         true
     }
 
+    fn stages(&self) -> bool {
+        true
+    }
+
     fn validate(&self) -> Vec<Problem> {
         let mut problems = self.rolling().problems();
         if self.delimiter.is_some_and(|char| !char.is_ascii() || matches!(char, '\n' | '\r' | '"')) {

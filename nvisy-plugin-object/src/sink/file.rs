@@ -4,9 +4,13 @@ use std::fmt;
 use std::io::Write;
 use std::sync::{Arc, Mutex};
 
-use nvisy_core::{Batch, Context, Error, OpenContext, Result, RetryClass, Sink, WriteReport, WriteStatus};
+use bytes::Bytes;
+use nvisy_core::{
+    Batch, Context, Error, OpenContext, Result, RetryClass, Sink, Staging, WriteReport, WriteStatus,
+};
 
-use super::{OnExisting, Rolling, name};
+use super::stage::Stage;
+use super::{MAX_NUMBERS, OnExisting, Rolling, all_taken, name};
 use crate::client::ObjectClient;
 use crate::error::from_join;
 use crate::task::blocking;
@@ -52,7 +56,7 @@ pub(crate) struct Written {
 /// Writes batches into files, on blocking threads.
 ///
 /// Dropping a call lets it finish on its thread; dropping the sink removes what is not
-/// finished.
+/// finished, and what is not staged where it is to be.
 pub(crate) struct FileSink<F: FileFormat> {
     state: Arc<Mutex<State<F>>>,
     path: String,
@@ -64,6 +68,8 @@ struct State<F: FileFormat> {
     rolling: Rolling,
     part: u64,
     open: Option<Open<F::Writer>>,
+    /// What is finished goes there in a run with checkpoints, and shows otherwise.
+    stage: Option<Stage>,
     /// Items went down with a file that could not be written: nothing more can be promised.
     broken: Option<Error>,
 }
@@ -80,12 +86,20 @@ impl<F: FileFormat> FileSink<F> {
         mut rolling: Rolling,
         context: &OpenContext<ObjectClient>,
     ) -> Result<Self> {
+        let staging = context.staging().clone();
+        let on = staging != Staging::Off;
+        let stage = on.then(|| Stage::new(&rolling.path, context.context()));
         rolling.path = name::expand(&rolling.path, context.context());
         let path = rolling.path.clone();
         let client = context.client().clone();
-        let state = State { format, client, rolling, part: 0, open: None, broken: None };
-        let checked = blocking(move || state.check_free().map(|()| state));
-        let state = checked.await.map_err(|error| from_join(error, "write", &path))??;
+        let mut state = State { format, client, rolling, part: 0, open: None, stage, broken: None };
+        let opened = blocking(move || {
+            if let (Staging::On(staged), Some(stage)) = (staging, &mut state.stage) {
+                state.part = stage.resume(staged, &state.client, state.rolling.on_existing)?;
+            }
+            state.check_free().map(|()| state)
+        });
+        let state = opened.await.map_err(|error| from_join(error, "write", &path))??;
         Ok(Self { state: Arc::new(Mutex::new(state)), path })
     }
 
@@ -110,7 +124,16 @@ impl<F: FileFormat> Sink for FileSink<F> {
     }
 
     async fn flush(&self, _: &Context) -> Result<()> {
-        self.call(State::finish).await
+        self.call(State::flush).await
+    }
+
+    async fn stage(&self, _: &Context) -> Result<Option<Bytes>> {
+        self.call(State::stage).await
+    }
+
+    async fn publish(&self, staged: &Bytes, _: &Context) -> Result<()> {
+        let staged = staged.clone();
+        self.call(move |state| state.publish(&staged)).await
     }
 }
 
@@ -202,7 +225,11 @@ impl<F: FileFormat> State<F> {
                     return Ok((0..batch.len() as u32).map(|index| (index, error.clone())).collect());
                 }
                 self.check_free()?;
-                let upload = self.client.create(&self.key())?;
+                let key = self.key();
+                let upload = match &self.stage {
+                    Some(stage) => stage.create(&key, &self.client)?,
+                    None => self.client.create(&key)?,
+                };
                 let output = Output::with_capacity(BUFFER, upload);
                 Open { writer: self.format.begin(output, batch)?, items: 0 }
             }
@@ -226,31 +253,80 @@ impl<F: FileFormat> State<F> {
         }
     }
 
-    /// Puts the file under its name.
+    /// Makes durable what shows then. In a run with checkpoints nothing does: see
+    /// [`stage`](Self::stage).
+    fn flush(&mut self) -> Result<()> {
+        match (&self.stage, &self.broken) {
+            (Some(_), Some(error)) => Err(error.clone()),
+            (Some(_), None) => Ok(()),
+            (None, _) => self.finish(),
+        }
+    }
+
+    fn stage(&mut self) -> Result<Option<Bytes>> {
+        self.finish()?;
+        let Some(stage) = &mut self.stage else { return Ok(None) };
+        let staged = stage.stage(self.part);
+        if let Err(error) = &staged {
+            self.broken = Some(error.clone());
+        }
+        staged
+    }
+
+    fn publish(&mut self, staged: &Bytes) -> Result<()> {
+        match &mut self.stage {
+            Some(stage) => stage.publish(staged, &self.client, self.rolling.on_existing),
+            None => Ok(()),
+        }
+    }
+
+    /// Brings the file under way to its end.
     fn finish(&mut self) -> Result<()> {
         if let Some(error) = &self.broken {
             return Err(error.clone());
         }
         let Some(open) = self.open.take() else { return Ok(()) };
-        let published = self.publish(open);
-        if let Err(error) = &published {
+        let ended = self.end(open);
+        if let Err(error) = &ended {
             self.broken = Some(error.clone());
         }
-        published
+        ended
     }
 
-    fn publish(&mut self, open: Open<F::Writer>) -> Result<()> {
+    /// Puts the file under its name, or on the stage.
+    fn end(&mut self, open: Open<F::Writer>) -> Result<()> {
         let mut output = self.format.finish(open.writer)?;
         let key = self.key();
         output.flush().map_err(|error| crate::error::from_io(error, "write", &key))?;
         let (upload, _) = output.into_parts();
-        let (path, part) = (&self.rolling.path, &mut self.part);
-        super::publish(&self.client, upload, self.rolling.on_existing, || {
-            *part += 1;
-            name::part(path, *part)
-        })?;
+        if self.stage.is_some() {
+            self.take_free()?;
+        }
+        let key = self.key();
+        match &mut self.stage {
+            Some(stage) => stage.take(upload, key)?,
+            None => {
+                let (path, part) = (&self.rolling.path, &mut self.part);
+                super::publish(&self.client, upload, self.rolling.on_existing, || {
+                    *part += 1;
+                    name::part(path, *part)
+                })?;
+            }
+        }
         self.part += 1;
         Ok(())
+    }
+
+    /// Goes on to the next part whose name is free where it is to be numbered.
+    fn take_free(&mut self) -> Result<()> {
+        for _ in 0..MAX_NUMBERS {
+            self.check_free()?;
+            if self.rolling.on_existing != OnExisting::Number || !self.client.exists(&self.key())? {
+                return Ok(());
+            }
+            self.part += 1;
+        }
+        Err(all_taken(&self.rolling.path))
     }
 }
 

@@ -68,6 +68,10 @@ impl SinkConfig for IpcSink {
         true
     }
 
+    fn stages(&self) -> bool {
+        true
+    }
+
     fn validate(&self) -> Vec<Problem> {
         let mut problems = self.rolling().problems();
         if Suffix::of(&self.path) != Suffix::None {

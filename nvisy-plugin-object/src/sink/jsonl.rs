@@ -24,6 +24,24 @@ use crate::error::from_io;
 /// A file shows under its name when it is complete and durable: at a flush, at the close, or
 /// when it rolls. Without items there is no file. Writing an item again writes it twice.
 ///
+/// # Checkpoints
+///
+/// In a run with checkpoints a file shows when a checkpoint has it, and not before: each item is
+/// there once then, whenever the process is killed. Each checkpoint ends the file under way, so
+/// that one without `roll_rows` and `roll_bytes` is in as many parts as there were checkpoints;
+/// a run that is resumed goes on with the number of the next.
+///
+/// Until then files lie under temporary names, which begin with a dot and hold a hash of the
+/// graph's and the node's name, in the first directory of `path` that is the same in every run
+/// (`out` of `out/{date}/{part}.jsonl`): the directories of the files have to be on the same
+/// file system. What a killed process left there goes when the node is opened again, so that no
+/// two runs of one graph may write to one directory at once. A file that is moved away when it
+/// shows is not written again.
+///
+/// A name that somebody else takes between the two is a `conflict` where `on_existing` is `fail`:
+/// nothing is lost, and the run goes on when the name is free. Where it is `number`, the file
+/// gets a number more.
+///
 /// # Errors
 ///
 /// `permission` if the path leads out of the store, the directory is read-only or the disk is
@@ -83,6 +101,10 @@ impl SinkConfig for JsonlSink {
     }
 
     fn buffers(&self) -> bool {
+        true
+    }
+
+    fn stages(&self) -> bool {
         true
     }
 

@@ -37,14 +37,28 @@ pub(crate) fn placeholders(path: &str) -> impl Iterator<Item = &str> {
 /// Fills in what stays the same during a run.
 pub(crate) fn expand(path: &str, context: &Context) -> String {
     let run = context.run().map_or_else(|| "detached".to_owned(), |run| run.to_string());
-    let plain = |text: &str| text.replace(['/', '\\', '\0'], "_");
     fill(path, |placeholder| match placeholder {
         "run" => Some(run.clone()),
         "date" => Some(context.now().format("%Y-%m-%d").to_string()),
+        placeholder => of_node(placeholder, context),
+    })
+}
+
+/// Returns what stands for a placeholder in every run of a node.
+fn of_node(placeholder: &str, context: &Context) -> Option<String> {
+    let plain = |text: &str| text.replace(['/', '\\', '\0'], "_");
+    match placeholder {
         "node" => Some(plain(context.node())),
         "graph" => Some(plain(context.graph())),
         _ => None,
-    })
+    }
+}
+
+/// Returns the directory that the files of every run of a node are in, or are below.
+pub(crate) fn directory(path: &str, context: &Context) -> String {
+    let known = fill(path, |placeholder| of_node(placeholder, context));
+    let end = known.find('{').unwrap_or(known.len());
+    known[..end].rsplit_once('/').map_or("", |(directory, _)| directory).trim_end_matches('/').to_owned()
 }
 
 /// Fills in placeholders, and leaves those that have no value. What is filled in is not looked
@@ -118,6 +132,15 @@ mod tests {
         assert_eq!(fill("x/{key}{", value), "x/a{key}.md{");
         assert_eq!(fill("{stem}/{id}", value), "{stem}/{id}");
         assert_eq!(numbered("a{part}/b.md", 3), "a{part}/b-3.md");
+    }
+
+    #[test]
+    fn the_directory_of_a_node_is_that_of_all_its_runs() {
+        let context = Context::new("g", "n", "x");
+        assert_eq!(directory("a.jsonl", &context), "");
+        assert_eq!(directory("out/a-{part}.jsonl", &context), "out");
+        assert_eq!(directory("out/{graph}/{node}/{date}/{part}.jsonl", &context), "out/g/n");
+        assert_eq!(directory("out/{run}-{graph}/a.jsonl", &context), "out");
     }
 
     #[test]

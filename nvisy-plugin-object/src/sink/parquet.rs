@@ -120,6 +120,10 @@ impl SinkConfig for ParquetSink {
         true
     }
 
+    fn stages(&self) -> bool {
+        true
+    }
+
     fn validate(&self) -> Vec<Problem> {
         let mut problems = self.rolling().problems();
         if self.row_group_rows == Some(0) {

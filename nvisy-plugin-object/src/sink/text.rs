@@ -12,8 +12,10 @@ use crate::client::ObjectClient;
 
 /// Writes the texts of documents, one file each.
 ///
-/// Writing a document again replaces it. It is durable when it is written. What cannot be
-/// written fails alone. A name that ends in `.gz` or `.zst` is compressed.
+/// Writing a document again replaces it. Where nothing may be replaced, one that is there already
+/// with the very same bytes, as after a crash, is left as it is and counts as written. A document
+/// is durable when it is written. What cannot be written fails alone. A name that ends in `.gz`
+/// or `.zst` is compressed.
 ///
 /// With `{id}` in the path every document has a name of its own, and is there once however often
 /// it is written. Without it two of a run may have the same name, such as the passages of one

@@ -8,5 +8,6 @@ mod naming;
 mod properties;
 mod round_trip;
 mod selection;
+mod staging;
 mod support;
 mod writing;

@@ -1,6 +1,7 @@
 //! The contract of a sink, rule by rule.
 
 mod rules;
+mod staging;
 mod writing;
 
 use std::fmt;
@@ -19,7 +20,7 @@ use crate::sink::SinkConfig;
 use crate::testing::plain;
 
 /// The rules that [`sink`] checks, in order.
-pub const SINK_RULES: [&str; 17] = [
+pub const SINK_RULES: [&str; 21] = [
     "writes_every_item",
     "is_durable_after_a_flush",
     "writes_no_item_and_one_item",
@@ -34,6 +35,10 @@ pub const SINK_RULES: [&str; 17] = [
     "can_be_dropped_at_any_poll",
     "can_be_dropped_without_closing",
     "closes_twice",
+    "hides_what_is_staged_until_it_is_published",
+    "shows_what_a_checkpoint_has_when_it_opens",
+    "forgets_what_no_checkpoint_has",
+    "goes_on_behind_what_a_checkpoint_has",
     "takes_every_kind_that_it_declares",
     "fails_with_the_right_kind",
     "shows_no_secret",
@@ -206,6 +211,10 @@ pub async fn sink(harness: &SinkHarness) -> Report {
         polls,
         unclosed,
         twice,
+        hides,
+        shows,
+        forgets,
+        goes_on,
         kinds,
         fails,
         secret,
@@ -224,6 +233,10 @@ pub async fn sink(harness: &SinkHarness) -> Report {
     examiner.check(polls, rules::can_be_dropped_at_any_poll(harness, &seen)).await;
     examiner.check(unclosed, rules::can_be_dropped_without_closing(harness, &seen)).await;
     examiner.check(twice, rules::closes_twice(harness, &seen)).await;
+    examiner.check(hides, staging::hides_what_is_staged_until_it_is_published(harness, &seen)).await;
+    examiner.check(shows, staging::shows_what_a_checkpoint_has_when_it_opens(harness, &seen)).await;
+    examiner.check(forgets, staging::forgets_what_no_checkpoint_has(harness, &seen)).await;
+    examiner.check(goes_on, staging::goes_on_behind_what_a_checkpoint_has(harness, &seen)).await;
     examiner.check(kinds, rules::takes_every_kind_that_it_declares(harness, &seen)).await;
     examiner.check(fails, rules::fails_with_the_right_kind(harness, &seen)).await;
     examiner.check(secret, async { seen.hides(&harness.secrets) }).await;

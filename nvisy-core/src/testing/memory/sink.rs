@@ -3,9 +3,10 @@
 use std::fmt;
 use std::marker::PhantomData;
 use std::num::NonZeroUsize;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 
+use bytes::Bytes;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -15,7 +16,7 @@ use crate::connection::NoClient;
 use crate::context::{Context, OpenContext};
 use crate::error::{Error, Result};
 use crate::primitive::{Any, Kind, KindId, Primitive};
-use crate::sink::{Guarantee, Sink, SinkConfig, WriteReport, WriteStatus};
+use crate::sink::{Guarantee, Sink, SinkConfig, Staging, WriteReport, WriteStatus};
 use crate::testing::yields::yields;
 
 /// Writes into a [`MemoryStore`]: `memory/sink`.
@@ -43,6 +44,10 @@ pub struct MemorySink<K: Kind = Any> {
     /// Whether what is written is there only after a flush. Default no.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     buffers: bool,
+    /// Whether it stages what it writes in a run with checkpoints; it appends then, whatever the
+    /// mode. Default no.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    staging: bool,
     /// How many items a batch best holds at the most. Default 1,024.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     batch_items: Option<NonZeroUsize>,
@@ -93,6 +98,7 @@ impl MemorySink {
             name: name.into(),
             mode: Mode::Upsert,
             buffers: false,
+            staging: false,
             batch_items: None,
             concurrency: None,
             refuses: Vec::new(),
@@ -111,6 +117,7 @@ impl<K: Kind> MemorySink<K> {
             name: self.name,
             mode: self.mode,
             buffers: self.buffers,
+            staging: self.staging,
             batch_items: self.batch_items,
             concurrency: self.concurrency,
             refuses: self.refuses,
@@ -132,6 +139,14 @@ impl<K: Kind> MemorySink<K> {
     #[must_use]
     pub fn buffered(mut self) -> Self {
         self.buffers = true;
+        self
+    }
+
+    /// Stages what it writes in a run with checkpoints, and appends, whatever the mode. What is
+    /// staged stays in the store when the sink is dropped, as a file would.
+    #[must_use]
+    pub fn staging(mut self) -> Self {
+        self.staging = true;
         self
     }
 
@@ -179,6 +194,10 @@ impl<K: Kind> MemorySink<K> {
         self.yields = times;
         self
     }
+
+    fn mode(&self) -> Mode {
+        if self.staging { Mode::Append } else { self.mode }
+    }
 }
 
 impl<K: Kind> SinkConfig for MemorySink<K> {
@@ -188,7 +207,7 @@ impl<K: Kind> SinkConfig for MemorySink<K> {
     type Sink = OpenMemorySink;
 
     fn guarantee(&self) -> Guarantee {
-        match self.mode {
+        match self.mode() {
             Mode::Upsert => Guarantee::Upsert,
             Mode::Append => Guarantee::Append,
         }
@@ -207,12 +226,27 @@ impl<K: Kind> SinkConfig for MemorySink<K> {
         self.buffers
     }
 
-    async fn open(&self, _: &OpenContext) -> Result<OpenMemorySink> {
+    fn stages(&self) -> bool {
+        self.staging
+    }
+
+    async fn open(&self, context: &OpenContext) -> Result<OpenMemorySink> {
         let store = MemoryStore::named(&self.name);
         store.count(|tally| tally.opens += 1);
+        let stage = match context.staging() {
+            Staging::On(staged) if self.staging => {
+                let owner = format!("{}/{}", context.context().graph(), context.context().node());
+                let stage = Stage { owner, last: AtomicU64::new(staged.as_ref().map_or(Ok(0), time)?) };
+                store.show(&stage.owner, stage.last.load(Ordering::Acquire));
+                store.forget(&stage.owner);
+                Some(stage)
+            }
+            _ => None,
+        };
         Ok(OpenMemorySink {
             store,
-            mode: self.mode,
+            stage,
+            mode: self.mode(),
             buffers: self.buffers,
             refuses: self.refuses.clone(),
             counts_only: self.counts_only,
@@ -229,6 +263,7 @@ impl<K: Kind> Clone for MemorySink<K> {
             name: self.name.clone(),
             mode: self.mode,
             buffers: self.buffers,
+            staging: self.staging,
             batch_items: self.batch_items,
             concurrency: self.concurrency,
             refuses: self.refuses.clone(),
@@ -249,10 +284,24 @@ impl<K: Kind> fmt::Debug for MemorySink<K> {
     }
 }
 
+/// Whose what is staged is, and how often it was.
+#[derive(Debug)]
+struct Stage {
+    owner: String,
+    last: AtomicU64,
+}
+
+/// Returns the time that bytes of a checkpoint name.
+fn time(staged: &Bytes) -> Result<u64> {
+    serde_json::from_slice(staged)
+        .map_err(|error| Error::invalid("staged", "it is no number").with_source(error))
+}
+
 /// An open [`MemorySink`].
 #[derive(Debug)]
 pub struct OpenMemorySink {
     store: MemoryStore,
+    stage: Option<Stage>,
     mode: Mode,
     buffers: bool,
     refuses: Vec<KindId>,
@@ -282,9 +331,15 @@ impl OpenMemorySink {
         Err(Error::internal("the sink is closed"))
     }
 
+    fn take_buffered(&self) -> Vec<Primitive> {
+        std::mem::take(&mut *self.buffered.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
     fn let_go(&self) {
-        let buffered = std::mem::take(&mut *self.buffered.lock().unwrap_or_else(PoisonError::into_inner));
-        self.keep(buffered);
+        // What is not staged does not show.
+        if self.stage.is_none() {
+            self.keep(self.take_buffered());
+        }
     }
 
     fn refusal(&self, kind: KindId) -> Option<WriteStatus> {
@@ -321,7 +376,7 @@ impl Sink for OpenMemorySink {
             tally.written += batch.len() as u64;
             tally.refused += (batch.len() - items.len()) as u64;
         });
-        if self.buffers {
+        if self.buffers || self.stage.is_some() {
             self.buffered.lock().unwrap_or_else(PoisonError::into_inner).extend(items);
             return Ok(report);
         }
@@ -337,6 +392,31 @@ impl Sink for OpenMemorySink {
         self.still_open()?;
         self.store.count(|tally| tally.flushes += 1);
         self.let_go();
+        Ok(())
+    }
+
+    async fn stage(&self, _: &Context) -> Result<Option<Bytes>> {
+        self.still_open()?;
+        self.store.count(|tally| tally.stages += 1);
+        let Some(stage) = &self.stage else {
+            self.let_go();
+            return Ok(None);
+        };
+        let (items, mut last) = (self.take_buffered(), stage.last.load(Ordering::Acquire));
+        if !items.is_empty() {
+            last += 1;
+            self.store.stage(&stage.owner, last, items);
+            stage.last.store(last, Ordering::Release);
+        }
+        Ok((last > 0).then(|| last.to_string().into()))
+    }
+
+    async fn publish(&self, staged: &Bytes, _: &Context) -> Result<()> {
+        self.still_open()?;
+        self.store.count(|tally| tally.publishes += 1);
+        if let Some(stage) = &self.stage {
+            self.store.show(&stage.owner, time(staged)?);
+        }
         Ok(())
     }
 

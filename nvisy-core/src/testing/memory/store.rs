@@ -1,6 +1,6 @@
 //! What memory sources read and memory sinks wrote, under a name.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::fmt;
 use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError};
 
@@ -38,6 +38,8 @@ struct State {
     items: Vec<Primitive>,
     /// Where upserted items are; appended ones are not here.
     places: HashMap<PrimitiveId, usize>,
+    /// What is kept until a checkpoint has it, by who staged it and the number of the time.
+    staged: BTreeMap<(String, u64), Vec<Primitive>>,
     writes: Vec<Write>,
     tally: Tally,
 }
@@ -68,9 +70,13 @@ pub struct Tally {
     pub refused: u64,
     /// Calls of `flush`.
     pub flushes: u64,
+    /// Calls of `stage`.
+    pub stages: u64,
+    /// Calls of `publish`.
+    pub publishes: u64,
     /// Calls of `close`.
     pub closes: u64,
-    /// Calls of `write` and `flush` on a sink that was closed: there should be none.
+    /// Calls of anything but `close` on a sink that was closed: there should be none.
     pub after_close: u64,
 }
 
@@ -174,6 +180,12 @@ impl MemoryStore {
         self.state().tally
     }
 
+    /// Returns how many items are staged and not shown.
+    #[must_use]
+    pub fn staged_len(&self) -> usize {
+        self.state().staged.values().map(Vec::len).sum()
+    }
+
     /// Forgets what was written and what happened; what sources read stays.
     pub fn clear(&self) {
         let mut state = self.state();
@@ -192,6 +204,26 @@ impl MemoryStore {
     /// Adds items behind those that are there.
     pub(super) fn append(&self, items: Vec<Primitive>) {
         self.state().items.extend(items);
+    }
+
+    /// Keeps items out of sight.
+    pub(super) fn stage(&self, owner: &str, time: u64, items: Vec<Primitive>) {
+        self.state().staged.insert((owner.to_owned(), time), items);
+    }
+
+    /// Shows what was staged up to that time.
+    pub(super) fn show(&self, owner: &str, time: u64) {
+        let state = &mut *self.state();
+        let times = (owner.to_owned(), 0)..=(owner.to_owned(), time);
+        let shown: Vec<_> = state.staged.range(times).map(|(key, _)| key.clone()).collect();
+        for key in shown {
+            state.items.extend(state.staged.remove(&key).unwrap_or_default());
+        }
+    }
+
+    /// Forgets what was staged and not shown.
+    pub(super) fn forget(&self, owner: &str) {
+        self.state().staged.retain(|(other, _), _| other != owner);
     }
 
     /// Adds items, or puts them in the place of those with the same id. Returns for each

@@ -41,19 +41,32 @@ fn memory(name: &'static str, config: impl Fn(MemorySink) -> MemorySink + 'stati
     .with_secret("canary", [])
 }
 
+/// What is left out of a sink that does not stage.
+const STAGING_RULES: [&str; 4] = [
+    "hides_what_is_staged_until_it_is_published",
+    "shows_what_a_checkpoint_has_when_it_opens",
+    "forgets_what_no_checkpoint_has",
+    "goes_on_behind_what_a_checkpoint_has",
+];
+
 #[tokio::test(start_paused = true)]
 async fn a_sink_in_memory_keeps_the_contract() {
     let refused = || [Raw::Json(1.into()).into_payload()];
     let upserts = memory("upserts", |sink| sink.with_concurrency(4).yielding(3));
-    conformance::sink(&upserts).await.assert_passed_except(&["rejects_single_items"]);
+    conformance::sink(&upserts)
+        .await
+        .assert_passed_except(&[&["rejects_single_items"][..], &STAGING_RULES].concat());
     let refuses = memory("refuses", |sink| sink.refusing(KindId::Raw).buffered().with_batches_of(7))
         .refusing(refused())
         .with_newer(|n| samples::rows(&[json!({"id": n, "newer": true})]).remove(0));
-    conformance::sink(&refuses).await.assert_passed_except(&["writes_concurrently"]);
-    let appends = memory("appends", |sink| sink.with_mode(Mode::Append).with_concurrency(2));
-    conformance::sink(&appends)
+    conformance::sink(&refuses)
         .await
-        .assert_passed_except(&["rejects_single_items", "replaces_what_came_again_in_a_newer_version"]);
+        .assert_passed_except(&[&["writes_concurrently"][..], &STAGING_RULES].concat());
+    let appends = memory("appends", |sink| sink.with_mode(Mode::Append).with_concurrency(2));
+    let skipped = ["rejects_single_items", "replaces_what_came_again_in_a_newer_version"];
+    conformance::sink(&appends).await.assert_passed_except(&[&skipped[..], &STAGING_RULES].concat());
+    let stages = memory("stages", |sink| sink.staging().with_concurrency(2));
+    conformance::sink(&stages).await.assert_passed_except(&skipped);
 }
 
 /// What is wrong with a [`Broken`] sink.
@@ -81,6 +94,12 @@ enum Flaw {
     DeclaresOtherKinds,
     MistakesTheError,
     TellsTheSecret,
+    ShowsWhatIsStaged,
+    ShowsWhatIsClosed,
+    PublishesTwice,
+    ForgetsWhatIsStaged,
+    KeepsWhatIsLeft,
+    BeginsAnew,
 }
 
 /// Writes objects under their ids.
@@ -91,7 +110,10 @@ struct Broken {
 
 /// The other system.
 #[derive(Clone, Default)]
-struct Table(Arc<Mutex<HashMap<String, Value>>>, Arc<AtomicBool>, bool);
+struct Table(Arc<Mutex<HashMap<String, Value>>>, Arc<AtomicBool>, bool, Arc<Mutex<Vec<Staged>>>);
+
+/// What is staged, and under which number.
+type Staged = (u64, Vec<(String, Value)>);
 
 impl Client for Table {
     const FAMILY: &'static str = "table";
@@ -103,6 +125,8 @@ struct Opened {
     held: Mutex<Vec<(String, Value)>>,
     writing: AtomicBool,
     closed: AtomicBool,
+    staging: bool,
+    last: AtomicU64,
 }
 
 impl SinkConfig for Broken {
@@ -127,6 +151,10 @@ impl SinkConfig for Broken {
         2
     }
 
+    fn stages(&self) -> bool {
+        true
+    }
+
     async fn open(&self, context: &OpenContext<Table>) -> Result<Opened> {
         let table = (**context.client()).clone();
         if table.2 {
@@ -136,11 +164,45 @@ impl SinkConfig for Broken {
             return Err(Error::new(kind, format!("the password is wrong: {secret}")));
         }
         let (held, writing, closed) = Default::default();
-        Ok(Opened { flaw: self.flaw, table, held, writing, closed })
+        let staging = *context.staging() != Staging::Off;
+        let last = match context.staging() {
+            Staging::On(Some(staged)) => number(staged),
+            _ => 0,
+        };
+        let opened =
+            Opened { flaw: self.flaw, table, held, writing, closed, staging, last: AtomicU64::new(last) };
+        if staging {
+            match self.flaw {
+                Flaw::ForgetsWhatIsStaged => {}
+                Flaw::KeepsWhatIsLeft => opened.show(u64::MAX),
+                Flaw::BeginsAnew => {
+                    opened.table.0.lock().unwrap().clear();
+                    opened.show(last);
+                }
+                _ => opened.show(last),
+            }
+            opened.table.3.lock().unwrap().clear();
+        }
+        Ok(opened)
     }
 }
 
+fn number(staged: &bytes::Bytes) -> u64 {
+    std::str::from_utf8(staged).unwrap().parse().unwrap()
+}
+
 impl Opened {
+    /// Shows what was staged up to a number.
+    fn show(&self, last: u64) {
+        let mut staged = self.table.3.lock().unwrap();
+        for (_, items) in staged.iter().filter(|(number, _)| *number <= last) {
+            items.iter().for_each(|(id, value)| self.put(id.clone(), value.clone()));
+        }
+        if self.flaw != Flaw::PublishesTwice {
+            staged.retain(|(number, _)| *number > last);
+        }
+    }
+
     fn value(&self, payload: &Payload) -> Value {
         let mut value = nvisy_core::testing::plain(payload);
         match (self.flaw, value["text"].as_str()) {
@@ -156,7 +218,7 @@ impl Opened {
     fn put(&self, id: String, value: Value) {
         let mut table = self.table.0.lock().unwrap();
         let key = match self.flaw {
-            Flaw::WritesAgainWhatIsThere => format!("{id} {}", table.len()),
+            Flaw::WritesAgainWhatIsThere | Flaw::PublishesTwice => format!("{id} {}", table.len()),
             _ => id,
         };
         if self.flaw != Flaw::KeepsTheOlderVersion || !table.contains_key(&key) {
@@ -201,7 +263,7 @@ impl Sink for Opened {
                     }
                     _ => report = report.with(index, WriteStatus::Rejected(error(ErrorKind::Validation))),
                 }
-            } else if self.flaw == Flaw::WritesOnlyWhenItIsClosed {
+            } else if self.staging || self.flaw == Flaw::WritesOnlyWhenItIsClosed {
                 self.held.lock().unwrap().push((id, value));
             } else if self.flaw != Flaw::LosesTheLastItem || index + 1 < batch.len() as u32 {
                 self.put(id, value);
@@ -217,7 +279,28 @@ impl Sink for Opened {
             return Err(Error::internal("it is closed"));
         }
         let held = std::mem::take(&mut *self.held.lock().unwrap());
-        held.into_iter().for_each(|(id, value)| self.put(id, value));
+        if !self.staging || self.flaw == Flaw::ShowsWhatIsClosed {
+            held.into_iter().for_each(|(id, value)| self.put(id, value));
+        }
+        Ok(())
+    }
+
+    async fn stage(&self, _: &Context) -> Result<Option<bytes::Bytes>> {
+        let held = std::mem::take(&mut *self.held.lock().unwrap());
+        let mut last = self.last.load(Ordering::Acquire);
+        if !held.is_empty() {
+            last += 1;
+            self.last.store(last, Ordering::Release);
+            self.table.3.lock().unwrap().push((last, held));
+        }
+        if self.flaw == Flaw::ShowsWhatIsStaged {
+            self.show(last);
+        }
+        Ok((last > 0).then(|| last.to_string().into()))
+    }
+
+    async fn publish(&self, staged: &bytes::Bytes, _: &Context) -> Result<()> {
+        self.show(number(staged));
         Ok(())
     }
 }
@@ -268,6 +351,12 @@ async fn every_rule_of_a_sink_can_fail() {
         (Flaw::WritesAgainWhatIsThere, "can_be_dropped_at_any_poll"),
         (Flaw::LosesTheLastItem, "can_be_dropped_without_closing"),
         (Flaw::ClosesOnlyOnce, "closes_twice"),
+        (Flaw::ShowsWhatIsStaged, "hides_what_is_staged_until_it_is_published"),
+        (Flaw::ShowsWhatIsClosed, "hides_what_is_staged_until_it_is_published"),
+        (Flaw::PublishesTwice, "hides_what_is_staged_until_it_is_published"),
+        (Flaw::ForgetsWhatIsStaged, "shows_what_a_checkpoint_has_when_it_opens"),
+        (Flaw::KeepsWhatIsLeft, "forgets_what_no_checkpoint_has"),
+        (Flaw::BeginsAnew, "goes_on_behind_what_a_checkpoint_has"),
         (Flaw::DeclaresOtherKinds, "takes_every_kind_that_it_declares"),
         (Flaw::MistakesTheError, "fails_with_the_right_kind"),
         (Flaw::TellsTheSecret, "shows_no_secret"),

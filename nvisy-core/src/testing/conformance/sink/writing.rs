@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use bytes::Bytes;
 use serde_json::Value;
 
 use super::{SinkHarness, Target};
@@ -40,7 +41,15 @@ pub(super) fn batch(payloads: Vec<Payload>, first: u64) -> Result<Batch, String>
 
 impl Target {
     pub(super) async fn open(&self, seen: &Seen) -> Result<Arc<dyn ErasedSink>, String> {
-        let opened = self.config.open(Context::detached(), &self.client, Staging::Off).await;
+        self.open_staging(Staging::Off, seen).await
+    }
+
+    pub(super) async fn open_staging(
+        &self,
+        staging: Staging,
+        seen: &Seen,
+    ) -> Result<Arc<dyn ErasedSink>, String> {
+        let opened = self.config.open(Context::detached(), &self.client, staging).await;
         opened.map_err(|error| seen.unexpected("it does not open", &error))
     }
 
@@ -80,6 +89,18 @@ pub(super) async fn write(sink: &dyn ErasedSink, batch: &Batch, seen: &Seen) -> 
 
 pub(super) async fn flush(sink: &dyn ErasedSink, seen: &Seen) -> Result<(), String> {
     sink.flush(&Context::detached()).await.map_err(|error| seen.unexpected("it does not flush", &error))
+}
+
+/// Stages what was written, of which there has to be something.
+pub(super) async fn stage(sink: &dyn ErasedSink, seen: &Seen) -> Result<Bytes, String> {
+    let staged = sink.stage(&Context::detached()).await;
+    let staged = staged.map_err(|error| seen.unexpected("it does not stage", &error))?;
+    staged.ok_or_else(|| "it has staged what was written, and says there is nothing".to_owned())
+}
+
+pub(super) async fn publish(sink: &dyn ErasedSink, staged: &Bytes, seen: &Seen) -> Result<(), String> {
+    let published = sink.publish(staged, &Context::detached()).await;
+    published.map_err(|error| seen.unexpected("it does not publish", &error))
 }
 
 pub(super) async fn close(sink: &dyn ErasedSink, seen: &Seen) -> Result<(), String> {
