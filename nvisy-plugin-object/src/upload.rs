@@ -34,8 +34,16 @@ pub(crate) enum Place {
 #[derive(Debug)]
 enum To {
     /// There is no file to write to once it is sealed.
-    File { file: Option<File>, temporary: PathBuf, target: PathBuf },
-    Store { store: Arc<dyn ObjectStore>, path: StorePath, bytes: Vec<u8> },
+    File {
+        file: Option<File>,
+        temporary: PathBuf,
+        target: PathBuf,
+    },
+    Store {
+        store: Arc<dyn ObjectStore>,
+        path: StorePath,
+        bytes: Vec<u8>,
+    },
     Kept,
 }
 

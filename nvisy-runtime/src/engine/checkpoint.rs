@@ -144,12 +144,13 @@ impl Checkpointer {
             outcome => outcome,
         };
         self.journal.gather(parts, &self.stages);
-        self.journal.commit(parts, Some(outcome)).await?;
+        self.journal.commit(parts, None).await?;
         self.publish().await?;
         for stage in &self.stages {
             stage.close().await?;
         }
-        Ok(())
+        // Not before all of it shows: a run that has finished is not taken up again.
+        self.journal.commit(parts, Some(outcome)).await
     }
 
     pub(super) fn report(&self) -> CheckpointReport {
