@@ -153,7 +153,7 @@ impl Journal {
         let mut changes = self.moved(parts);
         for stage in stages {
             let key = format!("staged/{}", stage.node);
-            if let Some(staged) = stage.staged()
+            if let Some(staged) = stage.gather()
                 && self.checkpoints.last().entries.get(&key) != Some(&staged)
             {
                 changes.put(key, staged);

@@ -19,6 +19,9 @@ pub(in crate::engine) struct Stage {
 #[derive(Default)]
 struct State {
     staged: Option<Bytes>,
+    /// What a checkpoint has, or is about to have: it alone may be shown. A sink whose inputs end
+    /// stages while a checkpoint of what it staged before is on its way.
+    gathered: Option<Bytes>,
     /// What was staged is not to be shown.
     withheld: bool,
     /// What is shown already.
@@ -33,7 +36,8 @@ impl Stage {
         caller: Caller,
         before: Option<Bytes>,
     ) -> Self {
-        let state = State { staged: before.clone(), withheld: false, shown: before };
+        let state =
+            State { staged: before.clone(), gathered: before.clone(), withheld: false, shown: before };
         Self { node, sink, caller, state: Mutex::new(state) }
     }
 
@@ -62,16 +66,18 @@ impl Stage {
         self.state().withheld
     }
 
-    /// Returns what a checkpoint has to have of it.
-    pub(super) fn staged(&self) -> Option<Bytes> {
-        self.state().staged.clone()
+    /// Returns what the next checkpoint has to have of it.
+    pub(super) fn gather(&self) -> Option<Bytes> {
+        let mut state = self.state();
+        state.gathered = state.staged.clone();
+        state.gathered.clone()
     }
 
-    /// Shows what is staged, and in a checkpoint.
+    /// Shows what the last checkpoint has of it.
     pub(super) async fn publish(&self) -> Result<()> {
         let staged = {
             let state = self.state();
-            state.staged.clone().filter(|staged| state.shown.as_ref() != Some(staged))
+            state.gathered.clone().filter(|gathered| state.shown.as_ref() != Some(gathered))
         };
         let Some(staged) = staged else { return Ok(()) };
         let sink = &self.sink;
