@@ -432,7 +432,8 @@ impl<'a> Builder<'a> {
                 let span = said.unwrap_or(DEFAULT_UNCOMMITTED_ITEMS);
                 let staged = self.stages_any();
                 let durable = said.is_some() || staged;
-                let bounds = Bounds { items: CREDIT_ITEMS, bytes: CREDIT_BYTES, span, durable };
+                let saved = self.journal.is_some();
+                let bounds = Bounds { items: CREDIT_ITEMS, bytes: CREDIT_BYTES, span, durable, saved };
                 let tracker = Arc::new(SharedTracker::new(Tracker::new(bounds)));
                 let stop = self.drain.child_token();
                 sources.push((index, tracker.clone(), stop.clone()));
@@ -454,7 +455,8 @@ impl<'a> Builder<'a> {
                         .map(|journal| journal.cursors(&node.name))
                         .unwrap_or_default(),
                     phase: self.phase.clone(),
-                    request: staged.then(|| self.request.clone()),
+                    request: saved.then(|| self.request.clone()),
+                    staged,
                 }))
             }
             Work::Action(config) => {

@@ -47,6 +47,8 @@ pub(super) struct SourceWork {
     pub(super) phase: watch::Receiver<Phase>,
     /// Asks for a checkpoint, where one has to come before the source can read on.
     pub(super) request: Option<Arc<Notify>>,
+    /// Whether sinks become durable by checkpoints alone.
+    pub(super) staged: bool,
 }
 
 /// The tracker of a source, and who waits for it.
@@ -84,6 +86,14 @@ impl SharedTracker {
     pub(super) fn hold(&self, held: bool) {
         self.lock().hold(held);
         self.changed.notify_one();
+    }
+
+    /// The checkpoint is durable.
+    pub(super) fn saved(&self) {
+        // Who waits for more than that asks again when something has moved.
+        if self.lock().saved() {
+            self.changed.notify_one();
+        }
     }
 
     pub(super) fn is_still(&self) -> bool {
@@ -325,10 +335,11 @@ impl SourceWork {
         outlets.meter.bytes.add(bytes);
         // An empty batch is a slot too: it moves the position on.
         let slot = self.tracker.open(&partition.id, after, all, bytes).await;
-        if let Some(request) = &self.request
-            && self.tracker.lock().news_bytes() >= checkpoint::BYTES
-        {
-            request.notify_one();
+        if let Some(request) = &self.request {
+            let tracker = self.tracker.lock();
+            if tracker.wants_saving() || tracker.news_bytes() >= checkpoint::BYTES {
+                request.notify_one();
+            }
         }
         let tokens = Tokens::one(Token::open(slot, self.tracker.clone()));
         if let Some(first) = rejected.first() {
@@ -391,9 +402,13 @@ impl SourceWork {
                     return true;
                 }
                 match &self.request {
-                    Some(request) if tracker.wants_durability() => {
+                    Some(request) if tracker.lacks_saving() || tracker.lacks_span() => {
                         request.notify_one();
-                        Pulse::Gathered
+                        if self.staged || !tracker.wants_durability() {
+                            Pulse::Gathered
+                        } else {
+                            Pulse::Durable
+                        }
                     }
                     None if tracker.wants_durability() => Pulse::Durable,
                     _ => Pulse::Gathered,

@@ -19,6 +19,8 @@ pub(super) struct Bounds {
     /// have to flush: where the user says how much may be uncommitted. Else what such a sink
     /// has may wait for its end, and only what is still on its way counts.
     pub(super) durable: bool,
+    /// Whether what no checkpoint has yet counts for the span, too: it is what a crash repeats.
+    pub(super) saved: bool,
 }
 
 /// The slots of one source, in order, partition by partition.
@@ -46,6 +48,12 @@ pub(super) struct Tracker {
     held: bool,
     /// What was opened since the last checkpoint.
     news: Amount,
+    /// Items that a run before was done with.
+    before: u64,
+    /// Items that the next checkpoint has.
+    gathered: u64,
+    /// Items that a checkpoint has.
+    saved: u64,
 }
 
 #[derive(Debug, Default)]
@@ -100,6 +108,9 @@ impl Tracker {
             failed: 0,
             held: false,
             news: Amount::default(),
+            before: 0,
+            gathered: 0,
+            saved: 0,
         }
     }
 
@@ -110,6 +121,8 @@ impl Tracker {
         partition.committed = from.position;
         partition.committed_items = from.items;
         partition.ended = from.ended;
+        self.before += from.items;
+        self.saved += from.items;
     }
 
     /// All of a partition is read.
@@ -157,12 +170,34 @@ impl Tracker {
     /// Returns how far each partition is done with, for a checkpoint.
     pub(super) fn checkpoint(&mut self) -> Vec<Committed> {
         self.news = Amount::default();
+        self.gathered = self.partitions.iter().map(|partition| partition.committed_items).sum();
         self.committed()
+    }
+
+    /// The checkpoint is durable. Returns whether it has more than the one before.
+    pub(super) fn saved(&mut self) -> bool {
+        std::mem::replace(&mut self.saved, self.gathered) != self.gathered
+    }
+
+    /// Returns how many items were read that no checkpoint has. After a failure none counts:
+    /// no checkpoint will have what is behind it.
+    fn unsaved(&self) -> u64 {
+        if self.bounds.saved && self.failed == 0 { self.before + self.read - self.saved } else { 0 }
+    }
+
+    /// Returns whether a checkpoint has to come for reading to go on.
+    pub(super) fn lacks_saving(&self) -> bool {
+        self.unsaved() >= self.bounds.span
+    }
+
+    /// Returns whether a checkpoint should come soon, before reading has to wait for it.
+    pub(super) fn wants_saving(&self) -> bool {
+        self.unsaved() >= self.bounds.span / 2
     }
 
     /// Returns whether the source may read on. One batch always may be on its way.
     pub(super) fn may_read(&self) -> bool {
-        !self.lacks_credit() && !self.lacks_span()
+        !self.lacks_credit() && !self.lacks_span() && !self.lacks_saving()
     }
 
     /// Returns whether too much is on its way.
@@ -280,7 +315,7 @@ impl Tracker {
 mod tests {
     use super::*;
 
-    const BOUNDS: Bounds = Bounds { items: 10, bytes: 1_000, span: 20, durable: true };
+    const BOUNDS: Bounds = Bounds { items: 10, bytes: 1_000, span: 20, durable: true, saved: false };
 
     fn tracker() -> (Tracker, Arc<str>) {
         (Tracker::new(BOUNDS), "all".into())
@@ -381,6 +416,29 @@ mod tests {
             assert!(tracker.may_read());
             assert_eq!(tracker.partitions.iter().map(|partition| partition.slots.len()).sum::<usize>(), 0);
         }
+    }
+
+    #[test]
+    fn what_no_checkpoint_has_holds_reading_up_until_one_has_it_or_something_failed() {
+        let (mut tracker, all) = (Tracker::new(Bounds { saved: true, ..BOUNDS }), "all".into());
+        let from = Committed { partition: "all".into(), position: None, items: 7, ended: false };
+        tracker.resume(from);
+        for i in 0..20 {
+            assert!(tracker.may_read());
+            assert_eq!(tracker.wants_saving(), i >= 10);
+            let slot = tracker.open(&all, Position::Offset(i), 1, 1);
+            tracker.resolved(slot, Settlement::Delivered);
+        }
+        assert!(!tracker.may_read() && tracker.lacks_saving());
+        assert_eq!(tracker.checkpoint()[0].items, 27);
+        assert!(!tracker.may_read(), "it is not durable yet");
+        tracker.saved();
+        assert!(tracker.may_read() && !tracker.wants_saving());
+        for i in 20..60 {
+            let slot = tracker.open(&all, Position::Offset(i), 1, 1);
+            tracker.resolved(slot, if i == 20 { Settlement::Failed } else { Settlement::Delivered });
+        }
+        assert!(tracker.may_read());
     }
 
     #[test]

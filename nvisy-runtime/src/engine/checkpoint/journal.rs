@@ -18,6 +18,7 @@ use serde::{Deserialize, Serialize};
 use super::{Stage, fingerprint};
 use crate::engine::report::CheckpointReport;
 use crate::engine::run::RunParts;
+use crate::engine::source::SharedTracker;
 use crate::engine::tracker::Committed;
 use crate::graph::Graph;
 
@@ -177,10 +178,11 @@ impl Journal {
             self.header.finished = true;
             changes.put("run", json(&self.header)?);
         }
-        if changes.is_empty() {
-            return Ok(());
+        if !changes.is_empty() {
+            self.checkpoints.commit(changes).await?;
         }
-        self.checkpoints.commit(changes).await.map(drop)
+        parts.trackers().for_each(SharedTracker::saved);
+        Ok(())
     }
 
     /// Returns the cursors that have moved since they were asked for last.
