@@ -280,7 +280,9 @@ impl ObjectClient {
             let path = root.resolve(key)?;
             let same = || {
                 let there = path.metadata()?;
-                Ok(there.is_file() && there.len() == bytes.len() as u64 && is_same(File::open(&path)?, bytes)?)
+                Ok(there.is_file()
+                    && there.len() == bytes.len() as u64
+                    && is_same(File::open(&path)?, bytes)?)
             };
             return same().map(Some).map_err(|error| from_io(error, "read", key));
         }
@@ -290,7 +292,7 @@ impl ObjectClient {
     /// Begins a new object that is kept at `temporary` until it is [shown](Self::show) at `key`.
     /// Blocks, like [`create`](Self::create).
     pub(crate) fn create_kept(&self, key: &str, temporary: &str) -> Result<Upload> {
-        let created = Upload::kept(key, temporary, self.place(temporary)?, &self.store);
+        let created = Upload::kept(key, self.place(temporary)?, &self.store);
         created.map_err(|error| from_io(error, "write", key))
     }
 
@@ -345,14 +347,18 @@ impl ObjectClient {
                 let entry = entry.map_err(failed)?;
                 let name = entry.file_name();
                 let name = name.to_str().filter(|name| is_temporary(name));
-                if let Some(name) = name && entry.file_type().is_ok_and(|kind| kind.is_file()) {
+                if let Some(name) = name
+                    && entry.file_type().is_ok_and(|kind| kind.is_file())
+                {
                     keys.push(format!("{inside}{name}"));
                 }
             }
             return Ok(keys);
         }
         let path = self.path(directory)?;
-        let listed = Handle::current().block_on(self.store.list_with_delimiter(Some(&path))).map_err(|e| from_store(e, "list", directory))?;
+        let listed = Handle::current()
+            .block_on(self.store.list_with_delimiter(Some(&path)))
+            .map_err(|e| from_store(e, "list", directory))?;
         let keys = listed.objects.into_iter().map(|meta| meta.location.to_string());
         Ok(keys.filter(|key| is_temporary(file_name(key))).collect())
     }
@@ -360,9 +366,10 @@ impl ObjectClient {
     fn remove(&self, key: &str) -> Result<()> {
         #[cfg(feature = "local")]
         if let Some(root) = self.root() {
-            return match root.resolve(key).and_then(|path| {
-                std::fs::remove_file(path).map_err(|error| from_io(error, "remove", key))
-            }) {
+            return match root
+                .resolve(key)
+                .and_then(|path| std::fs::remove_file(path).map_err(|error| from_io(error, "remove", key)))
+            {
                 Err(error) if error.kind() != ErrorKind::NotFound => Err(error),
                 _ => Ok(()),
             };

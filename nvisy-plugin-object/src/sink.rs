@@ -134,10 +134,7 @@ macro_rules! delegates {
                 nvisy_core::Sink::flush(&self.0, context).await
             }
 
-            async fn stage(
-                &self,
-                context: &nvisy_core::Context,
-            ) -> nvisy_core::Result<Option<bytes::Bytes>> {
+            async fn stage(&self, context: &nvisy_core::Context) -> nvisy_core::Result<Option<bytes::Bytes>> {
                 nvisy_core::Sink::stage(&self.0, context).await
             }
 

@@ -16,7 +16,10 @@ async fn staging(harness: &SinkHarness, seen: &Seen) -> Result<Option<Target>, S
     Ok(target.config.stages().then_some(target))
 }
 
-pub(super) async fn hides_what_is_staged_until_it_is_published(harness: &SinkHarness, seen: &Seen) -> Finding {
+pub(super) async fn hides_what_is_staged_until_it_is_published(
+    harness: &SinkHarness,
+    seen: &Seen,
+) -> Finding {
     let Some(target) = staging(harness, seen).await? else { return LEFT_OUT };
     let hidden = async |when: &str| {
         same(&target.found(seen).await.unwrap_or_default(), &[]).map_err(|found| format!("{when}: {found}"))
@@ -38,7 +41,8 @@ pub(super) async fn hides_what_is_staged_until_it_is_published(harness: &SinkHar
     }
     for when in ["published", "published twice"] {
         publish(&*sink, &staged, seen).await.map_err(|found| format!("{when}: {found}"))?;
-        same(&target.found(seen).await?, &harness.shown(&batch)).map_err(|found| format!("{when}: {found}"))?;
+        same(&target.found(seen).await?, &harness.shown(&batch))
+            .map_err(|found| format!("{when}: {found}"))?;
     }
     let lost = harness.batch(5, 3)?;
     applied(&*sink, &lost, seen).await?;
