@@ -338,9 +338,9 @@ impl ObjectClient {
     }
 
     fn temporaries(&self, directory: &str) -> Result<Vec<String>> {
-        let inside = if directory.is_empty() { String::new() } else { format!("{directory}/") };
         #[cfg(feature = "local")]
         if let Some(root) = self.root() {
+            let inside = if directory.is_empty() { String::new() } else { format!("{directory}/") };
             let failed = |error| from_io(error, "list", directory);
             let mut keys = Vec::new();
             for entry in std::fs::read_dir(root.resolve(directory)?).map_err(failed)? {
