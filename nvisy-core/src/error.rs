@@ -462,7 +462,7 @@ mod tests {
         }
         impl std::error::Error for Odd {
             fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-                Some(&Odd(false))
+                Some(&Self(false))
             }
         }
         let causes = Error::internal("x").with_source(Odd(true)).to_report().causes;

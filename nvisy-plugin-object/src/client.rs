@@ -292,7 +292,7 @@ impl ObjectClient {
     /// Begins a new object that is kept at `temporary` until it is [shown](Self::show) at `key`.
     /// Blocks, like [`create`](Self::create).
     pub(crate) fn create_kept(&self, key: &str, temporary: &str) -> Result<Upload> {
-        let created = Upload::kept(key, temporary, self.place(temporary)?, &self.store);
+        let created = Upload::kept(key, self.place(temporary)?, &self.store);
         created.map_err(|error| from_io(error, "write", key))
     }
 
@@ -338,9 +338,9 @@ impl ObjectClient {
     }
 
     fn temporaries(&self, directory: &str) -> Result<Vec<String>> {
-        let inside = if directory.is_empty() { String::new() } else { format!("{directory}/") };
         #[cfg(feature = "local")]
         if let Some(root) = self.root() {
+            let inside = if directory.is_empty() { String::new() } else { format!("{directory}/") };
             let failed = |error| from_io(error, "list", directory);
             let mut keys = Vec::new();
             for entry in std::fs::read_dir(root.resolve(directory)?).map_err(failed)? {

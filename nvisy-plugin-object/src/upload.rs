@@ -18,8 +18,6 @@ use crate::root::TEMPORARY;
 #[derive(Debug)]
 pub(crate) struct Upload {
     key: String,
-    /// The key that it is kept at until it shows, if it is to be kept.
-    temporary: String,
     written: u64,
     to: To,
 }
@@ -52,16 +50,11 @@ impl Upload {
     pub(crate) fn file(key: &str, target: PathBuf) -> io::Result<Self> {
         let (file, temporary) = create_beside(&target)?;
         let to = To::File { file: Some(file), temporary, target };
-        Ok(Self { key: key.to_owned(), temporary: String::new(), written: 0, to })
+        Ok(Self { key: key.to_owned(), written: 0, to })
     }
 
-    /// Begins what is to be kept at `place`, which is the key `temporary`.
-    pub(crate) fn kept(
-        key: &str,
-        temporary: &str,
-        place: Place,
-        store: &Arc<dyn ObjectStore>,
-    ) -> io::Result<Self> {
+    /// Begins what is to be kept at `place`.
+    pub(crate) fn kept(key: &str, place: Place, store: &Arc<dyn ObjectStore>) -> io::Result<Self> {
         let to = match place {
             Place::File(path) => {
                 let file = Some(OpenOptions::new().write(true).create_new(true).open(&path)?);
@@ -69,13 +62,13 @@ impl Upload {
             }
             Place::Object(path) => To::Store { store: store.clone(), path, bytes: Vec::new() },
         };
-        Ok(Self { key: key.to_owned(), temporary: temporary.to_owned(), written: 0, to })
+        Ok(Self { key: key.to_owned(), written: 0, to })
     }
 
     /// Begins an object of a store.
     pub(crate) fn store(key: &str, store: Arc<dyn ObjectStore>, path: StorePath) -> Self {
         let to = To::Store { store, path, bytes: Vec::new() };
-        Self { key: key.to_owned(), temporary: String::new(), written: 0, to }
+        Self { key: key.to_owned(), written: 0, to }
     }
 
     /// Returns how many bytes were written.
@@ -86,11 +79,6 @@ impl Upload {
     /// Returns the key that it is to have.
     pub(crate) fn key(&self) -> &str {
         &self.key
-    }
-
-    /// Returns the key that it is kept at until it shows.
-    pub(crate) fn temporary(&self) -> &str {
-        &self.temporary
     }
 
     /// Makes what was written durable, under its final name.

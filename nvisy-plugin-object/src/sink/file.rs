@@ -226,7 +226,7 @@ impl<F: FileFormat> State<F> {
                 }
                 self.check_free()?;
                 let key = self.key();
-                let upload = match &self.stage {
+                let upload = match &mut self.stage {
                     Some(stage) => stage.create(&key, &self.client)?,
                     None => self.client.create(&key)?,
                 };

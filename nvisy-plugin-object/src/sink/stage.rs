@@ -36,6 +36,8 @@ struct Kept {
 pub(super) struct Stage {
     directory: String,
     owner: String,
+    /// The temporary of the file under way.
+    under_way: String,
     /// Whole, and removed unless they are staged.
     whole: Vec<(Upload, Kept)>,
     /// Staged, and not known to show.
@@ -52,6 +54,7 @@ impl Stage {
         Self {
             directory: name::directory(path, context),
             owner: owner + "-",
+            under_way: String::new(),
             whole: Vec::new(),
             staged: Vec::new(),
             last: None,
@@ -78,19 +81,19 @@ impl Stage {
     }
 
     /// Begins a file that is to be at `key`. Blocks.
-    pub(super) fn create(&self, key: &str, client: &ObjectClient) -> Result<Upload> {
+    pub(super) fn create(&mut self, key: &str, client: &ObjectClient) -> Result<Upload> {
         let name = key.rsplit_once('/').map_or(key, |(_, name)| name);
-        let mut temporary = temporary_name(name, &self.owner);
+        self.under_way = temporary_name(name, &self.owner);
         if !self.directory.is_empty() {
-            temporary = format!("{}/{temporary}", self.directory);
+            self.under_way = format!("{}/{}", self.directory, self.under_way);
         }
-        client.create_kept(key, &temporary)
+        client.create_kept(key, &self.under_way)
     }
 
-    /// Takes a file that has come to its end. Blocks.
+    /// Takes the file under way, which has come to its end. Blocks.
     pub(super) fn take(&mut self, mut upload: Upload, key: String) -> Result<()> {
         upload.seal()?;
-        let temporary = upload.temporary().to_owned();
+        let temporary = std::mem::take(&mut self.under_way);
         self.whole.push((upload, Kept { temporary, key }));
         Ok(())
     }
@@ -120,7 +123,9 @@ impl Stage {
     ) -> Result<()> {
         for file in Held::read(staged)?.files {
             show(&file, client, on_existing)?;
-            self.staged.retain(|other| *other != file);
+            if let Some(at) = self.staged.iter().position(|staged| *staged == file) {
+                self.staged.remove(at);
+            }
         }
         Ok(())
     }

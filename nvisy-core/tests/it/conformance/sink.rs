@@ -307,7 +307,7 @@ impl Sink for Opened {
 
 fn harness(flaw: Flaw) -> SinkHarness {
     let target = move |locked| {
-        let table = Table(Arc::default(), Arc::default(), locked);
+        let table = Table(Arc::default(), Arc::default(), locked, Arc::default());
         let look = table.clone();
         Target::new(Broken { flaw }, table, move || {
             let found = look.0.lock().unwrap().values().cloned().collect();
