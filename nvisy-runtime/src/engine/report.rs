@@ -55,6 +55,9 @@ pub enum NodeStatus {
     Skipped = 4,
     /// The run was cancelled.
     Cancelled = 5,
+    /// A source that was stopped: the nodes behind it failed, and nothing that it read could
+    /// arrive any more.
+    Stopped = 6,
 }
 
 impl NodeStatus {
@@ -65,7 +68,8 @@ impl NodeStatus {
             2 => Self::Completed,
             3 => Self::Failed,
             4 => Self::Skipped,
-            _ => Self::Cancelled,
+            5 => Self::Cancelled,
+            _ => Self::Stopped,
         }
     }
 }
@@ -79,6 +83,7 @@ impl fmt::Display for NodeStatus {
             Self::Failed => "failed",
             Self::Skipped => "skipped",
             Self::Cancelled => "cancelled",
+            Self::Stopped => "stopped",
         })
     }
 }
