@@ -23,6 +23,14 @@ pub(super) fn did_you_mean<'a>(word: &str, candidates: impl IntoIterator<Item = 
     nearest(word, candidates).map(|candidate| format!("did you mean \"{candidate}\"?"))
 }
 
+/// Returns the word and the choices that serde names in "unknown variant `x`, expected one of
+/// `a`, `b`".
+pub(super) fn unknown_variant(message: &str) -> Option<(&str, Vec<String>)> {
+    let rest = message.strip_prefix("unknown variant `")?;
+    let (word, _) = rest.rsplit_once("`, expected ")?;
+    Some((word, known_fields(&rest[word.len()..])?))
+}
+
 /// Returns the fields that serde names in "unknown field `x`, expected one of `a`, `b`".
 pub(super) fn known_fields(message: &str) -> Option<Vec<String>> {
     let (_, expected) = message.split_once(", expected ")?;
