@@ -202,6 +202,8 @@ pub trait ErasedSinkConfig: fmt::Debug + Send + Sync {
     fn input_kinds(&self) -> Kinds;
     /// See [`SinkConfig::guarantee`].
     fn guarantee(&self) -> Guarantee;
+    /// See [`SinkConfig::replayed`].
+    fn replayed(&self) -> Option<String>;
     /// See [`SinkConfig::optimum`].
     fn optimum(&self) -> BatchLimits;
     /// See [`SinkConfig::concurrency`].
@@ -224,6 +226,10 @@ impl<S: SinkConfig> ErasedSinkConfig for S {
 
     fn guarantee(&self) -> Guarantee {
         SinkConfig::guarantee(self)
+    }
+
+    fn replayed(&self) -> Option<String> {
+        SinkConfig::replayed(self)
     }
 
     fn optimum(&self) -> BatchLimits {
