@@ -40,7 +40,8 @@ fn the_lines_between_the_listings_are_code_too() {
     let (_, section) = readme.split_once("\n## An action of your own\n").unwrap();
     let (section, _) = section.split_once("\n## ").unwrap();
     let prose: String = section.split("\n```").step_by(2).collect();
-    let lines = prose.split('`').filter(|code| code.starts_with(".then") || code.starts_with("Engine::builder()"));
+    let lines =
+        prose.split('`').filter(|code| code.starts_with(".then") || code.starts_with("Engine::builder()"));
     let code = read("examples/examples/custom_transform.rs") + &read("examples/tests/readme.rs");
     let missing: Vec<_> = lines.clone().filter(|line| !code.contains(line.trim_end_matches("..)"))).collect();
     assert!(lines.count() >= 4 && missing.is_empty(), "{missing:?}");

@@ -110,7 +110,9 @@ pub(super) fn replayed(path: &str, on_existing: Option<OnExisting>) -> Option<St
         OnExisting::Number => TWICE.to_owned(),
         OnExisting::Fail => format!("{again}what is replayed finds its name taken, and is rejected"),
         OnExisting::Replace if guarantee(path, on_existing) == Guarantee::Upsert => return None,
-        OnExisting::Replace if name::has(path, &["id"]) => format!("{again}what is replayed replaces its file"),
+        OnExisting::Replace if name::has(path, &["id"]) => {
+            format!("{again}what is replayed replaces its file")
+        }
         OnExisting::Replace => format!(
             "{again}what is replayed replaces the file of its name; of two items with one name the second is rejected"
         ),

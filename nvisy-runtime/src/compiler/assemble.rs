@@ -290,14 +290,12 @@ fn delivery(source: &PlanNode, sink: &PlanNode, config: &dyn ErasedSinkConfig, w
         Guarantee::Append => {
             (DeliveryGuarantee::AtLeastOnce, "the sink appends: what is replayed is there twice")
         }
-        Guarantee::Upsert => (
-            DeliveryGuarantee::ExactlyOnceEffect,
-            "ids are deterministic, and the sink replaces by id",
-        ),
-        Guarantee::Transactional => (
-            DeliveryGuarantee::ExactlyOnceEffect,
-            "the sink takes the cursor into its own transaction",
-        ),
+        Guarantee::Upsert => {
+            (DeliveryGuarantee::ExactlyOnceEffect, "ids are deterministic, and the sink replaces by id")
+        }
+        Guarantee::Transactional => {
+            (DeliveryGuarantee::ExactlyOnceEffect, "the sink takes the cursor into its own transaction")
+        }
     };
     let replayed = config.replayed().filter(|_| !way.best_effort);
     let mut because = replayed.unwrap_or_else(|| because.to_owned());

@@ -8,7 +8,7 @@ use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::json::{join_path, shown};
-use super::suggest::{did_you_mean, unknown_variant};
+use crate::suggest::{did_you_mean, unknown_variant};
 
 /// One thing that is wrong with a graph.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]

@@ -9,11 +9,11 @@ use serde_json::{Map, Value};
 
 use super::diagnostic::{Diagnostic, Diagnostics, code};
 use super::json::{Json, Member, Shape, join, lines_and_columns, shown};
-use super::suggest::{did_you_mean, known_fields, nearest};
 use crate::graph::{
     ActionNode, BranchNode, ConnectionSpec, ConnectionUse, FanInNode, FanOutNode, Graph, Named, Node,
     NodeBody, Policies, Route, Settings, SinkNode, SourceNode,
 };
+use crate::suggest::{did_you_mean, known_fields, nearest};
 
 /// The most nodes, connections and, on the whole, inputs that a graph may have.
 pub(super) const MAX_NODES: usize = 10_000;

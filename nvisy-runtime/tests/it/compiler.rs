@@ -363,7 +363,8 @@ fn a_part_that_cannot_be_read_is_complained_of_once() {
             misspelt = wrong.clone();
         }
         for graph in [wrong, misspelt] {
-            let found = compile_json(&graph.to_string(), &registry(), &CompileOptions::default()).unwrap_err();
+            let found =
+                compile_json(&graph.to_string(), &registry(), &CompileOptions::default()).unwrap_err();
             assert_eq!(found.as_slice().len(), 1, "{path}: {found}");
         }
     }

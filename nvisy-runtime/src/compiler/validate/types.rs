@@ -9,9 +9,9 @@ use super::{Check, did_you_mean, join, quoted};
 use crate::compiler::diagnostic::{Diagnostic, code};
 use crate::compiler::json::shown;
 use crate::compiler::plan::Work;
-use crate::compiler::suggest::known_fields;
 use crate::expression::{Expression, ExpressionError};
 use crate::graph::{ActionNode, BranchNode, FanOutNode, Function, NodeBody, SinkNode, SourceNode};
+use crate::suggest::known_fields;
 
 impl<'g> Check<'g> {
     pub(super) fn types(&mut self) {

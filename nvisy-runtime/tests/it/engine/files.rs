@@ -111,12 +111,7 @@ async fn what_a_second_run_finds_is_what_was_explained() {
             1,
             false,
         ),
-        (
-            json!({ "use": "object/text" }),
-            "ids are deterministic, and the sink replaces by id",
-            1,
-            true,
-        ),
+        (json!({ "use": "object/text" }), "ids are deterministic, and the sink replaces by id", 1, true),
     ];
     for (sink, expected, files, succeeds) in cases {
         let folder = tempfile::tempdir().unwrap();
