@@ -76,6 +76,9 @@ pub(super) struct Broken {
     pub(super) connections: HashSet<String>,
     /// The paths of the fields of which nothing is known, or not all.
     fields: HashSet<String>,
+    /// Whether the inputs of a node are among them, and whether its connection is.
+    inputs: bool,
+    connection: bool,
 }
 
 impl Broken {
@@ -86,16 +89,19 @@ impl Broken {
 
     /// Returns whether a node may read from others than those that are known.
     pub(super) fn hides_inputs(&self) -> bool {
-        !self.nodes.is_empty() || self.hides("inputs")
+        !self.nodes.is_empty() || self.inputs
     }
 
     /// Returns whether a node may work through others than the connections that are known.
     pub(super) fn hides_connections(&self) -> bool {
-        !self.nodes.is_empty() || self.hides("connection")
+        !self.nodes.is_empty() || self.connection
     }
 
-    fn hides(&self, field: &str) -> bool {
-        self.fields.iter().any(|path| path.rsplit('.').next() == Some(field))
+    fn insert(&mut self, path: String) {
+        let field = path.rsplit('.').next();
+        self.inputs |= field == Some("inputs");
+        self.connection |= field == Some("connection");
+        self.fields.insert(path);
     }
 }
 
@@ -120,7 +126,7 @@ impl Reader {
     }
 
     fn unread(&mut self, path: impl Into<String>) {
-        self.broken.fields.insert(path.into());
+        self.broken.insert(path.into());
     }
 
     fn invalid(&mut self, path: &str, message: impl Into<String>) {
@@ -221,9 +227,9 @@ impl Reader {
     ) -> T {
         let mut sound = Map::new();
         for Member { key, value, .. } in members {
-            let mut one = Value::Object(Map::from_iter([(key.clone(), value.to_value())]));
-            match self.typed::<T>(&one, path) {
-                Some(_) => sound.extend(one.as_object_mut().map(std::mem::take).unwrap_or_default()),
+            let one = Map::from_iter([(key.clone(), value.to_value())]);
+            match self.typed::<T>(&Value::Object(one.clone()), path) {
+                Some(_) => sound.extend(one),
                 None => self.unread(join(path, key)),
             }
         }
@@ -245,7 +251,9 @@ impl Reader {
                 Some(meant) => format!("did you mean \"{meant}\"?"),
                 None => format!("the fields are {}", known.join(", ")),
             };
-            self.broken.fields.extend(meant.map(|meant| join(path, meant)));
+            if let Some(meant) = meant {
+                self.broken.insert(join(path, meant));
+            }
             diagnostic = Diagnostic { message, help: Some(help), ..diagnostic };
         }
         self.say(diagnostic);
