@@ -613,6 +613,7 @@ fn a_graph_that_compiles_is_one_of_the_schema() {
     let not: &[fn(&mut Value)] = &[
         |g| set(g, "/nodes/open/conection", json!("lake")),
         |g| set(g, "/nodes/chunks/config/size", json!("large")),
+        |g| set(g, "/nodes/tickets/config/prefx", json!("tickets/")),
         |g| set(g, "/nodes/chunks/use", json!("acme/lines")),
         |g| set(g, "/nodes/lang/retry", json!({})),
         |g| set(g, "/connections/model/config/api_key", json!("hunter2")),
