@@ -59,7 +59,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let graph = graph.build()?;
     assert_eq!(graph, Graph::from_json(JSON)?);
 
-    let report = Engine::builder().transform::<Mask>().build()?.run(&graph).await?;
+    let report = Engine::builder().action::<Mask>().build()?.run(&graph).await?;
     println!("{report}");
     println!("{}", std::fs::read_to_string(folder.join("order.txt"))?);
     Ok(())

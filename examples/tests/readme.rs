@@ -3,8 +3,9 @@
 
 use std::fs;
 
-use nvisy_runtime::Engine;
-use nvisy_runtime::graph::Graph;
+use nvisy_runtime::compiler::code;
+use nvisy_runtime::plugins::object;
+use nvisy_runtime::prelude::*;
 
 #[allow(dead_code)]
 #[path = "../examples/quickstart.rs"]
@@ -31,6 +32,38 @@ fn listing(example: &str) -> String {
 #[test]
 fn the_listings_are_the_code_of_the_examples() {
     assert_eq!(blocks("rust,no_run"), [listing("quickstart"), listing("custom_transform")]);
+}
+
+#[test]
+fn the_lines_between_the_listings_are_code_too() {
+    let readme = read("README.md");
+    let (_, section) = readme.split_once("\n## An action of your own\n").unwrap();
+    let (section, _) = section.split_once("\n## ").unwrap();
+    let prose: String = section.split("\n```").step_by(2).collect();
+    let lines =
+        prose.split('`').filter(|code| code.starts_with(".then") || code.starts_with("Engine::builder()"));
+    let code = read("examples/examples/custom_transform.rs") + &read("examples/tests/readme.rs");
+    let missing: Vec<_> = lines.clone().filter(|line| !code.contains(line.trim_end_matches("..)"))).collect();
+    assert!(lines.count() >= 4 && missing.is_empty(), "{missing:?}");
+}
+
+#[test]
+fn a_closure_is_a_node_that_json_names_where_the_engine_has_it() {
+    let read = || object::Text::all().on(object::Local::at("examples/data/letters"));
+    let write = || object::TextSink::path("{key}").on(object::Local::at("target/examples/upper"));
+    let graph = Graph::builder("upper");
+    graph
+        .source("read", read())
+        .then_fn("upper", |item: Item<Document>| Ok(Outcome::emit(item.map_text(str::to_uppercase)?)))
+        .sink("write", write());
+    let json = graph.build().unwrap().to_json();
+    assert!(json.contains("\"fn/upper\""), "{json}");
+
+    let without = Engine::builder().build().unwrap();
+    assert_eq!(without.compile_json(&json).unwrap_err().as_slice()[0].code, code::FUNCTION_UNREGISTERED);
+    let upper = |item: Item<Document>| Ok(Outcome::emit(item.map_text(str::to_uppercase)?));
+    let with = Engine::builder().function("upper", upper).build().unwrap();
+    assert!(with.compile_json(&json).is_ok());
 }
 
 #[test]

@@ -91,6 +91,11 @@ pub fn parse<T: DeserializeOwned>(value: &Value) -> Result<T, Vec<Problem>> {
                 Problem::INVALID
             };
             let path = if path == "." { String::new() } else { path };
+            // What serde says of zero where a `NonZero` is wanted speaks to programmers.
+            let message = match message.starts_with("invalid value: integer `0`, expected a nonzero") {
+                true => "expected at least 1, found 0".to_owned(),
+                false => message,
+            };
             problems.push(Problem::new(path, message).with_code(code));
             Err(problems)
         }

@@ -471,6 +471,17 @@ mod tests {
     }
 
     #[test]
+    fn what_main_returns_is_shown_with_the_causes_that_it_does_not_quote() {
+        let cause = Error::new(ErrorKind::Timeout, "no answer");
+        let error = Error::new(ErrorKind::Connection, "cannot connect").with_source(cause.clone());
+        assert_eq!(format!("{error:?}"), "cannot connect [connector.connection]\n  because: no answer");
+        let quoting = Error::new(ErrorKind::Connection, "cannot connect: no answer").with_source(cause);
+        let shown = format!("{:?}", Box::<dyn StdError>::from(quoting));
+        assert_eq!(shown, "cannot connect: no answer [connector.connection]");
+        assert!(format!("{error:#?}").contains("retry_class: Transient"), "{error:#?}");
+    }
+
+    #[test]
     fn the_first_to_name_the_node_wins() {
         let error = Error::configuration("nothing to read").at_node("inner").at_node("outer");
         assert_eq!(error.to_string(), "node \"inner\": nothing to read");

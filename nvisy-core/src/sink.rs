@@ -151,6 +151,12 @@ pub trait SinkConfig: Config {
     /// Returns what it promises about writing the same item twice.
     fn guarantee(&self) -> Guarantee;
 
+    /// Returns in words what becomes of items that a later run writes again, where the guarantee
+    /// does not say it all: such as that a name is taken. Default what the guarantee says.
+    fn replayed(&self) -> Option<String> {
+        None
+    }
+
     /// Returns how large batches are best. Default 1,024 items or 1 MiB.
     fn optimum(&self) -> BatchLimits {
         BatchLimits::default()

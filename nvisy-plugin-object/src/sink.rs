@@ -151,6 +151,8 @@ macro_rules! delegates {
 
 pub(crate) use delegates;
 
+const TWICE: &str = "what is replayed is there twice, in a file of its own";
+
 /// Where files go, and when a new one begins.
 #[derive(Clone, Debug)]
 pub(crate) struct Rolling {
@@ -161,6 +163,19 @@ pub(crate) struct Rolling {
 }
 
 impl Rolling {
+    /// Returns what becomes of items that a later run writes again.
+    pub(crate) fn replayed(&self) -> String {
+        let again = if name::has(&self.path, &["date"]) { "a second run of one day" } else { "a second run" };
+        match self.on_existing {
+            _ if name::has(&self.path, &["run"]) => TWICE.to_owned(),
+            OnExisting::Number => TWICE.to_owned(),
+            OnExisting::Replace => format!("{again} replaces the files whole"),
+            OnExisting::Fail => format!(
+                "{again} finds the name taken and stops with `conflict`: put {{run}} in the path, or say `on_existing`"
+            ),
+        }
+    }
+
     /// Returns what is wrong with the settings.
     pub(crate) fn problems(&self) -> Vec<nvisy_core::config::Problem> {
         use nvisy_core::config::Problem;

@@ -12,11 +12,11 @@ mod parse;
 mod picture;
 pub(crate) mod plan;
 mod reach;
-mod suggest;
 mod validate;
 
 pub(crate) use self::assemble::DEFAULT_UNCOMMITTED_ITEMS;
 pub use self::diagnostic::{Diagnostic, Diagnostics, code};
+pub(crate) use self::explain::number;
 pub use self::plan::{DeliveryGuarantee, ExecutionPlan};
 
 use self::json::Json;

@@ -235,15 +235,7 @@ impl EngineBuilder {
         self
     }
 
-    /// Adds a type of action that changes one item at a time: another word for
-    /// [`action`](Self::action).
-    #[must_use]
-    pub fn transform<T: ActionConfig>(mut self) -> Self {
-        self.registry = self.registry.transform::<T>();
-        self
-    }
-
-    /// Adds a type of action.
+    /// Adds a type of action; a [`Transform`](nvisy_core::Transform) that is also a config is one.
     #[must_use]
     pub fn action<A: ActionConfig>(mut self) -> Self {
         self.registry = self.registry.action::<A>();

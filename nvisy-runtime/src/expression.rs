@@ -50,7 +50,6 @@ mod lexer;
 mod output;
 mod parser;
 mod scope;
-mod suggest;
 mod types;
 mod value;
 

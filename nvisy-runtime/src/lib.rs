@@ -16,6 +16,7 @@ pub mod graph;
 pub mod compiler;
 pub mod expression;
 pub mod registry;
+mod suggest;
 
 pub mod checkpoint;
 pub mod engine;

@@ -87,13 +87,6 @@ impl Registry {
         self.plugin(&Plugin::new("user").action::<A>())
     }
 
-    /// Adds a type of action that changes one item at a time: another word for
-    /// [`action`](Self::action).
-    #[must_use]
-    pub fn transform<T: ActionConfig>(self) -> Self {
-        self.action::<T>()
-    }
-
     /// Adds a type of sink.
     #[must_use]
     pub fn sink<S: SinkConfig>(self) -> Self {

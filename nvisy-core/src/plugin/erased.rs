@@ -203,6 +203,8 @@ pub trait ErasedSinkConfig: fmt::Debug + Send + Sync {
     fn input_kinds(&self) -> Kinds;
     /// See [`SinkConfig::guarantee`].
     fn guarantee(&self) -> Guarantee;
+    /// See [`SinkConfig::replayed`].
+    fn replayed(&self) -> Option<String>;
     /// See [`SinkConfig::optimum`].
     fn optimum(&self) -> BatchLimits;
     /// See [`SinkConfig::concurrency`].
@@ -228,6 +230,10 @@ impl<S: SinkConfig> ErasedSinkConfig for S {
 
     fn guarantee(&self) -> Guarantee {
         SinkConfig::guarantee(self)
+    }
+
+    fn replayed(&self) -> Option<String> {
+        SinkConfig::replayed(self)
     }
 
     fn optimum(&self) -> BatchLimits {

@@ -4,6 +4,7 @@
 #![allow(dead_code, reason = "configs are read, and compared by their problems alone")]
 
 use std::collections::BTreeMap;
+use std::num::NonZeroUsize;
 
 use nvisy_core::SecretRef;
 use nvisy_core::config::{Problem, parse};
@@ -18,6 +19,7 @@ struct Outer {
     list: Vec<Inner>,
     map: BTreeMap<String, Inner>,
     choice: Option<Choice>,
+    calls: Option<NonZeroUsize>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -73,6 +75,12 @@ fn a_value_of_the_wrong_type_is_named_with_its_path() {
         assert_eq!(found.last().map(|(path, _)| path.as_str()), Some(path), "{value}: {found:?}");
         assert!(found.iter().any(|(_, code)| *code == Problem::INVALID), "{value}: {found:?}");
     }
+}
+
+#[test]
+fn zero_where_there_has_to_be_something_is_refused_in_words() {
+    let problems = parse::<Outer>(&json!({"calls": 0})).unwrap_err();
+    assert_eq!(problems, [Problem::new("calls", "expected at least 1, found 0")]);
 }
 
 #[test]

@@ -14,7 +14,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::owners::Owners;
-use super::{MAX_NUMBERS, OnExisting, all_taken, name};
+use super::{MAX_NUMBERS, OnExisting, TWICE, all_taken, name};
 use crate::client::ObjectClient;
 use crate::compression::Compression;
 use crate::error::{from_io, from_join};
@@ -80,6 +80,10 @@ impl SinkConfig for BytesSink {
         guarantee(&self.path, self.on_existing)
     }
 
+    fn replayed(&self) -> Option<String> {
+        replayed(&self.path, self.on_existing)
+    }
+
     fn validate(&self) -> Vec<Problem> {
         name::problems(&self.path, name::ITEM)
     }
@@ -92,15 +96,28 @@ impl SinkConfig for BytesSink {
 /// An item is there once, in every run, where its name holds its id and nothing of the run.
 pub(super) fn guarantee(path: &str, on_existing: Option<OnExisting>) -> Guarantee {
     let replaces = on_existing.unwrap_or(OnExisting::Replace) == OnExisting::Replace;
-    if replaces && has(path, &["id"]) && !has(path, &["run", "date"]) {
+    if replaces && name::has(path, &["id"]) && !name::has(path, &["run", "date"]) {
         Guarantee::Upsert
     } else {
         Guarantee::Append
     }
 }
 
-fn has(path: &str, names: &[&str]) -> bool {
-    name::placeholders(path).any(|placeholder| names.contains(&placeholder))
+/// Returns what becomes of items that a later run writes again, where their names are not their ids.
+pub(super) fn replayed(path: &str, on_existing: Option<OnExisting>) -> Option<String> {
+    let again = if name::has(path, &["date"]) { "on one day, " } else { "" };
+    Some(match on_existing.unwrap_or(OnExisting::Replace) {
+        _ if name::has(path, &["run"]) => TWICE.to_owned(),
+        OnExisting::Number => TWICE.to_owned(),
+        OnExisting::Fail => format!("{again}what is replayed finds its name taken, and is rejected"),
+        OnExisting::Replace if guarantee(path, on_existing) == Guarantee::Upsert => return None,
+        OnExisting::Replace if name::has(path, &["id"]) => {
+            format!("{again}what is replayed replaces its file")
+        }
+        OnExisting::Replace => format!(
+            "{again}what is replayed replaces the file of its name; of two items with one name the second is rejected"
+        ),
+    })
 }
 
 /// An open sink of whole objects: one file an item.
@@ -122,7 +139,7 @@ impl WholeFiles {
     ) -> Self {
         let on_existing = on_existing.unwrap_or(OnExisting::Replace);
         // Where nothing is replaced the store itself says what is taken.
-        let may_collide = on_existing == OnExisting::Replace && !has(path, &["id"]);
+        let may_collide = on_existing == OnExisting::Replace && !name::has(path, &["id"]);
         Self {
             client: context.client().clone(),
             path: name::expand(path, context.context()),
@@ -135,7 +152,7 @@ impl WholeFiles {
     fn name(&self, batch: &Batch, index: usize, payload: &Payload) -> Result<String> {
         let id = batch.id(index);
         let mut key = None;
-        if has(&self.path, &["key", "stem"]) {
+        if name::has(&self.path, &["key", "stem"]) {
             key = match payload {
                 Payload::Object(object) => Some(object.key.clone()),
                 _ => batch.lineage(index).root().and_then(|root| match root.position {

@@ -85,6 +85,10 @@ impl SinkConfig for CsvSink {
         Guarantee::Append
     }
 
+    fn replayed(&self) -> Option<String> {
+        Some(self.rolling().replayed())
+    }
+
     fn optimum(&self) -> BatchLimits {
         OPTIMUM
     }

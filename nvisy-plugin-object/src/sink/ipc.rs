@@ -60,6 +60,10 @@ impl SinkConfig for IpcSink {
         Guarantee::Append
     }
 
+    fn replayed(&self) -> Option<String> {
+        Some(self.rolling().replayed())
+    }
+
     fn optimum(&self) -> BatchLimits {
         OPTIMUM
     }

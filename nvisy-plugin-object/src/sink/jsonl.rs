@@ -96,6 +96,10 @@ impl SinkConfig for JsonlSink {
         Guarantee::Append
     }
 
+    fn replayed(&self) -> Option<String> {
+        Some(self.rolling().replayed())
+    }
+
     fn optimum(&self) -> BatchLimits {
         OPTIMUM
     }

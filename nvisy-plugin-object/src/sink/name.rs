@@ -30,8 +30,13 @@ pub(crate) fn problems(path: &str, known: &[&str]) -> Vec<Problem> {
 }
 
 /// Returns the placeholders of a template.
-pub(crate) fn placeholders(path: &str) -> impl Iterator<Item = &str> {
+fn placeholders(path: &str) -> impl Iterator<Item = &str> {
     path.split('{').skip(1).filter_map(|rest| rest.split_once('}').map(|(name, _)| name))
+}
+
+/// Returns whether a template has one of these placeholders.
+pub(crate) fn has(path: &str, names: &[&str]) -> bool {
+    placeholders(path).any(|placeholder| names.contains(&placeholder))
 }
 
 /// Fills in what stays the same during a run.

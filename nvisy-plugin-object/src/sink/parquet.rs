@@ -112,6 +112,10 @@ impl SinkConfig for ParquetSink {
         Guarantee::Append
     }
 
+    fn replayed(&self) -> Option<String> {
+        Some(self.rolling().replayed())
+    }
+
     fn optimum(&self) -> BatchLimits {
         OPTIMUM
     }

@@ -6,7 +6,7 @@ use nvisy_core::{Guarantee, OpenContext, Result, SinkConfig};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::bytes::{WholeFiles, guarantee};
+use super::bytes::{WholeFiles, guarantee, replayed};
 use super::{OnExisting, name};
 use crate::client::ObjectClient;
 
@@ -69,6 +69,10 @@ impl SinkConfig for TextSink {
 
     fn guarantee(&self) -> Guarantee {
         guarantee(&self.path, self.on_existing)
+    }
+
+    fn replayed(&self) -> Option<String> {
+        replayed(&self.path, self.on_existing)
     }
 
     fn validate(&self) -> Vec<Problem> {

@@ -41,8 +41,9 @@ pub struct Gather {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1))]
     pub bytes: Option<usize>,
-    /// How long the first item of a batch waits for others, such as `"500ms"`. Default until
-    /// the batch is full, or the source has nothing more for now.
+    /// How long the first item of a batch waits for others, such as `"500ms"`. Default no bound:
+    /// what is gathered goes on when the batch is full, when the source has given nothing for
+    /// 100 ms or may not read further, and when it ends. With a `linger` it goes on then, too.
     #[serde(default, skip_serializing_if = "Option::is_none", with = "duration::option")]
     #[schemars(with = "Option<String>")]
     pub linger: Option<Duration>,

@@ -4,6 +4,7 @@ use std::num::NonZeroUsize;
 use std::sync::Arc;
 
 use nvisy_core::action::Calls;
+use nvisy_core::plugin::ErasedSinkConfig;
 use nvisy_core::{ActionConfig, BatchLimits, Guarantee, Kinds};
 use serde_json::Value;
 
@@ -258,7 +259,7 @@ fn deliveries(nodes: &[PlanNode], edges: &[PlanEdge]) -> Vec<Delivery> {
             let Some(way) = ways[at] else { continue };
             let node = &nodes[at];
             if let Work::Sink(config) = &node.work {
-                deliveries.push(delivery(&nodes[source], node, config.guarantee(), way));
+                deliveries.push(delivery(&nodes[source], node, &**config, way));
                 if deliveries.len() == MAX_DELIVERIES {
                     return deliveries;
                 }
@@ -282,23 +283,23 @@ fn deliveries(nodes: &[PlanNode], edges: &[PlanEdge]) -> Vec<Delivery> {
     deliveries
 }
 
-fn delivery(source: &PlanNode, sink: &PlanNode, sink_guarantee: Guarantee, way: Way) -> Delivery {
-    let (guarantee, mut because) = match sink_guarantee {
+fn delivery(source: &PlanNode, sink: &PlanNode, config: &dyn ErasedSinkConfig, way: Way) -> Delivery {
+    let (guarantee, because) = match config.guarantee() {
         _ if way.best_effort => {
-            (DeliveryGuarantee::AtMostOnce, "a way there is a fan-out's best-effort branch".to_owned())
+            (DeliveryGuarantee::AtMostOnce, "a way there is a fan-out's best-effort branch")
         }
         Guarantee::Append => {
-            (DeliveryGuarantee::AtLeastOnce, "the sink appends: what is replayed is there twice".to_owned())
+            (DeliveryGuarantee::AtLeastOnce, "the sink appends: what is replayed is there twice")
         }
-        Guarantee::Upsert => (
-            DeliveryGuarantee::ExactlyOnceEffect,
-            "ids are deterministic, and the sink replaces by id".to_owned(),
-        ),
-        Guarantee::Transactional => (
-            DeliveryGuarantee::ExactlyOnceEffect,
-            "the sink takes the cursor into its own transaction".to_owned(),
-        ),
+        Guarantee::Upsert => {
+            (DeliveryGuarantee::ExactlyOnceEffect, "ids are deterministic, and the sink replaces by id")
+        }
+        Guarantee::Transactional => {
+            (DeliveryGuarantee::ExactlyOnceEffect, "the sink takes the cursor into its own transaction")
+        }
     };
+    let replayed = config.replayed().filter(|_| !way.best_effort);
+    let mut because = replayed.unwrap_or_else(|| because.to_owned());
     if way.aside {
         because.push_str("; of dead letters only");
     }

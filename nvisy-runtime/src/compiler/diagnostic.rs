@@ -7,6 +7,9 @@ use nvisy_core::config::Problem;
 use schemars::JsonSchema;
 use serde::Serialize;
 
+use super::json::{join_path, shown};
+use crate::suggest::{did_you_mean, unknown_variant};
+
 /// One thing that is wrong with a graph.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct Diagnostic {
@@ -51,8 +54,17 @@ impl Diagnostic {
 
     /// Makes a diagnostic of what is wrong with a part of a graph.
     pub(super) fn of(problem: Problem, prefix: &str) -> Self {
-        let path = super::json::join_path(prefix, &problem.path);
-        Self { help: problem.help, ..Self::new(problem.code, path, problem.message) }
+        let path = join_path(prefix, &problem.path);
+        let (message, help) = match unknown_variant(&problem.message) {
+            None => (problem.message, problem.help),
+            Some((word, known)) => {
+                let known: Vec<&str> = known.iter().map(String::as_str).collect();
+                let help = did_you_mean(word, known.iter().copied())
+                    .unwrap_or_else(|| format!("write one of {}", known.join(", ")));
+                (format!("there is no `{}` here", shown(word)), Some(help))
+            }
+        };
+        Self { help, ..Self::new(problem.code, path, message) }
     }
 }
 

@@ -236,7 +236,7 @@ fn bytes(bytes: usize) -> String {
 }
 
 /// Writes a number with commas: `65,536`.
-fn number(n: u64) -> String {
+pub(crate) fn number(n: u64) -> String {
     let digits = n.to_string();
     let mut text = String::with_capacity(digits.len() + digits.len() / 3);
     for (i, digit) in digits.chars().enumerate() {

@@ -5,15 +5,15 @@ use std::collections::HashSet;
 use nvisy_core::config::{Problem, parse};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Deserializer};
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use super::diagnostic::{Diagnostic, Diagnostics, code};
 use super::json::{Json, Member, Shape, join, lines_and_columns, shown};
-use super::suggest::{did_you_mean, known_fields};
 use crate::graph::{
     ActionNode, BranchNode, ConnectionSpec, ConnectionUse, FanInNode, FanOutNode, Graph, Named, Node,
     NodeBody, Policies, Route, Settings, SinkNode, SourceNode,
 };
+use crate::suggest::{did_you_mean, known_fields, nearest};
 
 /// The most nodes, connections and, on the whole, inputs that a graph may have.
 pub(super) const MAX_NODES: usize = 10_000;
@@ -63,31 +63,61 @@ pub(super) fn locate(diagnostics: &mut [Diagnostic], json: &Json, text: &str) {
 /// What could be read of a graph, and what could not.
 pub(super) struct Draft {
     pub(super) graph: Graph,
-    /// The nodes and connections that are there but could not be read: nothing is known of them.
     pub(super) broken: Broken,
     pub(super) diagnostics: Vec<Diagnostic>,
 }
 
-/// The names of what could not be read.
+/// What is there but could not be read: it has been complained of.
 #[derive(Debug, Default)]
 pub(super) struct Broken {
+    /// The names of nodes of which nothing is known.
     pub(super) nodes: HashSet<String>,
+    /// The names of connections of which nothing is known.
     pub(super) connections: HashSet<String>,
+    /// The paths of the fields of which nothing is known, or not all.
+    fields: HashSet<String>,
+    /// Whether the inputs of a node are among them, and whether its connection is.
+    inputs: bool,
+    connection: bool,
+}
+
+impl Broken {
+    /// Returns whether a field is there but was not read, or not all of it.
+    pub(super) fn has(&self, path: &str) -> bool {
+        self.fields.contains(path)
+    }
+
+    /// Returns whether a node may read from others than those that are known.
+    pub(super) fn hides_inputs(&self) -> bool {
+        !self.nodes.is_empty() || self.inputs
+    }
+
+    /// Returns whether a node may work through others than the connections that are known.
+    pub(super) fn hides_connections(&self) -> bool {
+        !self.nodes.is_empty() || self.connection
+    }
+
+    fn insert(&mut self, path: String) {
+        let field = path.rsplit('.').next();
+        self.inputs |= field == Some("inputs");
+        self.connection |= field == Some("connection");
+        self.fields.insert(path);
+    }
 }
 
 impl Draft {
     pub(super) fn read(json: &Json) -> Self {
         let mut reader = Reader::default();
         let mut graph = Graph::new("");
-        let mut broken = Broken::default();
-        reader.graph(json, &mut graph, &mut broken);
-        Self { graph, broken, diagnostics: reader.diagnostics }
+        reader.graph(json, &mut graph);
+        Self { graph, broken: reader.broken, diagnostics: reader.diagnostics }
     }
 }
 
 #[derive(Default)]
 struct Reader {
     diagnostics: Vec<Diagnostic>,
+    broken: Broken,
 }
 
 impl Reader {
@@ -95,11 +125,21 @@ impl Reader {
         self.diagnostics.push(diagnostic);
     }
 
+    fn unread(&mut self, path: impl Into<String>) {
+        self.broken.insert(path.into());
+    }
+
     fn invalid(&mut self, path: &str, message: impl Into<String>) {
+        self.unread(path);
         self.say(Diagnostic::new(code::GRAPH_INVALID, path, message));
     }
 
+    /// Says that a field is missing, unless it is there under a wrong name.
     fn missing(&mut self, path: &str, field: &str) {
+        if self.broken.has(&join(path, field)) {
+            return;
+        }
+        self.unread(join(path, field));
         let missing = Diagnostic::new(code::GRAPH_INVALID, path, format!("the field `{field}` is missing"));
         self.say(match field {
             "version" => missing.with_help(format!("write \"version\": {}", Graph::VERSION)),
@@ -125,30 +165,45 @@ impl Reader {
         None
     }
 
-    fn strings(&mut self, json: &Json, path: &str, what: &str) -> Option<Vec<String>> {
+    /// Reads an array of names; in the place of what is none stands an empty one.
+    fn names(&mut self, json: &Json, path: &str) -> Vec<String> {
         let Shape::Array(items) = &json.shape else {
-            self.invalid(path, format!("expected an array of {what}s, found {}", json.describe()));
-            return None;
+            self.invalid(path, format!("expected an array of names, found {}", json.describe()));
+            return Vec::new();
         };
-        let mut strings = Vec::with_capacity(items.len());
+        let mut names = Vec::with_capacity(items.len());
         for (i, item) in items.iter().enumerate() {
-            match &item.shape {
-                Shape::String(string) => strings.push(string.clone()),
-                _ => self.invalid(
-                    &format!("{path}[{i}]"),
-                    format!("expected a {what}, found {}", item.describe()),
-                ),
+            let name = self.string(item, &format!("{path}[{i}]"), "a name");
+            if name.is_none() {
+                self.unread(path);
             }
+            names.push(name.unwrap_or_default());
         }
-        (strings.len() == items.len()).then_some(strings)
+        names
     }
 
-    fn unknown<'k>(&mut self, path: &str, key: &str, known: impl IntoIterator<Item = &'k str>, of: &str) {
+    /// Says that an object has fields that do not exist. Those that were probably meant are not
+    /// complained of again.
+    fn unknown<'k>(
+        &mut self,
+        path: &str,
+        members: &[Member],
+        known: impl IntoIterator<Item = &'k str>,
+        of: &str,
+    ) {
         let known: Vec<_> = known.into_iter().collect();
-        let help = did_you_mean(key, known.iter().copied())
-            .unwrap_or_else(|| format!("{of} has the fields {}", known.join(", ")));
-        let message = format!("{of} has no field `{}`", shown(key));
-        self.say(Diagnostic::new(code::GRAPH_UNKNOWN_FIELD, join(path, key), message).with_help(help));
+        for Member { key, .. } in members.iter().filter(|member| !known.contains(&member.key.as_str())) {
+            let meant = nearest(key, known.iter().copied());
+            if let Some(meant) = meant.filter(|meant| !members.iter().any(|member| member.key == *meant)) {
+                self.unread(join(path, meant));
+            }
+            let help = match meant {
+                Some(meant) => format!("did you mean \"{meant}\"?"),
+                None => format!("{of} has the fields {}", known.join(", ")),
+            };
+            let message = format!("{of} has no field `{}`", shown(key));
+            self.say(Diagnostic::new(code::GRAPH_UNKNOWN_FIELD, join(path, key), message).with_help(help));
+        }
     }
 
     /// Reads one of the small values with a type of their own.
@@ -164,6 +219,23 @@ impl Reader {
         }
     }
 
+    /// Reads an object of which each field stands for itself: those that can be read.
+    fn fields<'j, T: DeserializeOwned + Default>(
+        &mut self,
+        members: impl IntoIterator<Item = &'j Member>,
+        path: &str,
+    ) -> T {
+        let mut sound = Map::new();
+        for Member { key, value, .. } in members {
+            let one = Map::from_iter([(key.clone(), value.to_value())]);
+            match self.typed::<T>(&Value::Object(one.clone()), path) {
+                Some(_) => sound.extend(one),
+                None => self.unread(join(path, key)),
+            }
+        }
+        serde_json::from_value(Value::Object(sound)).unwrap_or_default()
+    }
+
     fn problem(&mut self, problem: Problem, path: &str) {
         if problem.code != Problem::UNKNOWN_FIELD {
             return self.say(Diagnostic::of(problem.with_code(code::GRAPH_INVALID), path));
@@ -174,16 +246,23 @@ impl Reader {
         {
             let message = format!("there is no field `{}` here", shown(field));
             let known: Vec<&str> = known.iter().map(String::as_str).collect();
-            let help = did_you_mean(field, known.iter().copied())
-                .unwrap_or_else(|| format!("the fields are {}", known.join(", ")));
+            let meant = nearest(field, known.iter().copied());
+            let help = match meant {
+                Some(meant) => format!("did you mean \"{meant}\"?"),
+                None => format!("the fields are {}", known.join(", ")),
+            };
+            if let Some(meant) = meant {
+                self.broken.insert(join(path, meant));
+            }
             diagnostic = Diagnostic { message, help: Some(help), ..diagnostic };
         }
         self.say(diagnostic);
     }
 
-    fn graph(&mut self, json: &Json, graph: &mut Graph, broken: &mut Broken) {
+    fn graph(&mut self, json: &Json, graph: &mut Graph) {
         const FIELDS: &[&str] = &["version", "name", "connections", "nodes", "settings"];
         let Some(members) = self.object(json, "", "a graph, which is an object") else { return };
+        self.unknown("", members, FIELDS.iter().copied(), "a graph");
         for field in ["version", "name", "nodes"] {
             if !members.iter().any(|m| m.key == field) {
                 self.missing("", field);
@@ -196,25 +275,36 @@ impl Reader {
                     graph.name = self.string(value, "name", "the name of the graph").unwrap_or_default()
                 }
                 "connections" => {
-                    let read = Self::connection_spec;
-                    (graph.connections, broken.connections) = self.named(value, "connections", read);
+                    (graph.connections, self.broken.connections) =
+                        self.named(value, "connections", Self::connection_spec);
                 }
                 "nodes" => {
-                    (graph.nodes, broken.nodes) = self.named(value, "nodes", Self::node);
+                    (graph.nodes, self.broken.nodes) = self.named(value, "nodes", Self::node);
                     let edges: usize = graph.nodes.iter().map(|(_, node)| node.inputs().len()).sum();
                     if edges > MAX_EDGES {
                         let message =
                             format!("the nodes have {edges} inputs on the whole, more than {MAX_EDGES}");
-                        self.say(Diagnostic::new(code::GRAPH_TOO_LARGE, "nodes", message));
+                        self.too_large("nodes", message);
                         graph.nodes = Named::new();
                     }
                 }
-                "settings" => {
-                    if let Some(settings) = self.typed::<Settings>(&value.to_value(), "settings") {
-                        graph.settings = settings;
-                    }
-                }
-                other => self.unknown("", other, FIELDS.iter().copied(), "a graph"),
+                "settings" => graph.settings = self.settings(value),
+                _ => {}
+            }
+        }
+    }
+
+    fn too_large(&mut self, path: &str, message: String) {
+        self.unread(path);
+        self.say(Diagnostic::new(code::GRAPH_TOO_LARGE, path, message));
+    }
+
+    fn settings(&mut self, json: &Json) -> Settings {
+        match self.object(json, "settings", "settings, which are an object") {
+            Some(members) => self.fields(members, "settings"),
+            None => {
+                self.unread("settings.dead_letter");
+                Settings::default()
             }
         }
     }
@@ -241,8 +331,7 @@ impl Reader {
             return (named, broken);
         };
         if members.len() > MAX_NODES {
-            let message = format!("there are {} {path}, more than {MAX_NODES}", members.len());
-            self.say(Diagnostic::new(code::GRAPH_TOO_LARGE, path, message));
+            self.too_large(path, format!("there are {} {path}, more than {MAX_NODES}", members.len()));
             return (named, broken);
         }
         for Member { key, value, .. } in members {
@@ -256,7 +345,7 @@ impl Reader {
 
     fn connection_spec(&mut self, json: &Json, path: &str) -> Option<ConnectionSpec> {
         let members = self.object(json, path, "a connection, which is an object")?;
-        let before = self.diagnostics.len();
+        self.unknown(path, members, ConnectionSpec::FIELDS.iter().copied(), "a connection");
         let mut spec = ConnectionSpec::new("");
         if !members.iter().any(|m| m.key == "use") {
             self.missing(path, "use");
@@ -270,10 +359,7 @@ impl Reader {
                 _ => {}
             }
         }
-        for member in members.iter().filter(|m| !ConnectionSpec::FIELDS.contains(&m.key.as_str())) {
-            self.unknown(path, &member.key, ConnectionSpec::FIELDS.iter().copied(), "a connection");
-        }
-        (self.diagnostics.len() == before).then_some(spec)
+        Some(spec)
     }
 
     fn config(&mut self, json: &Json, path: &str) -> Value {
@@ -312,38 +398,11 @@ impl Reader {
                 return None;
             }
         };
-        let before = self.diagnostics.len();
-        let policies = self.policies(members, path);
-        for Member { key, .. } in members {
-            let key = key.as_str();
-            if key != "type" && !fields.contains(&key) && !Policies::FIELDS.contains(&key) {
-                let known = fields.iter().chain(Policies::FIELDS).copied();
-                self.unknown(path, key, known, &format!("a node of type \"{kind}\""));
-            }
-        }
-        let body = self.body(&kind, &get, path);
-        (self.diagnostics.len() == before).then_some(Node { body, policies })
-    }
-
-    fn policies(&mut self, members: &[Member], path: &str) -> Policies {
-        let mut policies = Policies::default();
-        for Member { key, value, .. } in members {
-            if !Policies::FIELDS.contains(&key.as_str()) {
-                continue;
-            }
-            let one = Value::Object([(key.clone(), value.to_value())].into_iter().collect());
-            let Some(one) = self.typed::<Policies>(&one, path) else { continue };
-            policies = Policies {
-                retry: policies.retry.or(one.retry),
-                timeout: policies.timeout.or(one.timeout),
-                deadline: policies.deadline.or(one.deadline),
-                concurrency: policies.concurrency.or(one.concurrency),
-                rate_limit: policies.rate_limit.or(one.rate_limit),
-                on_error: policies.on_error.or(one.on_error),
-                batch: policies.batch.or(one.batch),
-            };
-        }
-        policies
+        let known = ["type"].iter().chain(fields).chain(Policies::FIELDS).copied();
+        self.unknown(path, members, known, &format!("a node of type \"{kind}\""));
+        let policies = members.iter().filter(|member| Policies::FIELDS.contains(&member.key.as_str()));
+        let policies = self.fields(policies, path);
+        Some(Node { body: self.body(&kind, &get, path), policies })
     }
 
     fn body<'j>(&mut self, kind: &str, get: &impl Fn(&str) -> Option<&'j Json>, path: &str) -> NodeBody {
@@ -379,7 +438,7 @@ impl Reader {
             "fan_out" => FanOutNode {
                 inputs: self.inputs(get("inputs"), path, true),
                 best_effort: get("best_effort")
-                    .and_then(|json| self.strings(json, &join(path, "best_effort"), "name"))
+                    .map(|json| self.names(json, &join(path, "best_effort")))
                     .unwrap_or_default(),
             }
             .into(),
@@ -420,7 +479,7 @@ impl Reader {
 
     fn inputs(&mut self, json: Option<&Json>, path: &str, required: bool) -> Vec<String> {
         match json {
-            Some(json) => self.strings(json, &join(path, "inputs"), "name").unwrap_or_default(),
+            Some(json) => self.names(json, &join(path, "inputs")),
             None => {
                 if required {
                     self.missing(path, "inputs");
@@ -438,14 +497,20 @@ impl Reader {
         let path = join(path, "routes");
         match &json.shape {
             Shape::Object(members) => {
-                let route = |m: &Member| {
-                    Some(Route::new(&*m.key, self.string(&m.value, &join(&path, &m.key), "an expression")?))
+                // The name of a route is known even where its expression is none.
+                let route = |Member { key, value, .. }: &Member| {
+                    let when = self.string(value, &join(&path, key), "an expression");
+                    Route::new(key, when.unwrap_or_default())
                 };
-                members.iter().filter_map(route).collect()
+                members.iter().map(route).collect()
             }
             Shape::Array(items) => {
                 let route = |(i, item): (usize, &Json)| self.route(item, &format!("{path}[{i}]"));
-                items.iter().enumerate().filter_map(route).collect()
+                let routes: Vec<Route> = items.iter().enumerate().filter_map(route).collect();
+                if routes.len() < items.len() {
+                    self.unread(path);
+                }
+                routes
             }
             _ => {
                 self.invalid(
@@ -459,12 +524,13 @@ impl Reader {
 
     fn route(&mut self, json: &Json, path: &str) -> Option<Route> {
         let members = self.object(json, path, "a route: {\"route\": NAME, \"when\": EXPRESSION}")?;
+        self.unknown(path, members, ["route", "when"], "a route");
         let (mut name, mut when) = (None, None);
         for Member { key, value, .. } in members {
             match key.as_str() {
                 "route" => name = Some(self.string(value, &join(path, "route"), "the name of a route")?),
                 "when" => when = Some(self.string(value, &join(path, "when"), "an expression")?),
-                other => self.unknown(path, other, ["route", "when"], "a route"),
+                _ => {}
             }
         }
         if name.is_none() {

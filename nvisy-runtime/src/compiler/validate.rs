@@ -176,7 +176,7 @@ impl<'g> Check<'g> {
 
     /// Returns the candidate that a word was probably meant to be.
     fn nearest<'c>(&self, word: &str, candidates: impl IntoIterator<Item = &'c str>) -> Option<&'c str> {
-        (self.said.len() < MAX_SUGGESTIONS).then(|| super::suggest::nearest(word, candidates))?
+        (self.said.len() < MAX_SUGGESTIONS).then(|| crate::suggest::nearest(word, candidates))?
     }
 }
 

@@ -78,6 +78,8 @@ pub(super) enum Built {
 pub(super) enum Ended {
     /// With what came, which ended so.
     With(End),
+    /// Nothing that it reads could arrive any more.
+    Stopped,
     Cancelled,
 }
 
@@ -112,6 +114,10 @@ impl Node {
                 outlets.end(end);
                 let broken = end == End::Broken;
                 meter.set_status(if broken { NodeStatus::Skipped } else { NodeStatus::Completed });
+            }
+            Ok(Ended::Stopped) => {
+                outlets.end(End::Broken);
+                meter.set_status(NodeStatus::Stopped);
             }
             Ok(Ended::Cancelled) => {
                 outlets.end(End::Broken);

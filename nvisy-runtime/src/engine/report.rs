@@ -11,6 +11,7 @@ use nvisy_core::observability::ModelUsage;
 use nvisy_core::{Position, RunId};
 use serde::{Deserialize, Serialize};
 
+use crate::compiler::number;
 use crate::compiler::plan::DeliveryGuarantee;
 
 /// How a run ended.
@@ -55,6 +56,9 @@ pub enum NodeStatus {
     Skipped = 4,
     /// The run was cancelled.
     Cancelled = 5,
+    /// A source that was stopped: the nodes behind it failed, and nothing that it read could
+    /// arrive any more.
+    Stopped = 6,
 }
 
 impl NodeStatus {
@@ -65,7 +69,8 @@ impl NodeStatus {
             2 => Self::Completed,
             3 => Self::Failed,
             4 => Self::Skipped,
-            _ => Self::Cancelled,
+            5 => Self::Cancelled,
+            _ => Self::Stopped,
         }
     }
 }
@@ -79,6 +84,7 @@ impl fmt::Display for NodeStatus {
             Self::Failed => "failed",
             Self::Skipped => "skipped",
             Self::Cancelled => "cancelled",
+            Self::Stopped => "stopped",
         })
     }
 }
@@ -218,7 +224,7 @@ pub struct CheckpointReport {
 
 impl fmt::Display for CheckpointReport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "checkpoint {}", thousands(self.generation))?;
+        write!(f, "checkpoint {}", number(self.generation))?;
         if self.resumed {
             write!(f, ", resumed behind {}", count(self.resumed_items, "item"))?;
         }
@@ -260,25 +266,12 @@ impl RunReport {
     }
 }
 
-/// A number with its thousands apart.
-pub(super) fn thousands(n: u64) -> String {
-    let digits = n.to_string();
-    let mut text = String::with_capacity(digits.len() + digits.len() / 3);
-    for (i, digit) in digits.chars().enumerate() {
-        if i > 0 && (digits.len() - i).is_multiple_of(3) {
-            text.push(',');
-        }
-        text.push(digit);
-    }
-    text
-}
-
 /// A number and what it counts.
 pub(super) fn count(n: u64, what: &str) -> String {
     match (n, what.strip_suffix('y')) {
         (1, _) => format!("1 {what}"),
-        (n, Some(stem)) => format!("{} {stem}ies", thousands(n)),
-        (n, None) => format!("{} {what}s", thousands(n)),
+        (n, Some(stem)) => format!("{} {stem}ies", number(n)),
+        (n, None) => format!("{} {what}s", number(n)),
     }
 }
 
@@ -312,12 +305,12 @@ impl fmt::Display for RunReport {
                 "  {:width$}  {:>9}  {:>11} {:>11} {:>11} {:>11} {:>11} {:>11}  {:>8}",
                 node.name,
                 node.status,
-                thousands(node.received),
-                thousands(node.emitted_from),
-                thousands(node.dropped),
-                thousands(node.dead_lettered),
-                thousands(node.failed),
-                thousands(node.emitted),
+                number(node.received),
+                number(node.emitted_from),
+                number(node.dropped),
+                number(node.dead_lettered),
+                number(node.failed),
+                number(node.emitted),
                 seconds(node.busy),
             )?;
         }
@@ -335,7 +328,7 @@ impl fmt::Display for RunReport {
         }
         for node in &self.nodes {
             for (reason, count) in &node.dropped_because {
-                writeln!(f, "  {}: dropped {} because {reason}", node.name, thousands(*count))?;
+                writeln!(f, "  {}: dropped {} because {reason}", node.name, number(*count))?;
             }
             // Asking a limit that has room takes some microseconds, which say nothing.
             let waited = node.rate_limit_wait >= Duration::from_millis(1);
@@ -370,7 +363,7 @@ impl fmt::Display for RunReport {
             let ModelUsage { model, requests, input_tokens, output_tokens, usd } = usage;
             write!(f, "  model {model}: {}", count(requests, "request"))?;
             if input_tokens + output_tokens > 0 {
-                write!(f, ", {} tokens in, {} out", thousands(input_tokens), thousands(output_tokens))?;
+                write!(f, ", {} tokens in, {} out", number(input_tokens), number(output_tokens))?;
             }
             if let Some(usd) = usd {
                 write!(f, ", ${usd:.4}")?;
@@ -430,12 +423,12 @@ impl fmt::Display for Progress {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}", seconds(self.elapsed))?;
         for node in &self.nodes {
-            write!(f, " | {} {}", node.name, thousands(node.received))?;
+            write!(f, " | {} {}", node.name, number(node.received))?;
             if node.dead_lettered + node.failed > 0 {
-                write!(f, " ({} set aside or failed)", thousands(node.dead_lettered + node.failed))?;
+                write!(f, " ({} set aside or failed)", number(node.dead_lettered + node.failed))?;
             }
         }
-        write!(f, " | {}/s", thousands(self.rate as u64))?;
+        write!(f, " | {}/s", number(self.rate as u64))?;
         if let Some(eta) = self.eta.filter(|eta| !self.done && !eta.is_zero()) {
             write!(f, " | {} left", seconds(eta))?;
         }

@@ -254,7 +254,7 @@ impl SourceWork {
             outlets.meter.fail(error.at_node(outlets.meter.node.clone()));
         }
         Ok(match (stopped, failed) {
-            (true, _) => Ended::Cancelled,
+            (true, _) => Ended::Stopped,
             (false, true) => Ended::With(End::Short),
             (false, false) => Ended::With(End::Complete),
         })

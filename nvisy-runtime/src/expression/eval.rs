@@ -10,7 +10,6 @@ use super::MAX_COST;
 use super::ast::{Arithmetic, Compare, Comprehension, Expr, Form, Node, Root};
 use super::functions::Function;
 use super::scope::Scope;
-use super::suggest::did_you_mean;
 use super::types::{self, Type};
 use super::value::{List, Map, Octets, Text, Val, Value, duration_text, parse_duration, timestamp_text};
 
@@ -51,7 +50,10 @@ const MAX_SUGGESTED: usize = 256;
 
 /// Returns the column that was meant, if there is one.
 fn nearest<'a>(name: &str, row: &'a Row) -> Option<&'a str> {
-    did_you_mean(name, row.schema().fields().iter().take(MAX_SUGGESTED).map(|field| &**field.name()))
+    crate::suggest::nearest(
+        name,
+        row.schema().fields().iter().take(MAX_SUGGESTED).map(|field| &**field.name()),
+    )
 }
 
 /// Returns a column as an expression names it.
@@ -498,40 +500,30 @@ pub(super) fn double(op: Arithmetic, a: f64, b: f64) -> f64 {
     }
 }
 
-pub(super) fn int(op: Arithmetic, a: i64, b: i64) -> Result<i64, Cause> {
-    let value = match op {
-        Arithmetic::Add => a.checked_add(b),
-        Arithmetic::Subtract => a.checked_sub(b),
-        Arithmetic::Multiply => a.checked_mul(b),
-        Arithmetic::Divide | Arithmetic::Remainder if b == 0 => return Err(Cause::DivisionByZero),
-        Arithmetic::Divide => a.checked_div(b),
-        Arithmetic::Remainder => a.checked_rem(b),
+macro_rules! checked {
+    ($op:expr, $a:expr, $b:expr) => {
+        match $op {
+            Arithmetic::Add => $a.checked_add($b),
+            Arithmetic::Subtract => $a.checked_sub($b),
+            Arithmetic::Multiply => $a.checked_mul($b),
+            Arithmetic::Divide | Arithmetic::Remainder if $b == 0 => return Err(Cause::DivisionByZero),
+            Arithmetic::Divide => $a.checked_div($b),
+            Arithmetic::Remainder => $a.checked_rem($b),
+        }
     };
-    value.ok_or(Cause::Overflow(op.symbol()))
+}
+
+pub(super) fn int(op: Arithmetic, a: i64, b: i64) -> Result<i64, Cause> {
+    checked!(op, a, b).ok_or(Cause::Overflow(op.symbol()))
 }
 
 pub(super) fn uint(op: Arithmetic, a: u64, b: u64) -> Result<u64, Cause> {
-    let value = match op {
-        Arithmetic::Add => a.checked_add(b),
-        Arithmetic::Subtract => a.checked_sub(b),
-        Arithmetic::Multiply => a.checked_mul(b),
-        Arithmetic::Divide | Arithmetic::Remainder if b == 0 => return Err(Cause::DivisionByZero),
-        Arithmetic::Divide => a.checked_div(b),
-        Arithmetic::Remainder => a.checked_rem(b),
-    };
-    value.ok_or(Cause::Overflow(op.symbol()))
+    checked!(op, a, b).ok_or(Cause::Overflow(op.symbol()))
 }
 
 pub(super) fn wide(op: Arithmetic, a: i128, b: i128) -> Result<i64, Cause> {
-    let value = match op {
-        Arithmetic::Add => a.checked_add(b),
-        Arithmetic::Subtract => a.checked_sub(b),
-        Arithmetic::Multiply => a.checked_mul(b),
-        Arithmetic::Divide | Arithmetic::Remainder if b == 0 => return Err(Cause::DivisionByZero),
-        Arithmetic::Divide => a.checked_div(b),
-        Arithmetic::Remainder => a.checked_rem(b),
-    };
-    value.and_then(|value| i64::try_from(value).ok()).ok_or(Cause::Overflow(op.symbol()))
+    let value = checked!(op, a, b).and_then(|value| i64::try_from(value).ok());
+    value.ok_or(Cause::Overflow(op.symbol()))
 }
 
 fn call<'a>(function: Function, values: &[Val<'a>]) -> Result<Val<'a>, Cause> {

@@ -6,9 +6,9 @@
 use super::ast::{Arithmetic, Compare, Comprehension, Expr, Form, Node, Root};
 use super::functions::Function;
 use super::lexer::{Token, lex};
-use super::suggest::did_you_mean;
 use super::value::Literal;
 use super::{ExpressionError, MAX_COMPREHENSIONS, MAX_DEPTH, MAX_LENGTH, MAX_NODES, MAX_PATTERNS};
+use crate::suggest::nearest;
 
 type Result<T> = std::result::Result<T, ExpressionError>;
 
@@ -348,7 +348,7 @@ impl Parser<'_> {
             return self.node(at, Expr::Root(root));
         }
         let known = Root::NAMES.into_iter().chain(self.locals.iter().map(String::as_str));
-        let message = match did_you_mean(name, known) {
+        let message = match nearest(name, known) {
             Some(near) => format!("there is no `{name}`: did you mean `{near}`?"),
             None => format!(
                 "there is no `{name}`: columns are `row.{name}`, a document's fields `document.{name}`"
@@ -368,7 +368,7 @@ impl Parser<'_> {
         }
         let arguments = self.list(")", Self::expression)?;
         let Some(function) = Function::global(name) else {
-            let help = match (Function::receiver(name), did_you_mean(name, Function::names(false))) {
+            let help = match (Function::receiver(name), nearest(name, Function::names(false))) {
                 (Some(_), _) => format!("call it on its value: `value.{name}(..)`"),
                 (None, Some(near)) => format!("did you mean `{near}`?"),
                 (None, None) => format!("those there are: {}", Function::list(false)),
@@ -386,8 +386,7 @@ impl Parser<'_> {
         arguments.extend(self.list(")", Self::expression)?);
         let Some(function) = Function::receiver(name) else {
             let forms = ["all", "exists", "exists_one", "map", "filter"];
-            let help = match (Function::global(name), did_you_mean(name, Function::names(true).chain(forms)))
-            {
+            let help = match (Function::global(name), nearest(name, Function::names(true).chain(forms))) {
                 (Some(_), _) => format!("call it as `{name}(..)`"),
                 (None, Some(near)) => format!("did you mean `{near}`?"),
                 (None, None) => format!("those there are: {}, {}", Function::list(true), forms.join(", ")),

@@ -5,8 +5,8 @@ use nvisy_core::KindId;
 use super::ExpressionError;
 use super::ast::{Arithmetic, Compare, Expr, Form, Node, Root};
 use super::functions::Function;
-use super::suggest::did_you_mean;
 use super::value::Literal;
+use crate::suggest::nearest;
 
 /// The type of a value, as far as it is known.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -274,7 +274,7 @@ impl Checker<'_> {
             Root::Kind(_) => return Ok(Type::Any),
         };
         if !known.contains(&name) {
-            let help = match did_you_mean(name, known.iter().copied()) {
+            let help = match nearest(name, known.iter().copied()) {
                 Some(near) => format!("did you mean `{near}`?"),
                 None => format!("those there are: {}", known.join(", ")),
             };

@@ -273,8 +273,9 @@ pub struct BatchPolicy {
     /// Model tokens at the most, where items are weighed: by actions that take many at once.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tokens: Option<NonZeroU64>,
-    /// How long the node waits for a batch to fill up, counted from its first item. Default
-    /// until it is full, or the source has nothing more for now.
+    /// How long the node waits for a batch to fill up, counted from its first item. Default no
+    /// bound: what is gathered goes on when the batch is full, when the source has given nothing
+    /// for 100 ms or may not read further, and when it ends. With a `linger` it goes on then, too.
     #[serde(default, skip_serializing_if = "Option::is_none", with = "duration::option")]
     #[schemars(with = "Option<String>")]
     pub linger: Option<Duration>,

@@ -57,11 +57,14 @@ impl Registry {
 
 /// Returns the schema of a node or connection that uses one registered type.
 fn entry_schema<T: ?Sized>(base: &Value, entry: &TypeEntry<T>, generator: &mut SchemaGenerator) -> Value {
-    let config = entry.schema(generator).to_value();
-    let resolved = config
-        .get("$ref")
-        .and_then(Value::as_str)
-        .and_then(|reference| generator.definitions().get(reference.rsplit('/').next()?).cloned());
+    let mut config = entry.schema(generator).to_value();
+    let reference = config.get("$ref").and_then(Value::as_str).and_then(|path| path.rsplit('/').next());
+    let definition = reference.and_then(|name| generator.definitions_mut().get_mut(name));
+    let resolved = definition.map(|definition| {
+        close(definition);
+        definition.clone()
+    });
+    close(&mut config);
     let needs = resolved
         .as_ref()
         .unwrap_or(&config)
@@ -89,6 +92,16 @@ fn entry_schema<T: ?Sized>(base: &Value, entry: &TypeEntry<T>, generator: &mut S
         }
     }
     schema
+}
+
+/// Says that a config has no other fields: they are refused, whether or not its type says so.
+fn close(config: &mut Value) {
+    let Some(object) = config.as_object_mut().filter(|object| object.contains_key("properties")) else {
+        return;
+    };
+    if !object.contains_key("unevaluatedProperties") {
+        object.entry("additionalProperties").or_insert(json!(false));
+    }
 }
 
 /// Returns the schema of a node whose action is a function.

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use nvisy_core::prelude::*;
+use nvisy_runtime::Engine;
 use nvisy_runtime::compiler::{CompileOptions, Diagnostics, code, compile, compile_json};
 use nvisy_runtime::graph::Graph;
 use nvisy_runtime::registry::Registry;
@@ -219,9 +220,11 @@ fn every_mistake_of_a_file_is_found_at_once() {
 }"#;
     let found = compile_json(text, &registry(), &CompileOptions::default()).unwrap_err();
     expect_test::expect![[r#"
-        the graph does not compile, for 11 reasons:
+        the graph does not compile, for 13 reasons:
         config.invalid: connections.lake.config.root (line 5, column 56): invalid type: integer `7`, expected a string
         secret.literal: connections.modle.config.api_key (line 6, column 60): a secret is written as a literal: put it into the environment and write {"secret": "NAME"}
+        connection.unused: connections.spare (line 7, column 5): no node works through the connection "spare"
+          help: name it in a node, "connection": "spare", or remove it
         use.unknown: connections.spare.use (line 7, column 23): there is no type of connection "acme/stroe"
           help: did you mean "acme/store"?
         config.invalid: nodes.tickets.config (line 10, column 81): missing field `prefix`
@@ -232,6 +235,8 @@ fn every_mistake_of_a_file_is_found_at_once() {
         expression.invalid: nodes.open.config.when (line 11, column 93): column 14: expected a value, found the end
         connection.unknown: nodes.vectors.connection (line 13, column 71): node "vectors": there is no connection "model"
           help: did you mean "modle"?
+        graph.cycle: nodes.a.inputs (line 14, column 47): nodes feed each other in a circle: a → b → c → a
+          help: take one of these edges out: what flows in a graph never comes back
         graph.unknown_field: nodes.c.retyr (line 16, column 94): a node of type "action" has no field `retyr`
           help: did you mean "retry"?
         use.wrong_type: nodes.store.use (line 17, column 39): "acme/tickets" is no sink, but a source
@@ -239,6 +244,130 @@ fn every_mistake_of_a_file_is_found_at_once() {
         input.count: nodes.store.inputs (line 17, column 77): node "store" has 2 inputs, and takes one
           help: let them flow together first, "store_in": { "type": "fan_in", "inputs": ["vectors", "open"] }, and read from "store_in""#]].assert_eq(&found.to_string());
     assert!(!found.to_string().contains("hunter2"));
+}
+
+#[test]
+fn a_part_that_cannot_be_read_hides_nothing_else() {
+    let text = r#"{
+  "version": 1,
+  "name": "shapes",
+  "connections": { "lake": { "use": "acme/stroe", "rate_limit": 7 } },
+  "nodes": {
+    "tickets": { "type": "source", "use": "acme/tickets", "connection": "lake", "config": {}, "key": 7 },
+    "open": { "type": "action", "use": "filtr", "inputs": ["tickets", "nowhere", 7], "timout": "1s" },
+    "kept": { "type": "action", "use": "filter", "inputs": ["open", "open"], "timeout": 5, "retry": { "max_attempts": 0 } },
+    "lost": { "type": "action", "use": "filter", "inputs": ["nobody"], "on_error": "dead-letter", "concurrency": 0,
+              "config": { "when": "row.a ==" } },
+    "b": { "type": "branch", "inputs": ["a"], "routes": { "x": 7, "y": "row.b ==" }, "default": 7 },
+    "a": { "type": "action", "use": "filter", "inputs": ["b.x"], "config": { "when": "true" }, "on_error": "later" },
+    "store": { "type": "sink", "use": "acme/index", "conection": "lake", "inputs": ["kept"], "retry": { "initial": "10s", "max": "1s" } },
+    "other": { "type": "sink", "use": "acme/lines", "inputs": ["b.z"], "config": 7, "batch": { "items": 0 } }
+  },
+  "settings": { "concurrency": 100000, "timeout": "soon" }
+}"#;
+    let found = compile_json(text, &registry(), &CompileOptions::default()).unwrap_err();
+    expect_test::expect![[r#"
+        the graph does not compile, for 28 reasons:
+        use.unknown: connections.lake.use (line 4, column 37): there is no type of connection "acme/stroe"
+          help: did you mean "acme/store"?
+        graph.invalid: connections.lake.rate_limit (line 4, column 65): invalid type: integer `7`, expected an object such as { "requests_per_minute": 60 }
+        config.invalid: nodes.tickets.config (line 6, column 81): missing field `prefix`
+        graph.invalid: nodes.tickets.key (line 6, column 102): expected an expression, found a number
+        use.unknown: nodes.open.use (line 7, column 40): there is no action "filtr"
+          help: did you mean "filter"?
+        input.unknown: nodes.open.inputs[1] (line 7, column 71): node "open" reads from "nowhere", which does not exist
+          help: the nodes are "tickets", "open", "kept", "lost", "b", "a", "store", "other"
+        graph.invalid: nodes.open.inputs[2] (line 7, column 82): expected a name, found a number
+        graph.unknown_field: nodes.open.timout (line 7, column 96): a node of type "action" has no field `timout`
+          help: did you mean "timeout"?
+        config.invalid: nodes.kept.config (line 8, column 5): missing field `when`
+        input.duplicate: nodes.kept.inputs[1] (line 8, column 69): node "kept" names the input "open" twice
+          help: remove one
+        graph.invalid: nodes.kept.timeout (line 8, column 89): invalid type: integer `5`, expected a duration such as "200ms" or "1m 30s"
+        graph.invalid: nodes.kept.retry.max_attempts (line 8, column 119): expected at least 1, found 0
+        input.unknown: nodes.lost.inputs[0] (line 9, column 61): node "lost" reads from "nobody", which does not exist
+          help: the nodes are "tickets", "open", "kept", "lost", "b", "a", "store", "other"
+        graph.invalid: nodes.lost.on_error (line 9, column 84): there is no `dead-letter` here
+          help: did you mean "dead_letter"?
+        graph.invalid: nodes.lost.concurrency (line 9, column 114): expected at least 1, found 0
+        expression.invalid: nodes.lost.config.when (line 10, column 35): column 9: expected a value, found the end
+        graph.invalid: nodes.b.routes.x (line 11, column 64): expected an expression, found a number
+        expression.invalid: nodes.b.routes.y (line 11, column 72): column 9: expected a value, found the end
+        graph.invalid: nodes.b.default (line 11, column 97): expected the name of a route, found a number
+        graph.cycle: nodes.a.inputs (line 12, column 47): nodes feed each other in a circle: a → b → a
+          help: take one of these edges out: what flows in a graph never comes back
+        graph.invalid: nodes.a.on_error (line 12, column 108): there is no `later` here
+          help: write one of fail, dead_letter, drop
+        config.invalid: nodes.store.config (line 13, column 5): missing field `collection`
+        graph.unknown_field: nodes.store.conection (line 13, column 66): a node of type "sink" has no field `conection`
+          help: did you mean "connection"?
+        policy.invalid: nodes.store.retry (line 13, column 94): node "store": the first wait is longer than the longest
+          help: let `initial` be at most `max`
+        graph.invalid: nodes.other.config (line 14, column 82): expected a config, which is an object, found a number
+        graph.invalid: nodes.other.batch.items (line 14, column 105): expected at least 1, found 0
+        policy.invalid: settings.concurrency (line 16, column 32): no more than 1024 calls run at once
+        graph.invalid: settings.timeout (line 16, column 51): `soon` is not a duration such as "200ms" or "1m 30s": expected number at 0"#]].assert_eq(&found.to_string());
+}
+
+#[test]
+fn a_part_that_cannot_be_read_is_complained_of_once() {
+    fn rename(graph: &mut Value, pointer: &str, to: &str) {
+        let (parent, key) = pointer.rsplit_once('/').unwrap();
+        let parent = graph.pointer_mut(parent).unwrap().as_object_mut().unwrap();
+        let value = parent.remove(key).unwrap();
+        parent.insert(to.to_owned(), value);
+    }
+    let paths = [
+        "/name",
+        "/nodes",
+        "/nodes/tickets/type",
+        "/nodes/tickets/use",
+        "/nodes/tickets/config",
+        "/nodes/tickets/connection",
+        "/nodes/open/inputs",
+        "/nodes/open/inputs/0",
+        "/nodes/lang/routes",
+        "/nodes/lang/routes/english",
+        "/nodes/lang/default",
+        "/nodes/vectors/config",
+        "/nodes/vectors/connection",
+        "/nodes/vectors/on_error",
+        "/nodes/store/connection/use",
+        "/nodes/store/connection/config",
+        "/nodes/store/inputs",
+        "/connections",
+        "/connections/lake",
+        "/connections/lake/use",
+        "/connections/lake/config",
+        "/settings",
+        "/settings/checkpoint",
+        "/settings/dead_letter",
+    ];
+    for path in paths {
+        let mut graph: Value = serde_json::from_str(TICKETS).unwrap();
+        if path == "/settings/dead_letter" {
+            remove(&mut graph, "/nodes/failed/inputs");
+            set(&mut graph, path, json!("failed"));
+            compile_json(&graph.to_string(), &registry(), &CompileOptions::default()).unwrap();
+        }
+        let key = path.rsplit_once('/').unwrap().1;
+        let mut wrong = graph.clone();
+        match path {
+            "/nodes/open/inputs/0" => *wrong.pointer_mut(path).unwrap() = json!(7),
+            _ => set(&mut wrong, path, json!(7)),
+        }
+        let mut misspelt = graph.clone();
+        if key != "0" && key != "english" && key != "lake" {
+            rename(&mut misspelt, path, &format!("{key}x"));
+        } else {
+            misspelt = wrong.clone();
+        }
+        for graph in [wrong, misspelt] {
+            let found =
+                compile_json(&graph.to_string(), &registry(), &CompileOptions::default()).unwrap_err();
+            assert_eq!(found.as_slice().len(), 1, "{path}: {found}");
+        }
+    }
 }
 
 /// A change of the sample, and the code of what is then wrong with it.
@@ -410,6 +539,20 @@ fn diagnostics_are_data() {
     assert_eq!(serde_json::to_value(&found).unwrap(), expected);
 }
 
+#[tokio::test]
+async fn a_main_that_returns_them_shows_each_diagnostic_once() {
+    let text = TICKETS.replace("acme/chunk\"", "acme/chunks\"");
+    let found = compile_json(&text, &registry(), &CompileOptions::default()).unwrap_err();
+    let said = "there is no action \"acme/chunks\"";
+    assert!(found.to_string().contains(said), "{found}");
+    assert_eq!(format!("{found:?}"), found.to_string());
+
+    let engine = Engine::builder().without_plugins().plugin(&crate::sample::plugin()).build().unwrap();
+    let error = engine.run(&Graph::from_json(&text).unwrap()).await.unwrap_err();
+    let shown = format!("{:?}", Box::<dyn std::error::Error>::from(error));
+    assert_eq!(shown.matches(said).count(), 1, "{shown}");
+}
+
 #[test]
 fn a_strangers_mistakes_are_bounded() {
     let nodes: Vec<_> = (0..9_000)
@@ -470,6 +613,7 @@ fn a_graph_that_compiles_is_one_of_the_schema() {
     let not: &[fn(&mut Value)] = &[
         |g| set(g, "/nodes/open/conection", json!("lake")),
         |g| set(g, "/nodes/chunks/config/size", json!("large")),
+        |g| set(g, "/nodes/tickets/config/prefx", json!("tickets/")),
         |g| set(g, "/nodes/chunks/use", json!("acme/lines")),
         |g| set(g, "/nodes/lang/retry", json!({})),
         |g| set(g, "/connections/model/config/api_key", json!("hunter2")),

@@ -314,30 +314,28 @@ fn wrong_types_and_unknown_fields_are_all_found_at_once() {
     refused(
         text,
         &expect_test::expect![[r#"
-        the graph does not compile, for 16 reasons:
-        graph.invalid: (line 1, column 1): the field `name` is missing
-        graph.version: version (line 2, column 14): this is no version that can be read: 2
-          help: write "version": 1
-        graph.unknown_field: nmae (line 3, column 11): a graph has no field `nmae`
-          help: did you mean "name"?
-        graph.invalid: connections.lake.use (line 4, column 37): expected the name of a type, found a number
-        graph.unknown_field: connections.lake.confg (line 4, column 40): a connection has no field `confg`
-          help: did you mean "config"?
-        graph.invalid: nodes.tickets.type (line 6, column 26): there is no type of node "sourse"
-          help: did you mean "source"?
-        graph.invalid: nodes.open (line 7, column 5): the field `inputs` is missing
-        graph.unknown_field: nodes.open.input (line 7, column 50): a node of type "action" has no field `input`
-          help: did you mean "inputs"?
-        graph.invalid: nodes.open.timeout (line 7, column 83): `soon` is not a duration such as "200ms" or "1m 30s": expected number at 0
-        graph.invalid: nodes.open.concurrency (line 7, column 106): invalid value: integer `0`, expected a nonzero usize
-        graph.invalid: nodes.lang.inputs (line 8, column 43): expected an array of names, found a string
-        graph.invalid: nodes.lang.routes[0] (line 8, column 62): expected a route: {"route": NAME, "when": EXPRESSION}, found a string
-        graph.invalid: nodes.store.config (line 9, column 64): expected a config, which is an object, found an array
-        graph.unknown_field: nodes.store.retry.jiter (line 9, column 117): there is no field `jiter` here
-          help: did you mean "jitter"?
-        graph.invalid: nodes.nothing (line 10, column 16): expected a node, which is an object, found a number
-        graph.unknown_field: settings.concurency (line 12, column 31): there is no field `concurency` here
-          help: did you mean "concurrency"?"#]],
+            the graph does not compile, for 14 reasons:
+            graph.version: version (line 2, column 14): this is no version that can be read: 2
+              help: write "version": 1
+            graph.unknown_field: nmae (line 3, column 11): a graph has no field `nmae`
+              help: did you mean "name"?
+            graph.invalid: connections.lake.use (line 4, column 37): expected the name of a type, found a number
+            graph.unknown_field: connections.lake.confg (line 4, column 40): a connection has no field `confg`
+              help: did you mean "config"?
+            graph.invalid: nodes.tickets.type (line 6, column 26): there is no type of node "sourse"
+              help: did you mean "source"?
+            graph.unknown_field: nodes.open.input (line 7, column 50): a node of type "action" has no field `input`
+              help: did you mean "inputs"?
+            graph.invalid: nodes.open.timeout (line 7, column 83): `soon` is not a duration such as "200ms" or "1m 30s": expected number at 0
+            graph.invalid: nodes.open.concurrency (line 7, column 106): expected at least 1, found 0
+            graph.invalid: nodes.lang.inputs (line 8, column 43): expected an array of names, found a string
+            graph.invalid: nodes.lang.routes[0] (line 8, column 62): expected a route: {"route": NAME, "when": EXPRESSION}, found a string
+            graph.invalid: nodes.store.config (line 9, column 64): expected a config, which is an object, found an array
+            graph.unknown_field: nodes.store.retry.jiter (line 9, column 117): there is no field `jiter` here
+              help: did you mean "jitter"?
+            graph.invalid: nodes.nothing (line 10, column 16): expected a node, which is an object, found a number
+            graph.unknown_field: settings.concurency (line 12, column 31): there is no field `concurency` here
+              help: did you mean "concurrency"?"#]],
     );
 }
 

@@ -160,6 +160,10 @@ impl<T: SinkConfig> SinkConfig for FaultySink<T> {
         self.sink.guarantee()
     }
 
+    fn replayed(&self) -> Option<String> {
+        self.sink.replayed()
+    }
+
     fn optimum(&self) -> BatchLimits {
         self.sink.optimum()
     }

@@ -110,6 +110,10 @@ impl ErasedSinkConfig for FaultyConfig {
         self.config.guarantee()
     }
 
+    fn replayed(&self) -> Option<String> {
+        self.config.replayed()
+    }
+
     fn optimum(&self) -> BatchLimits {
         self.config.optimum()
     }

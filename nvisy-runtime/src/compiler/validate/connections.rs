@@ -35,7 +35,7 @@ impl<'g> Check<'g> {
             }
             self.connect(node, &shared);
         }
-        if !self.broken.nodes.is_empty() || self.nodes.is_empty() {
+        if self.broken.hides_connections() || self.nodes.is_empty() {
             return;
         }
         for name in self.graph.connections.names().filter(|name| !used.contains(name)) {
@@ -54,10 +54,11 @@ impl<'g> Check<'g> {
         let path = self.nodes[node].field("connection");
         // What a connection gives is looked at even where nobody knows what the node needs.
         let found = match given {
+            None if self.broken.has(&path) => return,
             None => None,
             Some(ConnectionUse::Shared(wanted)) => match shared.get(wanted.as_str()) {
                 Some(found) => Some(*found),
-                None if self.broken.connections.contains(wanted) => return,
+                None if self.broken.connections.contains(wanted) || self.broken.has("connections") => return,
                 None => {
                     let help = match self.nearest(wanted, shared.keys().copied()) {
                         Some(near) => {
@@ -141,6 +142,10 @@ impl<'g> Check<'g> {
                 help,
             );
         }
+        let uses = join(path, "use");
+        if self.broken.has(&uses) {
+            return Shared { index: None, client: None };
+        }
         let Some(entry) = self.registry.find_connection(&spec.uses) else {
             let names: Vec<_> = self.registry.connections().map(TypeEntry::name).collect();
             let help = match self.nearest(&spec.uses, names.iter().copied()) {
@@ -151,11 +156,14 @@ impl<'g> Check<'g> {
                 None => format!("the types of connection that are registered are {}", quoted(names)),
             };
             let message = format!("there is no type of connection \"{}\"", shown(&spec.uses));
-            self.say_with(code::USE_UNKNOWN, join(path, "use"), message, help);
+            self.say_with(code::USE_UNKNOWN, uses, message, help);
             return Shared { index: None, client: None };
         };
         let prefix = join(path, "config");
         let client = Some(entry.client());
+        if self.broken.has(&prefix) {
+            return Shared { index: None, client };
+        }
         let config = match entry.parse(&spec.config) {
             Ok(config) => config,
             Err(problems) => {

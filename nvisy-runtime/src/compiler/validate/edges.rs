@@ -15,6 +15,9 @@ impl<'g> Check<'g> {
             let inputs: &'g [String] = self.nodes[node].node.inputs();
             let mut seen = HashSet::new();
             for (index, input) in inputs.iter().enumerate() {
+                if self.broken.has(&self.nodes[node].input(index)) {
+                    continue;
+                }
                 if seen.insert(input) {
                     self.edge(node, index, input);
                 } else {
@@ -44,7 +47,7 @@ impl<'g> Check<'g> {
         let path = self.nodes[to].input(index);
         let Some(&from) = self.index.get(reference.node) else {
             self.nodes[to].fed = false;
-            if self.broken.nodes.contains(reference.node) {
+            if self.broken.nodes.contains(reference.node) || self.broken.has("nodes") {
                 return;
             }
             let near = self.nearest(reference.node, self.graph.nodes.names());
@@ -99,7 +102,8 @@ impl<'g> Check<'g> {
             (None, NodeBody::Branch(_)) => {
                 let message = format!("branch \"{name}\" gives nothing but through its routes");
                 let ports: Vec<_> = routes.iter().map(|route| format!("{name}.{route}")).collect();
-                let help = format!("read from {}", quoted(ports.iter().map(String::as_str)));
+                let help = (!ports.is_empty())
+                    .then(|| format!("read from {}", quoted(ports.iter().map(String::as_str))));
                 self.say_with(code::INPUT_UNKNOWN_PORT, path, message, help);
                 None
             }
@@ -111,6 +115,12 @@ impl<'g> Check<'g> {
             }
             (None, _) => Some(Port::Out),
             (Some(port), NodeBody::Branch(_)) if routes.contains(&port) => Some(Port::Route(Arc::from(port))),
+            // It may be one of those that could not be read.
+            (Some(_), NodeBody::Branch(_))
+                if ["routes", "default"].iter().any(|f| self.broken.has(&self.nodes[from].field(f))) =>
+            {
+                None
+            }
             (Some(port), _) => {
                 let message = format!("node \"{name}\" has no port \"{}\"", shown(port));
                 let help = match self.nearest(port, routes.iter().copied().chain([PortRef::DEAD_LETTER])) {
@@ -132,6 +142,8 @@ impl<'g> Check<'g> {
             (NodeBody::Source(_), _) => return,
             (NodeBody::FanIn(_), 2..) | (_, 1) => return,
             (NodeBody::Sink(_), 0) if takes_dead_letters => return,
+            (NodeBody::Sink(_), 0) if self.broken.has("settings.dead_letter") => {}
+            _ if self.broken.has(&path) => {}
             (NodeBody::FanIn(_), _) => {
                 let message = format!("fan_in \"{name}\" has {have} inputs, and needs two or more");
                 self.say(code::INPUT_COUNT, path, message);
@@ -206,9 +218,13 @@ impl<'g> Check<'g> {
             let readers: Vec<&str> = edges.map(|edge| self.nodes[self.edges[*edge].to].name).collect();
             let mut indices = Vec::new();
             for (i, name) in fan_out.best_effort.iter().enumerate() {
+                let path = format!("{}[{i}]", self.nodes[node].field("best_effort"));
+                let hidden = self.broken.nodes.contains(name)
+                    || self.broken.has(&path)
+                    || self.broken.has(&join(&join("nodes", name), "inputs"));
                 if let Some(index) = readers.iter().position(|reader| reader == name) {
                     indices.push(index);
-                } else if !self.broken.nodes.contains(name) {
+                } else if !hidden {
                     let help = match self.nearest(name, readers.iter().copied()) {
                         Some(near) => did_you_mean(near),
                         None => format!("its readers are {}", quoted(readers.iter().copied())),
@@ -218,7 +234,6 @@ impl<'g> Check<'g> {
                         shown(name),
                         self.nodes[node].name
                     );
-                    let path = format!("{}[{i}]", self.nodes[node].field("best_effort"));
                     self.say_with(code::FAN_OUT_BEST_EFFORT, path, message, help);
                 }
             }
@@ -229,7 +244,7 @@ impl<'g> Check<'g> {
     }
 
     fn unread(&mut self) {
-        if !self.broken.nodes.is_empty() {
+        if self.broken.hides_inputs() {
             return;
         }
         for node in 0..self.nodes.len() {

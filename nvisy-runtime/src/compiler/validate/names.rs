@@ -26,7 +26,7 @@ impl Check<'_> {
                 );
             }
         }
-        let whole = self.broken.nodes.is_empty() && !self.said_of_nodes();
+        let whole = self.broken.nodes.is_empty() && !self.broken.has("nodes");
         if nodes == 0 && whole {
             let help = "add a source and a sink that reads from it".to_owned();
             self.say_with(code::GRAPH_EMPTY, "nodes", "the graph has no nodes", help);
@@ -42,7 +42,8 @@ impl Check<'_> {
                 self.say_with(code::GRAPH_NO_SINK, "nodes", "no node is a sink", help);
             }
         }
-        if self.graph.name.is_empty() || self.graph.name.len() > MAX_NAME {
+        let named = (1..=MAX_NAME).contains(&self.graph.name.len()) || self.broken.has("name");
+        if !named {
             self.say(code::NAME_INVALID, "name", format!("the name of a graph has 1 to {MAX_NAME} bytes"));
         }
         for name in self.graph.connections.names() {
@@ -60,11 +61,6 @@ impl Check<'_> {
                 }
             }
         }
-    }
-
-    /// Returns whether the nodes as a whole could not be read.
-    fn said_of_nodes(&self) -> bool {
-        self.graph.nodes.is_empty() && self.graph.name.is_empty()
     }
 
     fn name(&mut self, what: &str, path: &str, name: &str) {

@@ -168,7 +168,8 @@ impl Check<'_> {
                     OnError::DeadLetter
                 }
                 (Some(OnError::DeadLetter), None, None) => {
-                    if self.broken.nodes.is_empty() && !self.missed.contains(&node) {
+                    let hidden = self.broken.hides_inputs() || self.broken.has("settings.dead_letter");
+                    if !hidden && !self.missed.contains(&node) {
                         let message =
                             format!("what fails at node \"{name}\" goes to dead letters that nobody reads");
                         let help = format!(
@@ -203,7 +204,7 @@ impl Check<'_> {
         let name = self.graph.settings.dead_letter.as_deref()?;
         let is_sink = |node: &usize| matches!(self.nodes[*node].node.body, NodeBody::Sink(_));
         let sink = self.index.get(name).copied().filter(is_sink);
-        if sink.is_some() || self.broken.nodes.contains(name) {
+        if sink.is_some() || self.broken.nodes.contains(name) || self.broken.has("nodes") {
             return sink;
         }
         let sinks: Vec<&str> =

@@ -9,9 +9,9 @@ use super::{Check, did_you_mean, join, quoted};
 use crate::compiler::diagnostic::{Diagnostic, code};
 use crate::compiler::json::shown;
 use crate::compiler::plan::Work;
-use crate::compiler::suggest::known_fields;
 use crate::expression::{Expression, ExpressionError};
 use crate::graph::{ActionNode, BranchNode, FanOutNode, Function, NodeBody, SinkNode, SourceNode};
+use crate::suggest::known_fields;
 
 impl<'g> Check<'g> {
     pub(super) fn types(&mut self) {
@@ -88,7 +88,7 @@ impl<'g> Check<'g> {
 
     fn branch(&mut self, node: usize, branch: &'g BranchNode) -> Option<Work> {
         let path = self.nodes[node].field("routes");
-        if branch.routes.is_empty() {
+        if branch.routes.is_empty() && !self.broken.has(&path) {
             let name = self.nodes[node].name;
             let help = "\"routes\": { \"english\": \"document.language == 'en'\" }".to_owned();
             self.say_with(code::BRANCH_ROUTES, &path, format!("branch \"{name}\" has no routes"), help);
@@ -104,7 +104,10 @@ impl<'g> Check<'g> {
         }
         let mut routes = Vec::with_capacity(branch.routes.len());
         for route in &branch.routes {
-            let when = self.expression(&join(&path, &route.name), Expression::condition(&route.when));
+            let path = join(&path, &route.name);
+            let when = (!self.broken.has(&path))
+                .then(|| self.expression(&path, Expression::condition(&route.when)))
+                .flatten();
             routes.push(when.map(|when| (Arc::from(route.name.as_str()), when)));
         }
         let default = branch.default.as_deref().map(Arc::from);
@@ -135,6 +138,9 @@ impl<'g> Check<'g> {
     ) -> Option<Arc<T>> {
         self.nodes[node].client = Some(entry.client());
         let prefix = self.nodes[node].field("config");
+        if self.broken.has(&prefix) {
+            return None;
+        }
         match entry.parse(config) {
             Ok(config) => Some(config),
             Err(problems) => {
@@ -193,6 +199,9 @@ impl<'g> Check<'g> {
     fn unknown_type(&mut self, node: usize, what: &'static str, uses: &str) {
         const PLUGINS: &[&str] = &["sql", "object", "vector", "ai"];
         let path = self.nodes[node].field("use");
+        if self.broken.has(&path) {
+            return;
+        }
         let registry = self.registry;
         let others = [
             ("source", "a source", registry.find_source(uses).is_some()),

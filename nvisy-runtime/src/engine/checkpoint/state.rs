@@ -7,7 +7,8 @@ use nvisy_core::{Checkpoint, Result, RunId};
 use serde::{Deserialize, Serialize};
 
 use super::journal::{Cursor, Header, read};
-use crate::engine::report::{PartitionReport, count, thousands};
+use crate::compiler::number;
+use crate::engine::report::{PartitionReport, count};
 
 /// Where a run stands, as its last checkpoint says: also of a run that goes on, or that was
 /// killed.
@@ -87,9 +88,9 @@ impl fmt::Display for RunState {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Some(run) = &self.run else { return writeln!(f, "no run of \"{}\" has begun", self.graph) };
         let how = if self.finished { "finished: the next one begins anew" } else { "to be resumed" };
-        writeln!(f, "run {run} of \"{}\", checkpoint {}: {how}", self.graph, thousands(self.generation))?;
+        writeln!(f, "run {run} of \"{}\", checkpoint {}: {how}", self.graph, number(self.generation))?;
         let parts = count(self.partitions.len() as u64, "partition");
-        let (items, ended) = (count(self.items(), "item"), thousands(self.ended as u64));
+        let (items, ended) = (count(self.items(), "item"), number(self.ended as u64));
         writeln!(f, "  {items} done with in {parts}, {ended} of them to the end")?;
         for PartitionReport { source, partition, position, items } in self.partitions.iter().take(NAMED) {
             let behind =

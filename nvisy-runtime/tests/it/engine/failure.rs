@@ -139,7 +139,10 @@ async fn a_run_whose_only_sink_cannot_be_reached_fails_and_stops_reading() {
 
     assert_eq!(report.status, RunStatus::Failure, "{report}");
     assert!(report.duration < Duration::from_secs(60), "the source is not read to its end");
-    assert_eq!(node(&report, "in").status, NodeStatus::Cancelled);
+    assert_eq!(node(&report, "in").status, NodeStatus::Stopped, "nobody cancelled the run");
+    assert!(report.to_string().contains("  stopped"), "{report}");
+    let written = serde_json::to_value(&report).unwrap();
+    assert_eq!(written["nodes"][0]["status"], "stopped");
     assert_eq!((node(&report, "in").received, node(&report, "fails").failed), (2, 2));
     assert_eq!(node(&report, "out").status, NodeStatus::Skipped);
     assert_eq!(settled_items(&report), 0);

@@ -58,3 +58,70 @@ async fn a_run_that_fails_leaves_the_file_of_the_run_before_as_it_is() {
         assert_eq!((report.status, settled_items(&report)), (RunStatus::Success, 6), "{report}");
     }
 }
+
+/// Copies the files of a folder into another one, twice. Returns what was said before, and how
+/// the second run ended.
+async fn twice(sink: &Value, root: &Path) -> (String, Result<RunReport>) {
+    let from = tempfile::tempdir().unwrap();
+    std::fs::write(from.path().join("a.md"), "one").unwrap();
+    let uses = sink["use"].as_str().unwrap().to_owned();
+    let read = if uses == "object/bytes" { "object/bytes" } else { "object/text" };
+    let config = sink.get("config").cloned().unwrap_or_else(|| json!({}));
+    let graph = document(json!({
+        "connections": { "from": { "use": "object/local", "config": { "root": from.path() } },
+                         "to": { "use": "object/local", "config": { "root": root } } },
+        "nodes": {
+            "in": { "type": "source", "use": read, "connection": "from", "config": {} },
+            "out": { "type": "sink", "use": uses, "connection": "to", "inputs": ["in"], "config": config },
+        },
+    }));
+    let said = engine().compile(&graph).unwrap().explain();
+    let said = said.lines().last().unwrap().trim().to_owned();
+    let first = run_on(&engine(), &graph).await;
+    assert_eq!(first.status, RunStatus::Success, "{sink}: {first}");
+    (said, engine().run(&graph).await)
+}
+
+#[tokio::test]
+async fn what_a_second_run_finds_is_what_was_explained() {
+    const TAKEN: &str = "a second run finds the name taken and stops with `conflict`: put {run} in the path, or say `on_existing`";
+    const TWICE: &str = "what is replayed is there twice, in a file of its own";
+    const BY_NAME: &str =
+        "what is replayed replaces the file of its name; of two items with one name the second is rejected";
+    let cases = [
+        (json!({ "use": "object/jsonl", "config": { "path": "out.jsonl" } }), TAKEN, 1, false),
+        (json!({ "use": "object/jsonl", "config": { "path": "{run}.jsonl" } }), TWICE, 2, true),
+        (
+            json!({ "use": "object/jsonl", "config": { "path": "out.jsonl", "on_existing": "number" } }),
+            TWICE,
+            2,
+            true,
+        ),
+        (
+            json!({ "use": "object/jsonl", "config": { "path": "out.jsonl", "on_existing": "replace" } }),
+            "a second run replaces the files whole",
+            1,
+            true,
+        ),
+        (json!({ "use": "object/bytes" }), BY_NAME, 1, true),
+        (json!({ "use": "object/text", "config": { "path": "{key}" } }), BY_NAME, 1, true),
+        (
+            json!({ "use": "object/text", "config": { "path": "{key}", "on_existing": "fail" } }),
+            "what is replayed finds its name taken, and is rejected",
+            1,
+            false,
+        ),
+        (json!({ "use": "object/text" }), "ids are deterministic, and the sink replaces by id", 1, true),
+    ];
+    for (sink, expected, files, succeeds) in cases {
+        let folder = tempfile::tempdir().unwrap();
+        let (said, second) = twice(&sink, folder.path()).await;
+        assert!(said.starts_with("in → out: ") && said.ends_with(expected), "{sink}: {said}");
+        let (success, told) = match second {
+            Ok(report) => (report.is_success(), report.to_string()),
+            Err(error) => (false, format!("{error:?}")),
+        };
+        assert_eq!((success, told.contains("conflict")), (succeeds, !succeeds), "{sink}: {told}");
+        assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), files, "{sink}");
+    }
+}

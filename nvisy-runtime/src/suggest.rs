@@ -1,7 +1,7 @@
 //! "Did you mean": the nearest of the names that there are.
 
 /// Returns the candidate nearest to a word, if it is near enough to have been meant.
-pub(super) fn nearest<'a>(word: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+pub(crate) fn nearest<'a>(word: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     const LONGEST: usize = 48;
     let word: Vec<char> = word.chars().take(LONGEST + 1).collect();
     if word.len() > LONGEST {
@@ -19,12 +19,20 @@ pub(super) fn nearest<'a>(word: &str, candidates: impl IntoIterator<Item = &'a s
 }
 
 /// Returns "did you mean" as help, if something is near.
-pub(super) fn did_you_mean<'a>(word: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<String> {
+pub(crate) fn did_you_mean<'a>(word: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<String> {
     nearest(word, candidates).map(|candidate| format!("did you mean \"{candidate}\"?"))
 }
 
+/// Returns the word and the choices that serde names in "unknown variant `x`, expected one of
+/// `a`, `b`".
+pub(crate) fn unknown_variant(message: &str) -> Option<(&str, Vec<String>)> {
+    let rest = message.strip_prefix("unknown variant `")?;
+    let (word, _) = rest.rsplit_once("`, expected ")?;
+    Some((word, known_fields(&rest[word.len()..])?))
+}
+
 /// Returns the fields that serde names in "unknown field `x`, expected one of `a`, `b`".
-pub(super) fn known_fields(message: &str) -> Option<Vec<String>> {
+pub(crate) fn known_fields(message: &str) -> Option<Vec<String>> {
     let (_, expected) = message.split_once(", expected ")?;
     Some(expected.split('`').skip(1).step_by(2).map(str::to_owned).collect())
 }
@@ -66,5 +74,7 @@ mod tests {
         check("anything", &["vectors", "docs"], None);
         check("a", &["b"], Some("b"));
         check("", &["vectors"], None);
+        check("documnet", &["document", "row", "meta"], Some("document"));
+        check("rwo", &["document", "row", "meta"], Some("row"));
     }
 }
