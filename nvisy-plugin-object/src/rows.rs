@@ -201,8 +201,10 @@ pub(crate) fn read<F: TextFormat>(
         let mut decoder: Option<Arc<dyn Decode>> = None;
         let mut decoding: VecDeque<Blocking<Result<Records>>> = VecDeque::new();
         let mut failed = None;
+        // Asking costs several reads of small files.
+        let ahead = ahead();
         loop {
-            while decoding.len() < ahead() {
+            while decoding.len() < ahead {
                 let Some(task) = reading.take() else { break };
                 let (reader, block) = task.await.map_err(|error| from_join(error, "read", &key))?;
                 // What was read before a fault still arrives.
