@@ -2,6 +2,7 @@
 //! threads, and given out in order.
 
 use std::collections::VecDeque;
+use std::io::Read;
 use std::sync::Arc;
 use std::thread::available_parallelism;
 
@@ -15,7 +16,7 @@ use nvisy_core::{
 };
 
 use crate::block::{Block, BlockReader, Oversize, Split, too_long};
-use crate::client::{Entry, ObjectClient};
+use crate::client::{Content, Entry, ObjectClient};
 use crate::compression::Compression;
 use crate::error::{from_io, from_join};
 use crate::partition::{offset_of, row_limit};
@@ -245,8 +246,10 @@ pub(crate) fn read<F: TextFormat>(
         let mut decoder: Option<Arc<dyn Decode>> = None;
         let mut decoding = VecDeque::new();
         let mut failed = None;
+        // Asking costs several reads of small files.
+        let ahead = ahead();
         loop {
-            while decoding.len() < ahead() {
+            while decoding.len() < ahead {
                 let Some(task) = reading.take() else { break };
                 let (reader, block) = task.await.map_err(|error| from_join(error, "read", &key))?;
                 // What was read before a fault still arrives.
@@ -347,8 +350,11 @@ async fn open<F: TextFormat>(
     key: &str,
     size: usize,
 ) -> Result<BlockReader> {
-    let content = client.open(key).await?.content;
-    let input = Compression::of(key).reader(content).map_err(|error| from_io(error, "read", key))?;
+    let input: Box<dyn Read + Send> = match (Compression::of(key), client.open(key).await?.content) {
+        // A file reads into memory that was not written before; others have it zeroed first.
+        (Compression::None, Content::File(file)) => Box::new(file),
+        (compression, content) => compression.reader(content).map_err(|error| from_io(error, "read", key))?,
+    };
     Ok(BlockReader::new(key, input, format.split(key), size, format.max_record()))
 }
 

@@ -164,7 +164,7 @@ impl Csv {
     /// Takes the header off the first block: the columns' names.
     fn names(&self, dialect: Dialect, first: &mut Block) -> Vec<String> {
         let mut fields = Fields::default();
-        let Some(span) = dialect.record(&first.text, 0, &mut fields) else { return Vec::new() };
+        let Some(span) = dialect.scan(&first.text).record(&mut fields) else { return Vec::new() };
         let named = self.header.unwrap_or(true);
         let mut names: Vec<String> = Vec::with_capacity(fields.list.len());
         let mut taken = HashSet::with_capacity(fields.list.len());
@@ -258,9 +258,8 @@ impl TextFormat for Csv {
         let mut fields = Fields::default();
         let mut seen = 0;
         'sample: for block in &blocks {
-            let mut at = 0;
-            while let Some(record) = dialect.record(&block.text, at, &mut fields) {
-                at = record.next;
+            let mut scanner = dialect.scan(&block.text);
+            while let Some(record) = scanner.record(&mut fields) {
                 if seen == most {
                     break 'sample;
                 }
@@ -368,9 +367,9 @@ impl Decode for CsvDecoder {
         let text = &block.text[..];
         let valid = std::str::from_utf8(text).is_ok();
         let mut fields = Fields::default();
-        let (mut at, mut rows) = (0, 0);
-        while let Some(record) = self.dialect.record(text, at, &mut fields) {
-            at = record.next;
+        let mut scanner = self.dialect.scan(text);
+        let mut rows = 0;
+        while let Some(record) = scanner.record(&mut fields) {
             let span = record.start..record.end;
             let offset = block.offset + record.start as u64;
             if records.is_past(offset) {
@@ -397,10 +396,10 @@ impl Decode for CsvDecoder {
                     if records.good(offset, record.end - record.start) {
                         records.chunk(self.finish(&mut columns, rows)?);
                         rows = 0;
-                        if records.stops_at(at) {
+                        if records.stops_at(record.next) {
                             break;
                         }
-                    } else if let Some(times) = records.forecast(text.len() - at) {
+                    } else if let Some(times) = records.forecast(text.len() - record.next) {
                         columns.iter_mut().for_each(|column| column.grow(times));
                     }
                 }

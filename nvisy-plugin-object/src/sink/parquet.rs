@@ -63,15 +63,19 @@ pub struct ParquetSink {
     /// How pages are compressed. Default `snappy`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub compression: Option<ParquetCompression>,
-    /// How many rows a row group has: what is held in memory, encoded. Default 262,144.
+    /// How many rows a row group has: what is held in memory, encoded. Default 1,048,576, or
+    /// fewer where they take 64 MiB.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub row_group_rows: Option<usize>,
 }
 
 rolls!(ParquetSink);
 
-/// How many rows a row group has unless the config says otherwise.
-const ROW_GROUP_ROWS: usize = 262_144;
+/// How many rows a row group has unless the config says otherwise. A dictionary is begun anew
+/// in each.
+const ROW_GROUP_ROWS: usize = 1 << 20;
+/// How many bytes a row group takes unless the config says how many rows it has.
+const ROW_GROUP_BYTES: usize = 64 << 20;
 
 impl ParquetSink {
     /// Sets how pages are compressed.
@@ -97,6 +101,7 @@ impl ParquetSink {
         WriterProperties::builder()
             .set_compression(compression)
             .set_max_row_group_row_count(Some(self.row_group_rows.unwrap_or(ROW_GROUP_ROWS)))
+            .set_max_row_group_bytes(self.row_group_rows.is_none().then_some(ROW_GROUP_BYTES))
             .set_created_by("nvisy".to_owned())
             .build()
     }
@@ -210,5 +215,20 @@ fn failed(error: ParquetError, key: &str) -> Error {
             Err(other) => Error::internal(format!("cannot write \"{key}\": {other}")),
         },
         other => Error::internal(format!("cannot write \"{key}\" as Parquet")).with_source(other),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_row_group_is_limited_by_its_bytes_unless_its_rows_are_given() {
+        let limits = |sink: ParquetSink| {
+            let properties = sink.properties();
+            (properties.max_row_group_row_count(), properties.max_row_group_bytes())
+        };
+        assert_eq!(limits(ParquetSink::path("a.parquet")), (Some(ROW_GROUP_ROWS), Some(ROW_GROUP_BYTES)));
+        assert_eq!(limits(ParquetSink::path("a.parquet").row_group_rows(5)), (Some(5), None));
     }
 }

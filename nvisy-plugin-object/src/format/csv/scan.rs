@@ -42,98 +42,24 @@ pub(super) struct Record {
 }
 
 impl Dialect {
-    /// Finds the next record from `at` on, and its fields; none at the end.
-    ///
-    /// A quote that is never closed spoils its own line only.
-    pub(super) fn record(&self, text: &[u8], mut at: usize, fields: &mut Fields) -> Option<Record> {
-        loop {
-            match text.get(at..)? {
-                [] => return None,
-                [b'\n', ..] => at += 1,
-                [b'\r', b'\n', ..] => at += 2,
-                [b'\r'] => return None,
-                _ => break,
-            }
-        }
-        fields.list.clear();
-        let start = at;
-        let mut fault = None;
-        loop {
-            let begin = at;
-            let mut quoted = false;
-            let mut escaped = false;
-            let mut end = None;
-            if text.get(at) == Some(&self.quote) {
-                quoted = true;
-                at += 1;
-                loop {
-                    let Some(close) = memchr(self.quote, &text[at..]) else {
-                        return Some(self.unclosed(text, start, begin));
-                    };
-                    at += close + 1;
-                    if text.get(at) == Some(&self.quote) {
-                        escaped = true;
-                        at += 1;
-                        continue;
-                    }
-                    break;
-                }
-                end = Some(at - 1);
-            }
-            let rest = at;
-            at += self.field_end(&text[at..]);
-            let stop = text.get(at);
-            let line_ends = stop != Some(&self.delimiter);
-            let mut tail = at;
-            if line_ends && tail > rest && text[tail - 1] == b'\r' {
-                tail -= 1;
-            }
-            if quoted && tail > rest {
-                fault.get_or_insert((
-                    rest,
-                    "there is something behind a closing quote: double a quote within a field",
-                ));
-            }
-            let (from, to) = match end {
-                Some(end) => (begin + 1, end),
-                None => (begin, tail),
-            };
-            fields.list.push(Field { start: from as u32, end: to as u32, quoted, escaped });
-            at += usize::from(stop.is_some());
-            if line_ends {
-                return Some(Record { start, end: tail, next: at, fault });
-            }
-        }
+    /// Finds the records of a text, one after the other.
+    pub(super) fn scan<'a>(&self, text: &'a [u8]) -> Scanner<'a> {
+        Scanner { dialect: *self, text, at: 0, marks: Marks::new(*self, text) }
     }
 
-    fn unclosed(&self, text: &[u8], start: usize, quote: usize) -> Record {
-        let line = memchr(b'\n', &text[start..]).map_or(text.len(), |line| start + line);
-        let end = if text[..line].ends_with(b"\r") { line - 1 } else { line };
-        let fault = Some((quote.min(end), "a quote opens a field and never closes"));
-        Record { start, end: end.max(start), next: (line + 1).min(text.len()), fault }
-    }
-
-    /// Returns how many bytes stand before the delimiter, the end of the line or the end.
+    /// Returns a bit for each byte: whether it is a delimiter, a quote or a new line.
     #[inline]
-    fn field_end(&self, bytes: &[u8]) -> usize {
-        const ONES: u64 = 0x0101_0101_0101_0101;
-        const HIGHS: u64 = 0x8080_8080_8080_8080;
-        let zeros = |word: u64| word.wrapping_sub(ONES) & !word & HIGHS;
-        let (delimiter, line) = (ONES * u64::from(self.delimiter), ONES * u64::from(b'\n'));
-        let mut at = 0;
-        // Eight at a time. A false alarm can only stand behind a true one.
-        while let Some(eight) = bytes.get(at..at + 8) {
-            let word = u64::from_le_bytes([
-                eight[0], eight[1], eight[2], eight[3], eight[4], eight[5], eight[6], eight[7],
-            ]);
-            let found = zeros(word ^ delimiter) | zeros(word ^ line);
-            if found != 0 {
-                return at + (found.trailing_zeros() / 8) as usize;
-            }
-            at += 8;
+    fn marks(&self, bytes: &[u8; LANES]) -> u64 {
+        // Two loops without a branch, which compilers turn into vectors: a byte for each byte,
+        // then eight of them to eight bits.
+        let mut marks = [0; LANES];
+        for (mark, byte) in marks.iter_mut().zip(bytes) {
+            *mark = u8::from((*byte == self.delimiter) | (*byte == self.quote) | (*byte == b'\n'));
         }
-        let rest = &bytes[at..];
-        at + rest.iter().position(|byte| *byte == self.delimiter || *byte == b'\n').unwrap_or(rest.len())
+        let (eights, _) = marks.as_chunks::<8>();
+        eights.iter().rev().fold(0, |bits, eight| {
+            bits << 8 | u64::from_le_bytes(*eight).wrapping_mul(0x0102_0408_1020_4080) >> 56
+        })
     }
 
     /// Returns what a field says.
@@ -152,6 +78,158 @@ impl Dialect {
             }
         }
         Cow::Owned(value)
+    }
+}
+
+/// Finds records and their fields.
+#[derive(Debug)]
+pub(super) struct Scanner<'a> {
+    dialect: Dialect,
+    text: &'a [u8],
+    /// Where the next record may begin: the next mark stands there or behind.
+    at: usize,
+    marks: Marks<'a>,
+}
+
+impl Scanner<'_> {
+    /// Finds the next record, and its fields; none at the end.
+    ///
+    /// A quote that is never closed spoils its own line only.
+    pub(super) fn record(&mut self, fields: &mut Fields) -> Option<Record> {
+        let (text, quote) = (self.text, self.dialect.quote);
+        while let [b'\n', ..] | [b'\r', b'\n', ..] = text.get(self.at..)? {
+            self.at = self.marks.next()? + 1;
+        }
+        if let [] | [b'\r'] = text[self.at..] {
+            return None;
+        }
+        fields.list.clear();
+        let start = self.at;
+        let mut fault = None;
+        loop {
+            let begin = self.at;
+            let mut field = Field { start: begin as u32, end: 0, quoted: false, escaped: false };
+            let mut stop = self.marks.next();
+            if stop == Some(begin) && text[begin] == quote {
+                field.quoted = true;
+                let closed = loop {
+                    let Some(at) = self.marks.find(|byte| byte == quote) else {
+                        return Some(self.unclosed(start, begin));
+                    };
+                    if text.get(at + 1) != Some(&quote) {
+                        break at;
+                    }
+                    field.escaped = true;
+                    self.marks.next();
+                };
+                (field.start, field.end) = (begin as u32 + 1, closed as u32);
+                stop = self.marks.next();
+            }
+            // Within a field a quote is a character as any other.
+            while let Some(at) = stop
+                && text[at] == quote
+            {
+                stop = self.marks.next();
+            }
+            let mut tail = stop.unwrap_or(text.len());
+            self.at = tail + usize::from(stop.is_some());
+            let rest = if field.quoted { field.end as usize + 1 } else { begin };
+            let line_ends = stop.is_none_or(|stop| text[stop] == b'\n');
+            if line_ends && tail > rest && text[tail - 1] == b'\r' {
+                tail -= 1;
+            }
+            if !field.quoted {
+                field.end = tail as u32;
+            } else if tail > rest {
+                fault.get_or_insert((
+                    rest,
+                    "there is something behind a closing quote: double a quote within a field",
+                ));
+            }
+            fields.list.push(field);
+            if line_ends {
+                return Some(Record { start, end: tail, next: self.at, fault });
+            }
+        }
+    }
+
+    /// Gives up the line of a record in which a quote never closes.
+    fn unclosed(&mut self, start: usize, quote: usize) -> Record {
+        let text = self.text;
+        let line = memchr(b'\n', &text[start..]).map_or(text.len(), |line| start + line);
+        let end = if text[..line].ends_with(b"\r") { line - 1 } else { line };
+        let fault = Some((quote.min(end), "a quote opens a field and never closes"));
+        self.at = (line + 1).min(text.len());
+        self.marks.seek(self.at);
+        Record { start, end: end.max(start), next: self.at, fault }
+    }
+}
+
+/// The delimiters, the quotes and the new lines of a text, in their order.
+#[derive(Debug)]
+struct Marks<'a> {
+    dialect: Dialect,
+    text: &'a [u8],
+    /// Where the [`LANES`] bytes begin that `left` is about.
+    base: usize,
+    /// A bit for each mark that is still to come.
+    left: u64,
+}
+
+/// How many bytes are looked at together.
+const LANES: usize = 64;
+
+impl<'a> Marks<'a> {
+    fn new(dialect: Dialect, text: &'a [u8]) -> Self {
+        let mut marks = Self { dialect, text, base: 0, left: 0 };
+        marks.seek(0);
+        marks
+    }
+
+    /// Goes to the first mark from `at` on.
+    fn seek(&mut self, at: usize) {
+        self.base = at - at % LANES;
+        self.left = self.look() & (u64::MAX << (at % LANES));
+    }
+
+    /// Returns where the next mark stands, and passes it.
+    #[inline]
+    fn next(&mut self) -> Option<usize> {
+        while self.left == 0 {
+            if self.text.len() - self.base <= LANES {
+                return None;
+            }
+            self.base += LANES;
+            self.left = self.look();
+        }
+        let at = self.base + self.left.trailing_zeros() as usize;
+        self.left &= self.left - 1;
+        Some(at)
+    }
+
+    /// Returns where the next mark of a kind stands, and passes it.
+    #[inline]
+    fn find(&mut self, kind: impl Fn(u8) -> bool) -> Option<usize> {
+        loop {
+            let at = self.next()?;
+            if kind(self.text[at]) {
+                return Some(at);
+            }
+        }
+    }
+
+    /// Returns a bit for each mark in the bytes from the base on.
+    #[inline]
+    fn look(&self) -> u64 {
+        let rest = &self.text[self.base..];
+        match rest.first_chunk() {
+            Some(bytes) => self.dialect.marks(bytes),
+            None => {
+                let mut bytes = [0; LANES];
+                bytes[..rest.len()].copy_from_slice(rest);
+                self.dialect.marks(&bytes) & !(u64::MAX << rest.len())
+            }
+        }
     }
 }
 
@@ -242,6 +320,8 @@ impl Split for Quotes {
 
 #[cfg(test)]
 mod tests {
+    use std::ops::Range;
+
     use proptest::prelude::*;
 
     use super::*;
@@ -250,9 +330,10 @@ mod tests {
 
     fn records(text: &[u8]) -> Vec<(usize, Vec<String>, bool)> {
         let mut fields = Fields::default();
+        let mut scanner = DIALECT.scan(text);
         let mut at = 0;
         std::iter::from_fn(|| {
-            let record = DIALECT.record(text, at, &mut fields)?;
+            let record = scanner.record(&mut fields)?;
             assert!(record.next > at && record.end <= record.next && record.start <= record.end);
             at = record.next;
             let values =
@@ -290,7 +371,74 @@ mod tests {
         assert!(!records(b"\"a\"b,c\n")[0].2);
     }
 
+    /// The same byte by byte, as the format is described: where each record is, its fields and
+    /// where its fault is.
+    fn simple(text: &[u8]) -> Vec<(Range<usize>, Vec<Field>, Option<usize>)> {
+        let at = |at: usize| text.get(at).copied();
+        let (mut records, mut next) = (Vec::new(), 0);
+        loop {
+            while at(next) == Some(b'\n') || (at(next) == Some(b'\r') && at(next + 1) == Some(b'\n')) {
+                next += 1;
+            }
+            if next == text.len() || text[next..] == *b"\r" {
+                return records;
+            }
+            let (start, mut fields, mut fault) = (next, Vec::new(), None);
+            let end = loop {
+                let (begin, mut escaped, mut closed) = (next, false, None);
+                if at(next) == Some(b'"') {
+                    next += 1;
+                    while next < text.len() && closed.is_none() {
+                        match (text[next], at(next + 1)) {
+                            (b'"', Some(b'"')) => (escaped, next) = (true, next + 2),
+                            (b'"', _) => (closed, next) = (Some(next), next + 1),
+                            _ => next += 1,
+                        }
+                    }
+                    if closed.is_none() {
+                        next = (start..text.len()).find(|at| text[*at] == b'\n').unwrap_or(text.len());
+                        let end = if next > start && text[next - 1] == b'\r' { next - 1 } else { next };
+                        fault = Some(begin.min(end));
+                        break end;
+                    }
+                }
+                let rest = next;
+                while at(next).is_some_and(|byte| byte != b',' && byte != b'\n') {
+                    next += 1;
+                }
+                let line_ends = at(next) != Some(b',');
+                let end = if line_ends && next > rest && text[next - 1] == b'\r' { next - 1 } else { next };
+                if closed.is_some() && end > rest {
+                    fault.get_or_insert(rest);
+                }
+                let (from, to) = closed.map_or((begin, end), |closed| (begin + 1, closed));
+                let quoted = closed.is_some();
+                fields.push(Field { start: from as u32, end: to as u32, quoted, escaped });
+                if line_ends {
+                    break end;
+                }
+                next += 1;
+            };
+            next += usize::from(next < text.len());
+            records.push((start..end, fields, fault));
+        }
+    }
+
     proptest! {
+        #[test]
+        fn sixty_four_bytes_at_a_time_are_scanned_as_one_by_one(
+            text in "([ab\u{e9}]{0,40}|[ab]{0,3}|\"[ab]{0,9}\"|\"[ab,\n]{0,70}\"|[,\n]|\r\n|\"){0,40}",
+        ) {
+            let mut fields = Fields::default();
+            let mut scanner = DIALECT.scan(text.as_bytes());
+            for (span, list, fault) in simple(text.as_bytes()) {
+                let record = scanner.record(&mut fields).unwrap();
+                prop_assert_eq!((record.start..record.end, record.fault.map(|fault| fault.0)), (span, fault));
+                prop_assert_eq!(&fields.list, &list);
+            }
+            prop_assert!(scanner.record(&mut fields).is_none());
+        }
+
         #[test]
         fn the_splitter_ends_records_where_the_scanner_does(text in "[ab,\"\n\r]{0,60}", size in 1..7_usize) {
             let bytes = text.as_bytes();
@@ -305,12 +453,11 @@ mod tests {
             }
             let mut fields = Fields::default();
             let mut next = vec![0];
-            let mut at = 0;
-            while let Some(record) = DIALECT.record(bytes, at, &mut fields) {
+            let mut scanner = DIALECT.scan(bytes);
+            while let Some(record) = scanner.record(&mut fields) {
                 // From an unclosed quote on the two part on purpose: only the end decides.
                 if record.fault.is_some_and(|(_, why)| why.contains("never")) { return Ok(()); }
-                at = record.next;
-                next.push(at);
+                next.push(record.next);
             }
             for end in ends {
                 let blank = bytes[..end].ends_with(b"\n\n") || bytes[..end].ends_with(b"\n\r\n") || bytes[..end].iter().all(|b| b"\r\n".contains(b));
