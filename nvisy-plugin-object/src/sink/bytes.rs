@@ -108,8 +108,13 @@ pub(super) fn replayed(path: &str, on_existing: Option<OnExisting>) -> Option<St
     let again = if name::has(path, &["date"]) { "on one day, " } else { "" };
     Some(match on_existing.unwrap_or(OnExisting::Replace) {
         _ if name::has(path, &["run"]) => TWICE.to_owned(),
-        OnExisting::Number => TWICE.to_owned(),
-        OnExisting::Fail => format!("{again}what is replayed finds its name taken, and is rejected"),
+        OnExisting::Number => {
+            "what is replayed is there once while its bytes are the same, and else in a file of its own"
+                .to_owned()
+        }
+        OnExisting::Fail => format!(
+            "{again}what is replayed finds its name taken: the same bytes count as written, others are rejected"
+        ),
         OnExisting::Replace if guarantee(path, on_existing) == Guarantee::Upsert => return None,
         OnExisting::Replace if name::has(path, &["id"]) => {
             format!("{again}what is replayed replaces its file")

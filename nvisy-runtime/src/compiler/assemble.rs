@@ -300,11 +300,15 @@ fn delivery(source: &PlanNode, sink: &PlanNode, config: &dyn ErasedSinkConfig, w
     };
     let replayed = config.replayed().filter(|_| !way.best_effort);
     let mut because = replayed.unwrap_or_else(|| because.to_owned());
+    let stages = config.stages() && guarantee == DeliveryGuarantee::AtLeastOnce;
+    if stages {
+        because = format!("with a state directory each item is there once; without, {because}");
+    }
     if way.aside {
         because.push_str("; of dead letters only");
     }
     if way.drops {
         because.push_str("; a node on the way drops what fails");
     }
-    Delivery { source: source.name.clone(), sink: sink.name.clone(), guarantee, because }
+    Delivery { source: source.name.clone(), sink: sink.name.clone(), guarantee, stages, because }
 }

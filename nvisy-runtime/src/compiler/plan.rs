@@ -175,6 +175,8 @@ pub(crate) struct Delivery {
     pub(crate) source: Arc<str>,
     pub(crate) sink: Arc<str>,
     pub(crate) guarantee: DeliveryGuarantee,
+    /// Whether checkpoints make that an effect of exactly once.
+    pub(crate) stages: bool,
     /// Why, in words.
     pub(crate) because: String,
 }

@@ -100,6 +100,7 @@ async fn checkpointed(
         }
     }
     let mut report = parts.report();
+    report.guarantee = parts.guarantee(true);
     report.checkpoint = Some(checkpointer.report());
     report
 }

@@ -17,7 +17,7 @@ use super::ledger::NodeMeter;
 use super::report::{NodeProgress, NodeReport, NodeStatus, PartitionReport, Progress, RunReport, RunStatus};
 use super::source::SharedTracker;
 use crate::compiler::ExecutionPlan;
-use crate::compiler::plan::{PlanNode, PlanParts, Port, Work};
+use crate::compiler::plan::{Delivery, DeliveryGuarantee, PlanNode, PlanParts, Port, Work};
 
 /// What the tasks of a run, its supervisor and its handle share.
 pub(super) struct RunParts {
@@ -162,13 +162,22 @@ impl RunParts {
             drained: self.drain.is_cancelled(),
             started_at: self.started_at,
             duration: self.began.elapsed(),
-            guarantee: plan.deliveries.iter().map(|delivery| delivery.guarantee).min(),
+            guarantee: self.guarantee(false),
             nodes: plan.nodes.iter().zip(&self.meters).map(|(node, meter)| self.line(node, meter)).collect(),
             partitions: self.partitions(plan),
             checkpoint: None,
             imbalances,
             warnings,
         }
+    }
+
+    /// Returns the weakest guarantee of the run's paths.
+    pub(super) fn guarantee(&self, checkpointed: bool) -> Option<DeliveryGuarantee> {
+        let of = |delivery: &Delivery| match checkpointed && delivery.stages {
+            true => DeliveryGuarantee::ExactlyOnceEffect,
+            false => delivery.guarantee,
+        };
+        self.plan.0.deliveries.iter().map(of).min()
     }
 
     fn line(&self, node: &PlanNode, meter: &NodeMeter) -> NodeReport {

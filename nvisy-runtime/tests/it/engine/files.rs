@@ -107,9 +107,9 @@ async fn what_a_second_run_finds_is_what_was_explained() {
         (json!({ "use": "object/text", "config": { "path": "{key}" } }), BY_NAME, 1, true),
         (
             json!({ "use": "object/text", "config": { "path": "{key}", "on_existing": "fail" } }),
-            "what is replayed finds its name taken, and is rejected",
+            "what is replayed finds its name taken: the same bytes count as written, others are rejected",
             1,
-            false,
+            true,
         ),
         (json!({ "use": "object/text" }), "ids are deterministic, and the sink replaces by id", 1, true),
     ];
