@@ -99,6 +99,7 @@ fn plan_node(
         limits,
         gather,
         calls,
+        memo: policies.memo == Some(true),
     })
 }
 

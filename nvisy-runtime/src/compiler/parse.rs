@@ -341,6 +341,7 @@ impl Reader {
                 rate_limit: policies.rate_limit.or(one.rate_limit),
                 on_error: policies.on_error.or(one.on_error),
                 batch: policies.batch.or(one.batch),
+                memo: policies.memo.or(one.memo),
             };
         }
         policies
