@@ -373,7 +373,8 @@ impl EngineBuilder {
             None => Arc::new(Secrets::default()),
         };
         let connections = Mutex::default();
-        let parts = EngineParts { registry, secrets, options, checkpoints, memo, accepted_changes, connections };
+        let parts =
+            EngineParts { registry, secrets, options, checkpoints, memo, accepted_changes, connections };
         Ok(Engine(Arc::new(parts)))
     }
 }

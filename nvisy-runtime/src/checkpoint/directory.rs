@@ -184,7 +184,9 @@ impl fmt::Debug for Open {
 }
 
 /// Calls `call` on a thread that may block. Once begun it runs to its end.
-pub(crate) async fn blocking<T: Send + 'static>(call: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
+pub(crate) async fn blocking<T: Send + 'static>(
+    call: impl FnOnce() -> Result<T> + Send + 'static,
+) -> Result<T> {
     match tokio::task::spawn_blocking(call).await {
         Ok(done) => done,
         Err(error) if error.is_panic() => Err(Error::from_panic(&*error.into_panic())),

@@ -169,7 +169,8 @@ impl Memo {
             let again = Entry::read(&key, &bytes).and_then(|entry| entry.outcome(&item));
             let Some(again) = again else { continue };
             let again = Outcomes::collect(&input.select(&[index as u32]), step, vec![again])?;
-            if again.emitted.len() == emitted.len() && again.emitted.iter().zip(&emitted).all(|(a, b)| same(&a, b))
+            if again.emitted.len() == emitted.len()
+                && again.emitted.iter().zip(&emitted).all(|(a, b)| same(&a, b))
             {
                 entries.push((key, bytes.into()));
             }

@@ -141,7 +141,8 @@ impl RunParts {
             }
         }
         for (meter, error) in self.meters.iter().filter_map(|meter| Some((meter, meter.memo_error()?))) {
-            warnings.push(format!("the memo of node \"{}\" was of no use to some calls: {error}", meter.node));
+            warnings
+                .push(format!("the memo of node \"{}\" was of no use to some calls: {error}", meter.node));
         }
         let delivered = plan.nodes.iter().zip(&self.meters).any(|(node, meter)| {
             let complete = meter.status() == NodeStatus::Completed && meter.emitted_from.get() > 0;

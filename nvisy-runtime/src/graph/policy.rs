@@ -97,7 +97,8 @@ pub(crate) struct Ways {
 
 impl Ways {
     /// Nothing is known that a policy would have no hold on.
-    pub(crate) const UNKNOWN: Self = Self { calls: true, side_by_side: true, retries: true, weighs: true, keeps: true };
+    pub(crate) const UNKNOWN: Self =
+        Self { calls: true, side_by_side: true, retries: true, weighs: true, keeps: true };
 
     /// Returns how an action works, once it is built.
     pub(crate) fn of(action: &Action, calls: Calls) -> Self {

@@ -225,7 +225,8 @@ impl Open {
         }
         if self.active.is_none() {
             let index = &mut self.index;
-            for (name, segment) in self.segments.iter_mut().rev().filter(|(_, segment)| segment.bytes < full) {
+            for (name, segment) in self.segments.iter_mut().rev().filter(|(_, segment)| segment.bytes < full)
+            {
                 if segment.claim(|key, place| drop(index.insert(key, (name.clone(), place))))? {
                     self.active = Some(name.clone());
                     return Ok(name.clone());

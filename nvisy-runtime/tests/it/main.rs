@@ -17,6 +17,7 @@ mod engine;
 mod expression;
 mod fixture;
 mod graph;
+mod memo;
 mod model;
 #[cfg(feature = "otel")]
 mod observability;
