@@ -95,6 +95,11 @@ pub trait Transform: Send + Sync + 'static {
         Calls::Idempotent
     }
 
+    /// Returns the version of what it makes: see [`ActionConfig::version`].
+    fn version(&self) -> &'static str {
+        ""
+    }
+
     /// Returns what is wrong with the config that its types do not say. Pure.
     fn validate(&self) -> Vec<Problem> {
         Vec::new()
@@ -226,6 +231,13 @@ pub trait ActionConfig: Config {
         Calls::None
     }
 
+    /// Returns the version of what it makes: another one where the same input and config give
+    /// something else than before. What a memo keeps of paid calls is for one version. Such as
+    /// that of its crate, and a number: `concat!(env!("CARGO_PKG_VERSION"), "/1")`. Default none.
+    fn version(&self) -> &'static str {
+        ""
+    }
+
     /// Returns how large batches are best, if it matters.
     fn optimum(&self) -> Option<BatchLimits> {
         None
@@ -257,6 +269,10 @@ impl<T: Transform + Config> ActionConfig for T {
 
     fn calls(&self) -> Calls {
         Transform::calls(self)
+    }
+
+    fn version(&self) -> &'static str {
+        Transform::version(self)
     }
 
     fn validate(&self) -> Vec<Problem> {

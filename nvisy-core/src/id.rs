@@ -1,5 +1,7 @@
 //! Deterministic identity: what makes an upsert idempotent and a replay harmless.
 
+mod derivation;
+
 use std::fmt;
 use std::num::NonZeroU128;
 use std::str::FromStr;
@@ -9,6 +11,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use sha2::{Digest, Sha256};
 
+pub use self::derivation::{Derivation, Derivations};
 use crate::error::{Error, ErrorKind, Result};
 use crate::position::Position;
 
@@ -45,7 +48,9 @@ impl PrimitiveId {
         hash.update((salt.len() as u64).to_be_bytes());
         hash.update(salt.as_bytes());
         hash.update(ordinal.to_be_bytes());
-        Self::cut(&hash.finalize())
+        let derived = Self::cut(&hash.finalize());
+        derivation::note(self, salt, ordinal, derived);
+        derived
     }
 
     /// Returns the id of what `salt` makes of several inputs together, in their order.

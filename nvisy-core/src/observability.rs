@@ -48,6 +48,8 @@ pub mod metric {
     pub const CONNECTOR_CALL_DURATION: &str = "nvisy_connector_call_duration_seconds";
     /// Retries. Labels: graph, node.
     pub const RETRIES: &str = "nvisy_retries_total";
+    /// Items whose result was known, and cost no call. Labels: graph, node.
+    pub const MEMO_HITS: &str = "nvisy_memo_hits_total";
     /// How long calls waited for a rate limit, in seconds. Labels: graph, node.
     pub const RATE_LIMIT_WAIT: &str = "nvisy_rate_limit_wait_seconds";
     /// How long calls waited for a permit, in seconds. Labels: graph, node.
@@ -71,6 +73,19 @@ pub struct ModelUsage {
     pub output_tokens: u64,
     /// What it cost, in US dollars, where a price is known.
     pub usd: Option<f64>,
+}
+
+impl ModelUsage {
+    /// Adds what another call to the model used.
+    pub fn add(&mut self, other: &Self) {
+        self.requests += other.requests;
+        self.input_tokens += other.input_tokens;
+        self.output_tokens += other.output_tokens;
+        self.usd = match (self.usd, other.usd) {
+            (Some(a), Some(b)) => Some(a + b),
+            (a, b) => a.or(b),
+        };
+    }
 }
 
 /// What another system says is left of its limits.

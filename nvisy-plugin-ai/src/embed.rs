@@ -173,6 +173,10 @@ impl ActionConfig for Embed {
         Calls::Paid
     }
 
+    fn version(&self) -> &'static str {
+        concat!(env!("CARGO_PKG_VERSION"), "/1")
+    }
+
     fn optimum(&self) -> Option<BatchLimits> {
         let limits = BatchLimits::items(self.batch_items as usize).with_bytes(BATCH_BYTES);
         Some(limits.with_tokens(self.batch_tokens))

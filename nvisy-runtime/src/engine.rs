@@ -13,6 +13,7 @@ mod edge;
 mod executor;
 mod gather;
 mod ledger;
+mod memo;
 mod moment;
 mod node;
 mod outlet;
@@ -43,6 +44,7 @@ pub use self::run::RunHandle;
 use crate::checkpoint::DirectoryStore;
 use crate::compiler::{CompileOptions, Diagnostics, ExecutionPlan, compile, compile_json};
 use crate::graph::Graph;
+use crate::memo::{self as memos, MemoStore};
 use crate::registry::Registry;
 use crate::secrets::Secrets;
 
@@ -72,6 +74,8 @@ struct EngineParts {
     options: CompileOptions,
     /// Where checkpoints are kept, if runs make any.
     checkpoints: Option<Arc<dyn CheckpointStore>>,
+    /// Where results of paid calls are kept, if they are.
+    memo: Option<Arc<dyn MemoStore>>,
     /// The nodes that may have changed since a run stopped half way.
     accepted_changes: Vec<String>,
     connections: Mutex<HashMap<ConnectionKey, Weak<ConnectionState>>>,
@@ -89,6 +93,7 @@ impl Engine {
             secrets: None,
             untrusted: false,
             checkpoints: None,
+            memo: None,
             accepted_changes: Vec::new(),
         }
     }
@@ -203,6 +208,7 @@ pub struct EngineBuilder {
     secrets: Option<Arc<dyn SecretResolver>>,
     untrusted: bool,
     checkpoints: Option<Arc<dyn CheckpointStore>>,
+    memo: Option<Arc<dyn MemoStore>>,
     accepted_changes: Vec<String>,
 }
 
@@ -274,6 +280,9 @@ impl EngineBuilder {
     /// Sinks that write by id have then everything once; so have files, which show when a
     /// checkpoint has them. The directory is made; remove it to begin anew.
     ///
+    /// Nodes whose policy says `"memo": true` keep results of paid calls in its directory `memo`,
+    /// which all graphs share, up to 1 GiB; [`memo`](Self::memo) keeps them elsewhere.
+    ///
     /// # Examples
     ///
     /// ```
@@ -288,7 +297,18 @@ impl EngineBuilder {
     /// ```
     #[must_use]
     pub fn state(self, directory: impl Into<std::path::PathBuf>) -> Self {
-        self.checkpoints(DirectoryStore::new(directory))
+        let directory = directory.into();
+        let memo = self.memo.clone();
+        let memo = memo.unwrap_or_else(|| Arc::new(memos::DirectoryStore::new(directory.join("memo"))));
+        Self { memo: Some(memo), ..self.checkpoints(DirectoryStore::new(directory)) }
+    }
+
+    /// Keeps in a store what nodes pay for whose policy says `"memo": true`: see
+    /// [`memo`](crate::memo).
+    #[must_use]
+    pub fn memo(mut self, store: impl MemoStore) -> Self {
+        self.memo = Some(Arc::new(store));
+        self
     }
 
     /// Keeps in a store what runs need in order to go on: see [`state`](Self::state).
@@ -338,7 +358,7 @@ impl EngineBuilder {
     /// `configuration` if a name is registered twice.
     pub fn build(self) -> Result<Engine> {
         self.registry.check()?;
-        let Self { registry, secrets, untrusted, checkpoints, accepted_changes } = self;
+        let Self { registry, secrets, untrusted, checkpoints, memo, accepted_changes } = self;
         let options = CompileOptions { untrusted, without_secrets: untrusted && secrets.is_none() };
         let secrets = match secrets {
             Some(secrets) => secrets,
@@ -346,7 +366,8 @@ impl EngineBuilder {
             None => Arc::new(Secrets::default()),
         };
         let connections = Mutex::default();
-        let parts = EngineParts { registry, secrets, options, checkpoints, accepted_changes, connections };
+        let parts =
+            EngineParts { registry, secrets, options, checkpoints, memo, accepted_changes, connections };
         Ok(Engine(Arc::new(parts)))
     }
 }

@@ -7,7 +7,7 @@
 //! |---|---|
 //! | define | [`graph`], [`builder`] |
 //! | compile | [`registry`], [`compiler`], [`expression`] |
-//! | execute | [`engine`], [`secrets`], [`checkpoint`] |
+//! | execute | [`engine`], [`secrets`], [`checkpoint`], [`memo`] |
 //! | built in | [`actions`], [`plugins`] |
 
 pub mod builder;
@@ -20,6 +20,7 @@ mod suggest;
 
 pub mod checkpoint;
 pub mod engine;
+pub mod memo;
 #[cfg(feature = "otel")]
 pub mod observability;
 #[cfg(feature = "progress")]

@@ -163,6 +163,8 @@ pub trait ErasedActionConfig: fmt::Debug + Send + Sync {
     fn output_kinds(&self, input: Kinds) -> Kinds;
     /// See [`ActionConfig::calls`].
     fn calls(&self) -> Calls;
+    /// See [`ActionConfig::version`].
+    fn version(&self) -> &'static str;
     /// See [`ActionConfig::optimum`].
     fn optimum(&self) -> Option<BatchLimits>;
     /// See [`ActionConfig::is_columnar`].
@@ -182,6 +184,10 @@ impl<A: ActionConfig> ErasedActionConfig for A {
 
     fn calls(&self) -> Calls {
         ActionConfig::calls(self)
+    }
+
+    fn version(&self) -> &'static str {
+        ActionConfig::version(self)
     }
 
     fn optimum(&self) -> Option<BatchLimits> {

@@ -70,5 +70,13 @@ macro_rules! policies {
     };
 }
 
+impl<K: Kind> Flow<K> {
+    /// Keeps the results of paid calls of the node in the memo of the engine, and does not pay for
+    /// them again: see [`memo`](crate::memo).
+    pub fn memo(self) -> Self {
+        self.policy(|policies| policies.memo = Some(true))
+    }
+}
+
 policies!(Flow<K>, K: Kind);
 policies!(SinkRef);

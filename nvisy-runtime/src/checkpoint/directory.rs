@@ -21,7 +21,8 @@ use nvisy_core::{
 };
 use sha2::{Digest, Sha256};
 
-use self::disk::{Directory, sync_directory};
+use self::disk::Directory;
+pub(crate) use self::disk::sync_directory;
 use self::log::{Growth, Log, io_error, recover};
 
 /// Keeps the checkpoints of each graph in a directory of its own below a path.
@@ -183,7 +184,9 @@ impl fmt::Debug for Open {
 }
 
 /// Calls `call` on a thread that may block. Once begun it runs to its end.
-async fn blocking<T: Send + 'static>(call: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
+pub(crate) async fn blocking<T: Send + 'static>(
+    call: impl FnOnce() -> Result<T> + Send + 'static,
+) -> Result<T> {
     match tokio::task::spawn_blocking(call).await {
         Ok(done) => done,
         Err(error) if error.is_panic() => Err(Error::from_panic(&*error.into_panic())),
@@ -192,7 +195,7 @@ async fn blocking<T: Send + 'static>(call: impl FnOnce() -> Result<T> + Send + '
 }
 
 /// Makes a directory and those above it, durably.
-fn make(path: &Path) -> std::io::Result<()> {
+pub(crate) fn make(path: &Path) -> std::io::Result<()> {
     if path.try_exists()? {
         return Ok(());
     }

@@ -100,6 +100,7 @@ fn plan_node(
         limits,
         gather,
         calls,
+        memo: policies.memo == Some(true),
     })
 }
 

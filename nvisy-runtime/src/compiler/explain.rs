@@ -122,7 +122,10 @@ fn policies(node: &PlanNode, out: &mut String) -> fmt::Result {
         out.push('\n');
     }
     if node.calls == Calls::Paid {
-        out.push_str("  pays for its calls\n");
+        out.push_str(match node.memo {
+            true => "  pays for its calls, and keeps what they give\n",
+            false => "  pays for its calls\n",
+        });
     }
     if node.concurrency != default_concurrency(&node.work, node.calls) {
         writeln!(out, "  at most {} calls at once", node.concurrency)?;

@@ -78,6 +78,8 @@ pub(crate) struct PlanNode {
     /// Whether batches are joined up to the limits, and how long it waits for that.
     pub(crate) gather: Option<Gather>,
     pub(crate) calls: Calls,
+    /// Whether results of its calls are kept.
+    pub(crate) memo: bool,
 }
 
 /// How a node joins the batches that come in.

@@ -23,6 +23,7 @@ use self::part::Part;
 pub(super) use self::part::{AdaptiveSize, Failure, Settled};
 use super::connection::ConnectionState;
 use super::ledger::NodeMeter;
+use super::memo::Memo;
 use super::retry;
 use crate::graph::policy::Retry;
 
@@ -40,6 +41,8 @@ pub(super) struct Caller {
     pub(super) own_limit: Option<ConnectionState>,
     /// How many items a call may take: halved when one is refused as too large.
     pub(super) size: AdaptiveSize,
+    /// What it is known that calls give.
+    pub(super) memo: Option<Memo>,
 }
 
 /// What an attempt of a call is told apart by.

@@ -38,6 +38,8 @@ pub(super) struct NodeMeter {
     pub(super) calls: Counter,
     pub(super) failed_calls: Counter,
     pub(super) retries: Counter,
+    /// Items whose result was known.
+    pub(super) memo_hits: Counter,
     pub(super) busy: Counter,
     pub(super) rate_limit_wait: Counter,
     pub(super) permit_wait: Counter,
@@ -52,6 +54,9 @@ pub(super) struct NodeMeter {
 struct Words {
     reasons: BTreeMap<String, u64>,
     models: BTreeMap<String, ModelUsage>,
+    /// What models did not have to be used for.
+    saved: BTreeMap<String, ModelUsage>,
+    memo_error: Option<Error>,
     errors: Vec<Error>,
     failure: Option<Error>,
 }
@@ -99,6 +104,7 @@ impl NodeMeter {
             calls: counter(),
             failed_calls: counter(),
             retries: counter(),
+            memo_hits: counter(),
             busy: counter(),
             rate_limit_wait: counter(),
             permit_wait: counter(),
@@ -177,6 +183,30 @@ impl NodeMeter {
         self.words().models.values().cloned().collect()
     }
 
+    pub(super) fn saved(&self) -> Vec<ModelUsage> {
+        self.words().saved.values().cloned().collect()
+    }
+
+    /// So many items need no call, which saves what was used for them once.
+    pub(super) fn count_memo_hits(&self, items: u64, saved: &[ModelUsage]) {
+        if items == 0 {
+            return;
+        }
+        self.memo_hits.add(items);
+        metrics::counter!(metric::MEMO_HITS, &self.labels()).increment(items);
+        let mut words = self.words();
+        saved.iter().for_each(|usage| add(&mut words.saved, usage));
+    }
+
+    /// The memo could not be read, or written. The first reason stands.
+    pub(super) fn note_memo_error(&self, error: Error) {
+        self.words().memo_error.get_or_insert(error);
+    }
+
+    pub(super) fn memo_error(&self) -> Option<Error> {
+        self.words().memo_error.clone()
+    }
+
     pub(super) fn status(&self) -> NodeStatus {
         NodeStatus::from_u8(self.status.load(Ordering::Acquire))
     }
@@ -226,17 +256,7 @@ impl NodeMeter {
 impl Meter for NodeMeter {
     fn model_usage(&self, usage: &ModelUsage) {
         let mut words = self.words();
-        let total = words
-            .models
-            .entry(usage.model.clone())
-            .or_insert_with(|| ModelUsage { model: usage.model.clone(), ..Default::default() });
-        total.requests += usage.requests;
-        total.input_tokens += usage.input_tokens;
-        total.output_tokens += usage.output_tokens;
-        total.usd = match (total.usd, usage.usd) {
-            (Some(a), Some(b)) => Some(a + b),
-            (a, b) => a.or(b),
-        };
+        add(&mut words.models, usage);
         drop(words);
         for (direction, tokens) in [("input", usage.input_tokens), ("output", usage.output_tokens)] {
             let labels = [("model", usage.model.clone()), ("direction", direction.to_owned())];
@@ -260,6 +280,11 @@ impl Meter for NodeMeter {
         metrics::counter!(metric::CONNECTOR_CALLS, &labels).increment(1);
         metrics::histogram!(metric::CONNECTOR_CALL_DURATION, &labels[..2]).record(duration.as_secs_f64());
     }
+}
+
+fn add(models: &mut BTreeMap<String, ModelUsage>, usage: &ModelUsage) {
+    let new = || ModelUsage { model: usage.model.clone(), ..Default::default() };
+    models.entry(usage.model.clone()).or_insert_with(new).add(usage);
 }
 
 /// Durations in buckets, two an octave of microseconds: exact enough for a report.

@@ -18,6 +18,7 @@ use super::connection::ConnectionState;
 use super::edge::{EdgeCount, Receiver, Sender, edge};
 use super::gather::Gatherer;
 use super::ledger::NodeMeter;
+use super::memo::Memo;
 use super::node::{Built, Node};
 use super::outlet::{Outlet, Outlets};
 use super::source::{SharedTracker, SourceWork};
@@ -25,6 +26,7 @@ use super::tracker::{Bounds, Tracker};
 use crate::compiler::DEFAULT_UNCOMMITTED_ITEMS;
 use crate::compiler::plan::{ExecutionPlan, PlanConnection, PlanNode, PlanParts, Port, Work};
 use crate::graph::policy::{Retry, Ways};
+use crate::memo::MemoStore;
 
 /// How much a source may have on its way.
 const CREDIT_ITEMS: u64 = 65_536;
@@ -260,6 +262,7 @@ struct Builder<'a> {
     cancel: CancellationToken,
     drain: CancellationToken,
     journal: Option<Journal>,
+    memo: Option<Arc<dyn MemoStore>>,
     stages: Vec<Arc<Stage>>,
     phase: watch::Receiver<Phase>,
     request: Arc<Notify>,
@@ -301,6 +304,7 @@ impl<'a> Builder<'a> {
             cancel: CancellationToken::new(),
             drain: CancellationToken::new(),
             journal,
+            memo: engine.0.memo.clone(),
             stages: Vec::new(),
             phase,
             request: Arc::default(),
@@ -352,7 +356,23 @@ impl<'a> Builder<'a> {
             connection: node.connection.map(|at| self.states[at].clone()),
             own_limit: node.rate_limit.map(|limit| ConnectionState::new(node.name.clone(), Some(limit))),
             size: AdaptiveSize::new(node.limits),
+            memo: None,
         }
+    }
+
+    /// Returns the memo of an action, if its policy asks for one.
+    fn memo(&self, index: usize, node: &PlanNode, version: &str) -> Result<Option<Memo>> {
+        if !node.memo {
+            return Ok(None);
+        }
+        let Some(store) = &self.memo else {
+            return Err(Error::configuration(
+                "`memo` keeps what calls give, and the engine has no place for it: name one with \
+                 `EngineBuilder::state` or `EngineBuilder::memo`, or remove the policy",
+            ));
+        };
+        let connection = node.connection.map(|at| &self.plan.connections[at]);
+        Ok(Some(Memo::new(store.clone(), node, version, connection, self.meters[index].clone())))
     }
 
     /// Refuses actions whose memory a checkpoint would have to hold.
@@ -465,6 +485,7 @@ impl<'a> Builder<'a> {
                 let action = built.map_err(|error| caller.final_error(error, 1))?;
                 self.refuse_idle(node, &action)?;
                 self.refuse_memory(node, &action)?;
+                let caller = Caller { memo: self.memo(index, node, config.version())?, ..caller };
                 Built::Action { action, caller, gather, concurrency }
             }
             Work::Function(action) => {

@@ -140,6 +140,13 @@ pub struct NodeReport {
     pub failed_calls: u64,
     /// Attempts after the first.
     pub retries: u64,
+    /// Items whose result was kept by an earlier call, and cost none.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub memo_hits: u64,
+    /// What models had been used for those results, and were not used again. The requests are not
+    /// known: how many it would have taken depends on the batches.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub memo_saved: Vec<ModelUsage>,
     /// How long it worked, waiting for answers included.
     pub busy: Duration,
     /// How long it waited for rate limits.
@@ -158,6 +165,11 @@ pub struct NodeReport {
     /// Why the node failed, if it did.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub failure: Option<ErrorReport>,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks for it")]
+fn is_zero(count: &u64) -> bool {
+    *count == 0
 }
 
 /// How far a partition of a source is done with: everything up to there is settled.
@@ -342,6 +354,17 @@ impl fmt::Display for RunReport {
                 )?;
                 if waited {
                     write!(f, ", {} waiting for rate limits", seconds(node.rate_limit_wait))?;
+                }
+                writeln!(f)?;
+            }
+            if node.memo_hits > 0 {
+                write!(f, "  {}: {} known from the memo", node.name, count(node.memo_hits, "item"))?;
+                for ModelUsage { model, input_tokens, output_tokens, usd, .. } in &node.memo_saved {
+                    let (input, output) = (thousands(*input_tokens), thousands(*output_tokens));
+                    write!(f, ", saves {model} {input} tokens in, {output} out")?;
+                    if let Some(usd) = usd {
+                        write!(f, ", ${usd:.4}")?;
+                    }
                 }
                 writeln!(f)?;
             }

@@ -140,6 +140,10 @@ impl RunParts {
                 ));
             }
         }
+        for (meter, error) in self.meters.iter().filter_map(|meter| Some((meter, meter.memo_error()?))) {
+            warnings
+                .push(format!("the memo of node \"{}\" was of no use to some calls: {error}", meter.node));
+        }
         let delivered = plan.nodes.iter().zip(&self.meters).any(|(node, meter)| {
             let complete = meter.status() == NodeStatus::Completed && meter.emitted_from.get() > 0;
             matches!(node.work, Work::Sink(_)) && complete
@@ -200,6 +204,8 @@ impl RunParts {
             calls: meter.calls.get(),
             failed_calls: meter.failed_calls.get(),
             retries: meter.retries.get(),
+            memo_hits: meter.memo_hits.get(),
+            memo_saved: meter.saved(),
             busy: meter.busy.time(),
             rate_limit_wait: meter.rate_limit_wait.time(),
             permit_wait: meter.permit_wait.time(),

@@ -42,12 +42,16 @@ pub struct Policies {
     /// How large the batches are that the node gets. Default what its type finds best.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub batch: Option<BatchPolicy>,
+    /// Whether results of paid calls are kept, in the memo of the engine, and not paid for again.
+    /// For actions whose result follows from the item's payload and the config alone. Default no.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub memo: Option<bool>,
 }
 
 impl Policies {
     /// The fields, as JSON writes them.
     pub(crate) const FIELDS: &[&str] =
-        &["retry", "timeout", "deadline", "concurrency", "rate_limit", "on_error", "batch"];
+        &["retry", "timeout", "deadline", "concurrency", "rate_limit", "on_error", "batch", "memo"];
 
     /// Returns whether nothing is said.
     #[must_use]
@@ -63,12 +67,14 @@ impl Policies {
         let retry = self.retry.as_ref().is_some_and(|retry| retry.max_attempts.get() > 1);
         let concurrency = self.concurrency.is_some_and(|concurrency| concurrency.get() > 1);
         let weighed = self.batch.is_some_and(|batch| batch.tokens.is_some());
+        let memo = self.memo == Some(true);
         let said = [
             (self.rate_limit.is_some() && !ways.calls, "rate_limit", "it calls nobody"),
             (tokens && ways.calls && !ways.weighs, "rate_limit.tokens_per_minute", UNWEIGHED),
             (retry && !ways.retries, "retry", "nothing is tried again there"),
             (concurrency && !ways.side_by_side, "concurrency", "it works on one batch after the other"),
             (weighed && !ways.weighs, "batch.tokens", UNWEIGHED),
+            (memo && !ways.keeps, "memo", "it makes no paid calls whose results could be kept"),
         ];
         said.into_iter().filter(|(idle, ..)| *idle).map(|(_, policy, why)| (policy, why)).collect()
     }
@@ -85,22 +91,25 @@ pub(crate) struct Ways {
     pub(crate) retries: bool,
     /// Its items have a weight in model tokens.
     pub(crate) weighs: bool,
+    /// It pays for its calls, and what they give for an item may be kept.
+    pub(crate) keeps: bool,
 }
 
 impl Ways {
     /// Nothing is known that a policy would have no hold on.
-    pub(crate) const UNKNOWN: Self = Self { calls: true, side_by_side: true, retries: true, weighs: true };
+    pub(crate) const UNKNOWN: Self =
+        Self { calls: true, side_by_side: true, retries: true, weighs: true, keeps: true };
 
     /// Returns how an action works, once it is built.
     pub(crate) fn of(action: &Action, calls: Calls) -> Self {
-        let calls = calls != Calls::None;
+        let (calls, keeps) = (calls != Calls::None, calls == Calls::Paid);
         match action {
-            Action::Transform(_) => Self { calls, weighs: false, ..Self::UNKNOWN },
+            Action::Transform(_) => Self { calls, weighs: false, keeps, ..Self::UNKNOWN },
             Action::Batch(batch) => {
-                Self { calls, side_by_side: calls, retries: true, weighs: batch.weighs() }
+                Self { calls, side_by_side: calls, retries: true, weighs: batch.weighs(), keeps }
             }
             Action::Stateful(_) | Action::Pipe(_) => {
-                Self { calls, side_by_side: false, retries: false, weighs: false }
+                Self { calls, side_by_side: false, retries: false, weighs: false, keeps: false }
             }
         }
     }

@@ -13,7 +13,9 @@ use super::{
 /// Returns the policies that nodes of a type have.
 pub(crate) fn applicable_policies(body_type: &str) -> &'static [&'static str] {
     match body_type {
-        "source" | "action" | "sink" => Policies::FIELDS,
+        "action" => Policies::FIELDS,
+        // All but the last, the memo: only actions give something that could be kept.
+        "source" | "sink" => Policies::FIELDS.split_last().map_or(&[], |(_, others)| others),
         "branch" => &["on_error"],
         _ => &[],
     }

@@ -76,17 +76,28 @@ fn policies() -> impl Strategy<Value = Policies> {
                 linger,
             }
         });
-    (of(retry()), of(time()), of(time()), any::<u8>(), of(rate_limit()), of(on_error), of(batch)).prop_map(
-        |(retry, timeout, deadline, concurrency, rate_limit, on_error, batch)| Policies {
-            retry,
-            timeout,
-            deadline,
-            concurrency: NonZeroUsize::new(concurrency.into()),
-            rate_limit,
-            on_error,
-            batch,
-        },
+    (
+        of(retry()),
+        of(time()),
+        of(time()),
+        any::<u8>(),
+        of(rate_limit()),
+        of(on_error),
+        of(batch),
+        of(any::<bool>()),
     )
+        .prop_map(|(retry, timeout, deadline, concurrency, rate_limit, on_error, batch, memo)| {
+            Policies {
+                retry,
+                timeout,
+                deadline,
+                concurrency: NonZeroUsize::new(concurrency.into()),
+                rate_limit,
+                on_error,
+                batch,
+                memo,
+            }
+        })
 }
 
 fn spec() -> impl Strategy<Value = ConnectionSpec> {

@@ -19,6 +19,7 @@ mod fixture;
 mod graph;
 #[cfg(all(feature = "ai", feature = "object", feature = "sql", feature = "vector"))]
 mod kill;
+mod memo;
 mod model;
 #[cfg(feature = "otel")]
 mod observability;

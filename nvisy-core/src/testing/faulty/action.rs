@@ -141,6 +141,10 @@ impl ErasedActionConfig for FaultyConfig {
         self.config.calls()
     }
 
+    fn version(&self) -> &'static str {
+        self.config.version()
+    }
+
     fn optimum(&self) -> Option<BatchLimits> {
         self.config.optimum()
     }

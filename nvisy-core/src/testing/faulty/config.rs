@@ -127,6 +127,10 @@ impl<T: ActionConfig> ActionConfig for FaultyAction<T> {
         self.action.calls()
     }
 
+    fn version(&self) -> &'static str {
+        self.action.version()
+    }
+
     fn optimum(&self) -> Option<BatchLimits> {
         self.action.optimum()
     }

@@ -96,6 +96,6 @@ impl DiskFile for File {
 }
 
 /// Makes durable what is in a directory: where it has to be asked for.
-pub(super) fn sync_directory(path: &std::path::Path) -> io::Result<()> {
+pub(crate) fn sync_directory(path: &std::path::Path) -> io::Result<()> {
     if cfg!(unix) { File::open(path)?.sync_all() } else { Ok(()) }
 }

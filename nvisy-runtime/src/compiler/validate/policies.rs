@@ -46,6 +46,7 @@ impl Check<'_> {
             ("rate_limit", policies.rate_limit.is_some()),
             ("on_error", policies.on_error.is_some()),
             ("batch", policies.batch.is_some()),
+            ("memo", policies.memo.is_some()),
         ];
         for (policy, _) in given
             .into_iter()
@@ -108,9 +109,10 @@ impl Check<'_> {
         match work {
             Work::Function(action) => Ways::of(action, calls),
             Work::Action(config) => {
-                let calls = calls != Calls::None;
+                let (calls, keeps) = (calls != Calls::None, calls == Calls::Paid);
                 let columnar = config.is_columnar();
-                Ways { calls, side_by_side: calls || !columnar, weighs: !columnar, ..Ways::UNKNOWN }
+                let side_by_side = calls || !columnar;
+                Ways { calls, side_by_side, weighs: !columnar, keeps, ..Ways::UNKNOWN }
             }
             Work::Source { .. } | Work::Sink(_) => Ways { weighs: false, ..Ways::UNKNOWN },
             Work::Branch { .. } | Work::FanOut { .. } | Work::FanIn => Ways::UNKNOWN,

@@ -3,10 +3,11 @@
 use futures::StreamExt;
 use nvisy_core::action::{Calls, ErasedBatch, ErasedTransform};
 use nvisy_core::outcome::{Attribution, Outcome};
-use nvisy_core::{Any, Batch, Outcomes, Primitive, Result};
+use nvisy_core::{Any, Batch, Context, Outcomes, Primitive, Result};
 
 use super::part::{Failure, Part, Settled};
 use super::{Attempt, Caller};
+use crate::engine::memo::Heard;
 
 impl Caller {
     /// Calls a batch action, until every input has its outcome. `weights` are those of the
@@ -28,17 +29,20 @@ impl Caller {
             }
             None => Vec::new(),
         };
-        let mut todo = vec![Part::all()];
-        let mut pieces = Vec::new();
+        let (mut todo, mut pieces) = self.known(input).await?;
         let mut failed = Vec::new();
         while let Some(part) = todo.pop() {
             let batch = part.of(input);
             let len = batch.len();
             let attempt = Attempt::number(part.attempt).weighing(part.weigh(&weights));
-            let called =
-                self.attempt(attempt, |context| async move { action.call(batch, &context).await }).await;
+            let mut heard = None;
+            let call = |context: Context| async move { action.call(batch, &context).await };
+            let called = self.attempt(attempt, |context| self.hear(&mut heard, context, call)).await;
             match called.and_then(|outcomes| outcomes.check(len).map(|()| outcomes)) {
                 Ok(mut outcomes) => {
+                    if let (Some(memo), Some(heard)) = (&self.memo, heard) {
+                        memo.keep(&part.of(input), &outcomes, &self.context.step(), &heard).await;
+                    }
                     self.size.change(|size| size * 1.1);
                     let unsettled = std::mem::take(&mut outcomes.failed);
                     todo.extend(self.go_again(&part, unsettled, &mut failed).await);
@@ -49,6 +53,40 @@ impl Caller {
         }
         failed.sort_by_key(|failure| failure.index);
         Ok(assemble(pieces, failed))
+    }
+
+    /// Makes a call, and hears what it does if there is a memo to keep it.
+    async fn hear<T, F: Future<Output = T>>(
+        &self,
+        heard: &mut Option<Heard>,
+        context: Context,
+        call: impl FnOnce(Context) -> F,
+    ) -> T {
+        let Some(memo) = &self.memo else { return call(context).await };
+        let (called, what) = memo.hear(context, call).await;
+        *heard = Some(what);
+        called
+    }
+
+    /// Returns the part of a batch to call with, and what the memo knows of the rest.
+    async fn known(&self, input: &Batch) -> Result<(Vec<Part>, Vec<(Part, Outcomes)>)> {
+        let Some(memo) = &self.memo else { return Ok((vec![Part::all()], Vec::new())) };
+        let (mut hits, mut misses, mut outcomes) = (Vec::new(), Vec::new(), Vec::new());
+        for (index, known) in (0..).zip(memo.recall(input).await) {
+            match known {
+                Some(outcome) => {
+                    hits.push(index);
+                    outcomes.push(outcome);
+                }
+                None => misses.push(index),
+            }
+        }
+        if hits.is_empty() {
+            return Ok((vec![Part::all()], Vec::new()));
+        }
+        let outcomes = Outcomes::collect(&input.select(&hits), &self.context.step(), outcomes)?;
+        let todo = if misses.is_empty() { Vec::new() } else { vec![Part::all().only(&misses, 1)] };
+        Ok((todo, vec![(Part::all().only(&hits, 1), outcomes)]))
     }
 
     /// Calls an action that [isolates](ErasedBatch::isolates) its failures with a batch that
@@ -88,8 +126,19 @@ impl Caller {
         input: &Batch,
         concurrency: usize,
     ) -> Result<Settled> {
-        let items = futures::stream::iter(input.iter());
-        let called = items.map(|item| self.item(transform, item)).buffered(concurrency.max(1));
+        let known = match &self.memo {
+            None => Vec::new(),
+            Some(memo) => memo.recall(input).await,
+        };
+        let known = known.into_iter().chain(std::iter::repeat_with(|| None));
+        let items = futures::stream::iter(input.iter().zip(known));
+        let called = items.map(|(item, known)| async move {
+            match known {
+                Some(outcome) => (outcome, 1),
+                None => self.item(transform, item).await,
+            }
+        });
+        let called = called.buffered(concurrency.max(1));
         let (outcomes, attempts): (Vec<_>, Vec<_>) = called.collect::<Vec<_>>().await.into_iter().unzip();
         let outcomes = Outcomes::collect(input, &self.context.step(), outcomes)?;
         outcomes.check(input.len())?;
@@ -106,11 +155,17 @@ impl Caller {
         loop {
             let again = item.clone();
             let number = Attempt::number(attempt);
-            let called =
-                self.attempt(number, |context| async move { transform.call(again, &context).await }).await;
+            let mut heard = None;
+            let call = |context: Context| async move { transform.call(again, &context).await };
+            let called = self.attempt(number, |context| self.hear(&mut heard, context, call)).await;
             let error = match called {
                 Ok(Outcome::Fail(error)) | Err(error) => error,
-                Ok(outcome) => return (outcome, attempt),
+                Ok(outcome) => {
+                    if let (Some(memo), Some(heard)) = (&self.memo, heard) {
+                        memo.keep_one(item, &outcome, &self.context.step(), &heard).await;
+                    }
+                    return (outcome, attempt);
+                }
             };
             if !self.back_off(&error, attempt).await {
                 return (Outcome::Fail(error), attempt);
