@@ -97,7 +97,8 @@ impl DeadLetter {
     pub fn from_primitive(primitive: &Primitive) -> Result<Self> {
         let letter = match primitive.payload() {
             Payload::Raw(raw) => match &**raw {
-                Raw::Json(json) => serde_json::from_value(json.clone()).map_err(|e| not("its JSON is not that of one").with_detail(e)),
+                Raw::Json(json) => serde_json::from_value(json.clone())
+                    .map_err(|e| not("its JSON is not that of one").with_detail(e)),
                 Raw::Bytes(_) => Err(not("it is bytes")),
             },
             Payload::Row(row) => Self::from_row(row),
@@ -108,7 +109,8 @@ impl DeadLetter {
 
     fn from_row(row: &Row) -> Result<Self> {
         fn json<T: DeserializeOwned>(row: &Row, name: &str) -> Result<T> {
-            serde_json::from_str(required(row, name)?).map_err(|e| not(&format!("column `{name}` is not as one has it")).with_detail(e))
+            serde_json::from_str(required(row, name)?)
+                .map_err(|e| not(&format!("column `{name}` is not as one has it")).with_detail(e))
         }
         let attempts = match row.get("attempts") {
             Some(Cell::Text(attempts)) => attempts.parse().ok(),
@@ -135,7 +137,9 @@ fn text(value: Option<&str>) -> ArrayRef {
 
 fn required<'a>(row: &'a Row, name: &str) -> Result<&'a str> {
     row.get_str(name).ok_or_else(|| {
-        not(&format!("column `{name}` is missing or no text: have the source read it as text, as with `schema`"))
+        not(&format!(
+            "column `{name}` is missing or no text: have the source read it as text, as with `schema`"
+        ))
     })
 }
 

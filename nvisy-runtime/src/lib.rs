@@ -42,6 +42,8 @@ pub mod prelude {
     pub use crate::builder::{Flow, GraphBuilder, OnConnection};
     pub use crate::compiler::{CompileOptions, Diagnostic, Diagnostics, ExecutionPlan};
     pub use crate::engine::RunReport;
-    pub use crate::graph::{Backoff, BatchPolicy, DeadLetterLimit, Graph, OnError, Policies, RateLimit, Retry, Settings};
+    pub use crate::graph::{
+        Backoff, BatchPolicy, DeadLetterLimit, Graph, OnError, Policies, RateLimit, Retry, Settings,
+    };
     pub use crate::registry::Registry;
 }

@@ -9,10 +9,10 @@ use std::sync::Arc;
 
 use arrow::array::{ArrayRef, DictionaryArray, Float64Array, Int64Array, RecordBatch, StringArray};
 use arrow::datatypes::{DataType, Field, Int8Type, Schema, TimeUnit};
+use nvisy_core::metadata::Timestamp;
 use nvisy_core::primitive::embedding::Embedding;
 use nvisy_core::primitive::raw::Raw;
 use nvisy_core::primitive::row::{Cell, Row};
-use nvisy_core::metadata::Timestamp;
 use nvisy_core::{DeadLetter, Error, ErrorKind, Item, KindId, Payload, Primitive};
 use proptest::prelude::*;
 use serde_json::{Value, json};

@@ -50,7 +50,9 @@ pub fn replay_graph(graph: &Graph, node: &str, letters: SourceNode) -> Result<Gr
         Error::configuration(format!("graph \"{}\" has no node \"{node}\" to replay into", graph.name))
     })?;
     let why = match failed.body {
-        NodeBody::Source(_) => Some("it is a source, and takes no items: mend what it could not read, and run the graph"),
+        NodeBody::Source(_) => {
+            Some("it is a source, and takes no items: mend what it could not read, and run the graph")
+        }
         NodeBody::FanOut(_) | NodeBody::FanIn(_) => Some("it sets nothing aside"),
         NodeBody::Action(_) | NodeBody::Sink(_) | NodeBody::Branch(_) => None,
     };
@@ -80,7 +82,8 @@ pub fn replay_graph(graph: &Graph, node: &str, letters: SourceNode) -> Result<Gr
     replayed.name = format!("{}-replay-{node}", graph.name);
     replayed.connections = Named::new();
     for (name, spec) in graph.connections.iter() {
-        let uses = |node: &Node| matches!(node.connection(), Some(ConnectionUse::Shared(used)) if used == name);
+        let uses =
+            |node: &Node| matches!(node.connection(), Some(ConnectionUse::Shared(used)) if used == name);
         if nodes.iter().any(|(_, node)| uses(node)) {
             replayed.connections.insert(name, spec.clone());
         }
@@ -95,7 +98,8 @@ fn behind<'a>(graph: &'a Graph, node: &'a str) -> HashSet<&'a str> {
     kept.extend(graph.settings.dead_letter.as_deref());
     loop {
         let fed = graph.nodes.iter().filter(|(name, node)| {
-            !kept.contains(name) && node.inputs().iter().any(|input| kept.contains(PortRef::parse(input).node))
+            !kept.contains(name)
+                && node.inputs().iter().any(|input| kept.contains(PortRef::parse(input).node))
         });
         let fed: Vec<&str> = fed.map(|(name, _)| name).collect();
         if fed.is_empty() {

@@ -106,7 +106,10 @@ impl ActionConfig for Replay {
 
     fn validate(&self) -> Vec<Problem> {
         let never = self.since.zip(self.until).is_some_and(|(since, until)| since >= until);
-        never.then(|| Problem::new("until", "is not later than `since`: nothing is replayed")).into_iter().collect()
+        never
+            .then(|| Problem::new("until", "is not later than `since`: nothing is replayed"))
+            .into_iter()
+            .collect()
     }
 
     async fn build(&self, _: &OpenContext) -> Result<Action> {

@@ -2,9 +2,9 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 
+use nvisy_core::error::RetryClass;
 use nvisy_core::observability::{field, metric};
 use nvisy_core::token::{Settlement, Tokens};
-use nvisy_core::error::RetryClass;
 use nvisy_core::{Batch, Context, DeadLetter, Error, Primitive, PrimitiveId, Result};
 
 use super::call::{Failure, Settled};

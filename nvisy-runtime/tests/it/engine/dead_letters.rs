@@ -64,7 +64,11 @@ fn essence(store: &str) -> Vec<String> {
 async fn flood(items: u64, limit: Value, fails: fn(u64) -> bool) -> (RunReport, usize) {
     let [out, aside] = ["out", "aside"].map(unique);
     let act = each(Form::Batch, "in", move |item| {
-        if fails(n(&item)) { Err(Error::new(ErrorKind::Permission, "go away")) } else { Ok(Outcome::emit(item)) }
+        if fails(n(&item)) {
+            Err(Error::new(ErrorKind::Permission, "go away"))
+        } else {
+            Ok(Outcome::emit(item))
+        }
     });
     let graph = document(json!({
         "nodes": {
@@ -108,7 +112,11 @@ async fn the_limit_is_set_or_turned_off() {
     assert_eq!((report.status, aside), (RunStatus::Success, 300), "{report}");
     let strict = json!({ "dead_letter_limit": { "share": 0 } });
     let (report, aside) = flood(300, strict, |n| n == 77).await;
-    assert_eq!((report.status, aside, settled_items(&report)), (RunStatus::PartialFailure, 0, 70), "{report}");
+    assert_eq!(
+        (report.status, aside, settled_items(&report)),
+        (RunStatus::PartialFailure, 0, 70),
+        "{report}"
+    );
 }
 
 #[tokio::test(start_paused = true)]
@@ -116,7 +124,8 @@ async fn sources_and_sinks_that_set_too_much_aside_fail_too() {
     let strict = json!({ "dead_letter_limit": { "share": 0.1, "of": 10 } });
     let [out, aside] = ["out", "aside"].map(unique);
     for refused in [1, 2] {
-        let source = with(batches(30, 10), json!({ "config": { "rejected": (0..refused).collect::<Vec<_>>() } }));
+        let source =
+            with(batches(30, 10), json!({ "config": { "rejected": (0..refused).collect::<Vec<_>>() } }));
         let graph = document(json!({
             "nodes": { "in": source, "out": sink(&out, "in"), "aside": sink(&aside, "in.dead_letter") },
             "settings": strict,
@@ -210,7 +219,11 @@ async fn letters_are_replayed_by_node_kind_and_time() {
             "out": sink(&out, "replay"),
         }))
         .await;
-        assert_eq!((report.status, written(&out)), (RunStatus::Success, expected.clone()), "{filter}: {report}");
+        assert_eq!(
+            (report.status, written(&out)),
+            (RunStatus::Success, expected.clone()),
+            "{filter}: {report}"
+        );
         assert_eq!(node(&report, "replay").dropped, 2 - expected.len() as u64, "{filter}");
     }
 }
