@@ -5,7 +5,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures::FutureExt;
-use nvisy_core::DeadLetter;
 use nvisy_core::prelude::*;
 use nvisy_core::primitive::raw::Raw;
 use nvisy_core::primitive::row::Row;
@@ -457,35 +456,4 @@ async fn wide_rows_are_written_in_narrower_statements() {
     let sink = SqliteSink::table("wide").upsert(["id"]).create();
     assert!(write(&sink, &client, &items).await.unwrap().is_applied());
     assert_eq!(database.query("SELECT sum(c1499) AS s FROM wide").await, [json!({"s": 1_499 * 49 * 50 / 2})]);
-}
-
-#[tokio::test]
-async fn dead_letters_of_every_kind_read_back_from_rows() {
-    let golden = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../nvisy-core/tests/golden/0.1");
-    let letters: Vec<DeadLetter> = nvisy_core::Kinds::ANY
-        .iter()
-        .map(|kind| {
-            let json = std::fs::read(golden.join(format!("{kind}.json"))).unwrap();
-            let error = Error::new(ErrorKind::Timeout, "too late").with_detail("of the item");
-            let time = nvisy_core::metadata::Timestamp::default();
-            DeadLetter::new(serde_json::from_slice(&json).unwrap(), &error, "act".into(), 3, time)
-        })
-        .collect();
-    let row = |letter: &DeadLetter| letter.to_primitive().unwrap().with_payload(letter.to_row().unwrap());
-    let rows = Batch::from_primitives(letters.iter().map(row).collect());
-    let database = Database::empty();
-    let client = Arc::new(database.client().await);
-    let sink = SqliteSink::table("kept").insert().create();
-    assert!(write(&sink, &client, &rows).await.unwrap().is_applied());
-
-    let found = read(&SqliteSource::table("kept"), &client).await.unwrap().rows;
-    let found = found.into_iter().map(|row| Item::detached("kept", row).into_primitive());
-    let back: Vec<DeadLetter> = found.map(|row| DeadLetter::from_primitive(&row).unwrap()).collect();
-    assert_eq!(back.len(), letters.len());
-    for letter in letters {
-        let back = back.iter().find(|back| **back == letter).unwrap().clone().replay();
-        let item = letter.primitive;
-        assert_eq!((back.id(), back.root()), (item.id(), item.root()));
-        assert_eq!(back.content_hash(), item.content_hash());
-    }
 }

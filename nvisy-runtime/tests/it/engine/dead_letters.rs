@@ -110,11 +110,7 @@ async fn the_limit_is_set_or_turned_off() {
     assert_eq!((report.status, aside), (RunStatus::Success, 300), "{report}");
     let strict = json!({ "dead_letter_limit": { "share": 0 } });
     let (report, aside) = flood(300, strict, |n| n == 77).await;
-    assert_eq!(
-        (report.status, aside, settled_items(&report)),
-        (RunStatus::Failure, 0, 70),
-        "{report}"
-    );
+    assert_eq!((report.status, aside, settled_items(&report)), (RunStatus::Failure, 0, 70), "{report}");
 }
 
 #[tokio::test(start_paused = true)]
