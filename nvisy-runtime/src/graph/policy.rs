@@ -395,7 +395,7 @@ impl DeadLetterLimit {
     pub fn most(&self) -> Option<u32> {
         let of = f64::from(self.of.get());
         // What a decimal share cannot say exactly is not to cost an item.
-        (self.share < 1.0).then(|| (self.share * of + 1e-6) as u32)
+        (self.share < 1.0).then_some((self.share * of + 1e-6) as u32)
     }
 }
 
