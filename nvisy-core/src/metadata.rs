@@ -31,6 +31,26 @@ pub struct Metadata {
     /// What users say about it, as JSON.
     #[serde(default, with = "json_map")]
     pub custom: BTreeMap<String, Value>,
+    /// What runs before have tried, of an item that is a [dead letter](crate::DeadLetter) no
+    /// longer.
+    #[serde(skip)]
+    pub tried: Tried,
+}
+
+/// How often a node has tried an item in runs before. It is neither written nor compared: the
+/// item is the same.
+#[derive(Clone, Debug, Default)]
+pub struct Tried {
+    /// The node; none of an item that was never set aside.
+    pub node: Option<Arc<str>>,
+    /// How often it tried.
+    pub attempts: u32,
+}
+
+impl PartialEq for Tried {
+    fn eq(&self, _: &Self) -> bool {
+        true
+    }
 }
 
 impl Metadata {
@@ -44,6 +64,7 @@ impl Metadata {
             run: None,
             tags: BTreeMap::new(),
             custom: BTreeMap::new(),
+            tried: Tried::default(),
         }
     }
 

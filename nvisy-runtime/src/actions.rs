@@ -9,6 +9,8 @@
 //! | `validate` | [`Validate`] fails the items that do not obey a JSON Schema |
 //! | `deduplicate` | [`Deduplicate`] drops the items that were there before |
 //! | `batch` | [`Gather`] gathers items into batches of another size |
+//! | `dead_letter/replay` | [`Replay`] makes of dead letters the items that were set aside |
+//! | `dead_letter/tabulate` | [`Tabulate`] makes rows of dead letters |
 
 mod batch;
 mod convert;
@@ -33,6 +35,7 @@ pub use self::deduplicate::Deduplicate;
 pub use self::filter::Filter;
 pub use self::map::Map;
 pub use self::validate::Validate;
+use crate::dead_letter::{Replay, Tabulate};
 use crate::expression::{Expression, ExpressionError};
 
 /// Returns the plugin that holds them all.
@@ -45,6 +48,8 @@ pub fn plugin() -> Plugin {
         .action::<Validate>()
         .action::<Deduplicate>()
         .action::<Gather>()
+        .action::<Replay>()
+        .action::<Tabulate>()
 }
 
 /// What became of a batch whose items became other payloads, or failed.

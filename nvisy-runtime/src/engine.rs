@@ -11,6 +11,7 @@ mod checkpoint;
 mod connection;
 mod edge;
 mod executor;
+mod flood;
 mod gather;
 mod ledger;
 mod memo;

@@ -16,7 +16,7 @@ pub use self::node::{
     ActionNode, BranchNode, FanInNode, FanOutNode, Node, NodeBody, PortRef, Route, SinkNode, SourceNode,
 };
 pub use self::policy::{
-    Backoff, BatchPolicy, CheckpointSettings, OnError, Policies, RateLimit, Retry, Settings,
+    Backoff, BatchPolicy, CheckpointSettings, DeadLetterLimit, OnError, Policies, RateLimit, Retry, Settings,
 };
 
 use self::function::Functions;

@@ -8,7 +8,7 @@
 //! | define | [`graph`], [`builder`] |
 //! | compile | [`registry`], [`compiler`], [`expression`] |
 //! | execute | [`engine`], [`secrets`], [`checkpoint`], [`memo`] |
-//! | built in | [`actions`], [`plugins`] |
+//! | built in | [`actions`], [`dead_letter`], [`plugins`] |
 
 pub mod builder;
 pub mod graph;
@@ -28,6 +28,7 @@ pub mod progress;
 pub mod secrets;
 
 pub mod actions;
+pub mod dead_letter;
 pub mod plugins;
 
 pub use self::engine::Engine;
@@ -43,6 +44,8 @@ pub mod prelude {
     pub use crate::builder::{Flow, GraphBuilder, OnConnection};
     pub use crate::compiler::{CompileOptions, Diagnostic, Diagnostics, ExecutionPlan};
     pub use crate::engine::RunReport;
-    pub use crate::graph::{Backoff, BatchPolicy, Graph, OnError, Policies, RateLimit, Retry, Settings};
+    pub use crate::graph::{
+        Backoff, BatchPolicy, DeadLetterLimit, Graph, OnError, Policies, RateLimit, Retry, Settings,
+    };
     pub use crate::registry::Registry;
 }

@@ -9,10 +9,11 @@ use std::sync::Arc;
 
 use arrow::array::{ArrayRef, DictionaryArray, Float64Array, Int64Array, RecordBatch, StringArray};
 use arrow::datatypes::{DataType, Field, Int8Type, Schema, TimeUnit};
+use nvisy_core::metadata::Timestamp;
 use nvisy_core::primitive::embedding::Embedding;
 use nvisy_core::primitive::raw::Raw;
 use nvisy_core::primitive::row::{Cell, Row};
-use nvisy_core::{ErrorKind, Item, KindId, Payload, Primitive};
+use nvisy_core::{DeadLetter, Error, ErrorKind, Item, KindId, Payload, Primitive};
 use proptest::prelude::*;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
@@ -50,6 +51,28 @@ proptest! {
         prop_assert_eq!(&back, &primitive);
         let value: Value = serde_json::from_str(&text).unwrap();
         prop_assert_eq!(serde_json::from_value::<Primitive>(value).unwrap(), primitive);
+    }
+
+    #[test]
+    fn a_dead_letter_gives_back_what_was_set_aside(primitive in strategies::primitive(), attempts: u32) {
+        let error = Error::new(ErrorKind::Timeout, "too late").with_detail("of the item");
+        let letter = DeadLetter::new(primitive.clone(), &error, "node".into(), attempts, Timestamp::default());
+        let raw = letter.to_primitive().unwrap();
+        prop_assert_eq!(raw.id(), primitive.id());
+        let row = raw.clone().with_payload(letter.to_row().unwrap());
+        for kept in [raw, row] {
+            let text = serde_json::to_string(&kept).unwrap();
+            let back = DeadLetter::from_primitive(&serde_json::from_str(&text).unwrap()).unwrap();
+            prop_assert_eq!(&back, &letter);
+            let replayed = back.replay();
+            prop_assert_eq!(replayed.content_hash(), primitive.content_hash());
+            prop_assert_eq!(replayed.root(), primitive.root());
+            prop_assert_eq!(serde_json::to_string(&replayed).unwrap(), serde_json::to_string(&primitive).unwrap());
+            let again = DeadLetter::new(replayed.clone(), &error, "node".into(), 1, Timestamp::default());
+            prop_assert_eq!(again.attempts, attempts.saturating_add(1));
+            let elsewhere = DeadLetter::new(replayed, &error, "other".into(), 1, Timestamp::default());
+            prop_assert_eq!(elsewhere.attempts, 1);
+        }
     }
 
     #[test]

@@ -4,6 +4,8 @@ use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, RecordBatch, StringArray};
 use arrow::datatypes::DataType;
+use futures::StreamExt;
+use nvisy_core::DeadLetter;
 use nvisy_core::prelude::*;
 use nvisy_plugin_object::{
     Bytes, BytesSink, ColumnType, Csv, CsvSink, Ipc, IpcSink, Jsonl, JsonlSink, ObjectClient, Parquet,
@@ -185,5 +187,45 @@ async fn configs_read_back_from_their_json() {
     for entry in plugin.sinks() {
         let problems = entry.parse(&json!({"path": "/abs/{what}"})).unwrap_err();
         assert_eq!(problems.len(), 2, "{problems:?}");
+    }
+}
+
+#[tokio::test]
+async fn dead_letters_of_every_kind_read_back_where_their_columns_are_texts() {
+    let golden = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../nvisy-core/tests/golden/0.1");
+    let letters: Vec<DeadLetter> = nvisy_core::Kinds::ANY
+        .iter()
+        .map(|kind| {
+            let json = std::fs::read(golden.join(format!("{kind}.json"))).unwrap();
+            let error = Error::new(ErrorKind::Timeout, "too late").with_detail("of the item");
+            let time = nvisy_core::metadata::Timestamp::default();
+            DeadLetter::new(serde_json::from_slice(&json).unwrap(), &error, "act".into(), 3, time)
+        })
+        .collect();
+    let (store, context) = (Store::new(), Context::detached());
+    let sink = store.open(&JsonlSink::path("kept.jsonl")).await.unwrap();
+    let kept = letters.iter().map(|letter| letter.to_primitive().unwrap()).collect();
+    assert!(sink.write(&Batch::from_primitives(kept), &context).await.unwrap().is_applied());
+    sink.close(&context).await.unwrap();
+    let read = async |source: &Jsonl| {
+        let batches = nvisy_core::stream::read(source, store.client().await).collect::<Vec<_>>().await;
+        let items = batches.into_iter().flat_map(|batch| batch.unwrap().into_primitives());
+        items.map(|item| DeadLetter::from_primitive(&item)).collect::<Vec<_>>()
+    };
+
+    let texts = ["primitive", "error", "node", "time", "position"];
+    let source = Jsonl::path("kept.jsonl").column("attempts", ColumnType::Int);
+    let source = texts.into_iter().fold(source, |source, name| source.column(name, ColumnType::Text));
+    let back: Vec<DeadLetter> = read(&source).await.into_iter().map(|letter| letter.unwrap()).collect();
+    assert_eq!(back, letters);
+    for (back, letter) in back.into_iter().zip(letters) {
+        let (back, item) = (back.replay(), letter.primitive);
+        assert_eq!((back.id(), back.root()), (item.id(), item.root()));
+        assert_eq!(back.content_hash(), item.content_hash());
+    }
+
+    for letter in read(&Jsonl::path("kept.jsonl")).await {
+        let error = letter.unwrap_err();
+        assert!(error.message().contains("`primitive` is missing or no text"), "{error}");
     }
 }

@@ -42,6 +42,16 @@ fn explain(plan: &PlanParts, out: &mut String) -> fmt::Result {
     if let Some(items) = plan.uncommitted_items {
         writeln!(out, "a source reads at most {} items ahead of what is settled", number(items))?;
     }
+    if let Some(limit) = plan.graph.settings.dead_letter_limit {
+        match limit.most() {
+            Some(most) => writeln!(
+                out,
+                "a node sets at most {most} of its last {} items aside",
+                number(limit.of.get().into())
+            )?,
+            None => writeln!(out, "a node may set aside everything")?,
+        }
+    }
     for node in &plan.nodes {
         out.push('\n');
         explain_node(plan, node, out)?;

@@ -1,13 +1,15 @@
 //! Where a node's items go: onward, aside, or nowhere; and what becomes of their tokens.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
+use nvisy_core::error::RetryClass;
 use nvisy_core::observability::{field, metric};
 use nvisy_core::token::{Settlement, Tokens};
 use nvisy_core::{Batch, Context, DeadLetter, Error, Primitive, PrimitiveId, Result};
 
 use super::call::{Failure, Settled};
 use super::edge::{End, Pulse, Sender};
+use super::flood::Flood;
 use super::ledger::NodeMeter;
 use crate::graph::policy::OnError;
 
@@ -21,6 +23,7 @@ pub(super) struct Outlets {
     pub(super) strict: bool,
     pub(super) meter: Arc<NodeMeter>,
     pub(super) context: Context,
+    pub(super) flood: Mutex<Flood>,
 }
 
 /// One of the edges that a node feeds.
@@ -100,6 +103,7 @@ impl Outlets {
             self.meter.count_dropped(reason, *count);
         }
         if lost == 0 && failed.is_empty() && attribution == nvisy_core::outcome::Attribution::Same {
+            self.passed(input.len());
             self.send(emitted.with_tokens(tokens)).await;
             return Ok(());
         }
@@ -115,13 +119,21 @@ impl Outlets {
     ///
     /// # Errors
     ///
-    /// If the policy is that then the node fails: the first item's error.
+    /// If the policy is that then the node fails: the first item's error. If too many items go
+    /// to dead letters.
     pub(super) async fn set_aside(&self, input: &Batch, tokens: &Tokens, failed: Vec<Failure>) -> Result<()> {
-        let Some(first) = failed.first() else { return Ok(()) };
+        let Some(first) = failed.first() else {
+            self.passed(input.len());
+            return Ok(());
+        };
         let first = first.error.clone().at_item(input.id(first.index as usize));
         let part = tokens.split_for(failed.iter().map(|failure| failure.index));
         self.note(failed.iter().map(|failure| (input.id(failure.index as usize), &failure.error)));
         let Some(sender) = self.letter_box() else { return self.give_up(failed.len() as u64, part, first) };
+        let indices = failed.iter().map(|failure| u64::from(failure.index));
+        if self.flood().rises(input.len() as u64, indices) {
+            return self.flooded(failed.len() as u64, part, failed.last().map_or(&first, |last| &last.error));
+        }
         let letters = failed.into_iter().map(|failure| {
             let primitive = input.primitive(failure.index as usize);
             (primitive, failure.error, failure.attempts)
@@ -133,7 +145,7 @@ impl Outlets {
     ///
     /// # Errors
     ///
-    /// If the policy is that then the node fails.
+    /// If the policy is that then the node fails; if too many items go to dead letters.
     pub(super) async fn aside(
         &self,
         items: Vec<(Primitive, Error, u32)>,
@@ -142,9 +154,38 @@ impl Outlets {
     ) -> Result<()> {
         self.note(items.iter().map(|(primitive, error, _)| (primitive.id(), error)));
         match self.letter_box() {
+            Some(_) if self.flood().rises(items.len() as u64, 0..items.len() as u64) => {
+                self.flooded(items.len() as u64, tokens, items.last().map_or(&first, |(_, last, _)| last))
+            }
             Some(sender) => self.send_letters(sender, items, tokens).await,
             None => self.give_up(items.len() as u64, tokens, first),
         }
+    }
+
+    fn flood(&self) -> std::sync::MutexGuard<'_, Flood> {
+        self.flood.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Counts items of which none goes aside.
+    pub(super) fn passed(&self, items: usize) {
+        if self.letter_box().is_some() {
+            self.flood().rises(items as u64, []);
+        }
+    }
+
+    /// Fails the node, for too many items go to dead letters.
+    fn flooded(&self, count: u64, tokens: Tokens, last: &Error) -> Result<()> {
+        self.meter.failed.add(count);
+        tokens.settle(Settlement::Failed);
+        let limit = self.flood().limit;
+        let (most, of, share) = (limit.most().unwrap_or_default(), limit.of, limit.share);
+        let message = format!(
+            "more than {most} of its last {of} items went to the dead letters (a share of {share} may), the last one for: {}: {}: see whether they share a cause, or raise `settings.dead_letter_limit`",
+            last.tag(),
+            last.message()
+        );
+        let error = Error::new(last.kind(), message).with_retry_class(RetryClass::Permanent);
+        Err(error.with_source(last.clone()).at_node(self.context.node().clone()))
     }
 
     /// Returns where failed items go, if the policy is to keep them.

@@ -1,6 +1,6 @@
 //! From a plan to nodes that are ready to run: secrets, connections, actions, sinks, edges.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use futures::future::FutureExt;
 use nvisy_core::connection::{ConnectContext, SecretResolver};
@@ -16,6 +16,7 @@ use super::call::{AdaptiveSize, Caller};
 use super::checkpoint::{Checkpointer, Journal, Phase, Stage};
 use super::connection::ConnectionState;
 use super::edge::{EdgeCount, Receiver, Sender, edge};
+use super::flood::Flood;
 use super::gather::Gatherer;
 use super::ledger::NodeMeter;
 use super::memo::Memo;
@@ -432,6 +433,7 @@ impl<'a> Builder<'a> {
             strict,
             meter: self.meters[index].clone(),
             context: self.context(index, node),
+            flood: Mutex::new(Flood::new(self.plan.graph.settings.dead_letter_limit.unwrap_or_default())),
         }
     }
 

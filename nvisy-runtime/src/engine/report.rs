@@ -360,7 +360,7 @@ impl fmt::Display for RunReport {
             if node.memo_hits > 0 {
                 write!(f, "  {}: {} known from the memo", node.name, count(node.memo_hits, "item"))?;
                 for ModelUsage { model, input_tokens, output_tokens, usd, .. } in &node.memo_saved {
-                    let (input, output) = (thousands(*input_tokens), thousands(*output_tokens));
+                    let (input, output) = (number(*input_tokens), number(*output_tokens));
                     write!(f, ", saves {model} {input} tokens in, {output} out")?;
                     if let Some(usd) = usd {
                         write!(f, ", ${usd:.4}")?;

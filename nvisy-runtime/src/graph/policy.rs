@@ -319,6 +319,10 @@ pub struct Settings {
     /// The sink that takes the dead letters of every node whose port leads nowhere.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub dead_letter: Option<String>,
+    /// How many items may go to dead letters before the node that sends them fails. Default 5 %
+    /// of the last 1,000.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub dead_letter_limit: Option<DeadLetterLimit>,
     /// How far reading may run ahead of what is settled.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub checkpoint: Option<CheckpointSettings>,
@@ -329,6 +333,85 @@ impl Settings {
     #[must_use]
     pub fn is_empty(&self) -> bool {
         *self == Self::default()
+    }
+}
+
+/// How many items may go to dead letters: a deployment that is broken must not send everything
+/// aside.
+///
+/// Each node counts for itself. It fails with the first item by which more than `share` × `of`
+/// of the last `of` items that it settled are dead letters: by default with the 51st among the
+/// last 1,000. There need not have been `of` items: those that were not there count as good, so
+/// that a small run with a few bad items goes on. What went aside before stays there; the items
+/// of the batch that tipped the scales, and those behind it, are failed and not acknowledged.
+///
+/// # Examples
+///
+/// ```
+/// use nvisy_runtime::graph::DeadLetterLimit;
+///
+/// let limit = DeadLetterLimit::share(0.2).of(500);
+/// assert_eq!(serde_json::to_string(&limit).unwrap(), r#"{"share":0.2,"of":500}"#);
+/// assert_eq!(limit.most(), Some(100));
+/// assert_eq!(DeadLetterLimit::default().most(), Some(50));
+/// assert_eq!(DeadLetterLimit::none().most(), None);
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, expecting = "an object such as { \"share\": 0.05, \"of\": 1000 }")]
+pub struct DeadLetterLimit {
+    /// The share that may go aside, from 0 (none) to 1 (all: no limit). Default 0.05.
+    #[serde(default = "DeadLetterLimit::default_share")]
+    #[schemars(range(min = 0, max = 1))]
+    pub share: f64,
+    /// Of how many items. Default 1,000.
+    #[serde(default = "DeadLetterLimit::default_of")]
+    #[schemars(range(min = 1, max = 1_000_000))]
+    pub of: NonZeroU32,
+}
+
+impl DeadLetterLimit {
+    /// The most items that a share may be of.
+    pub(crate) const MAX_OF: u32 = 1_000_000;
+
+    fn default_share() -> f64 {
+        0.05
+    }
+
+    fn default_of() -> NonZeroU32 {
+        const { NonZeroU32::new(1_000).unwrap() }
+    }
+
+    /// Lets this share go aside, from 0 to 1, of the last 1,000 items.
+    #[must_use]
+    pub fn share(share: f64) -> Self {
+        Self { share, ..Self::default() }
+    }
+
+    /// Lets everything go aside.
+    #[must_use]
+    pub fn none() -> Self {
+        Self::share(1.0)
+    }
+
+    /// Sets of how many items the share is; zero says nothing.
+    #[must_use]
+    pub fn of(mut self, items: u32) -> Self {
+        self.of = NonZeroU32::new(items).unwrap_or(self.of);
+        self
+    }
+
+    /// Returns how many of the last `of` items may go aside; none where there is no limit.
+    #[must_use]
+    pub fn most(&self) -> Option<u32> {
+        let of = f64::from(self.of.get());
+        // What a decimal share cannot say exactly is not to cost an item.
+        (self.share < 1.0).then_some((self.share * of + 1e-6) as u32)
+    }
+}
+
+impl Default for DeadLetterLimit {
+    fn default() -> Self {
+        Self { share: Self::default_share(), of: Self::default_of() }
     }
 }
 

@@ -481,7 +481,19 @@ fn configs_refuse_what_they_do_not_know() {
     assert_eq!(parse("batch", json!({"linger": "soon"})).path, "linger");
     assert!(parse("filter", json!({})).message.contains("when"));
     let names: Vec<_> = plugin().actions().iter().map(|entry| entry.name()).collect();
-    assert_eq!(names, ["filter", "map", "convert", "validate", "deduplicate", "batch"]);
+    assert_eq!(
+        names,
+        [
+            "filter",
+            "map",
+            "convert",
+            "validate",
+            "deduplicate",
+            "batch",
+            "dead_letter/replay",
+            "dead_letter/tabulate",
+        ]
+    );
 }
 
 #[test]

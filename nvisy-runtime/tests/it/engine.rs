@@ -2,6 +2,7 @@
 
 mod batching;
 mod connections;
+mod dead_letters;
 mod failure;
 #[cfg(feature = "object")]
 mod files;

@@ -7,8 +7,8 @@ use nvisy_core::ErrorKind;
 use nvisy_runtime::compiler::code;
 use nvisy_runtime::graph::{
     ActionNode, Backoff, BatchPolicy, BranchNode, CheckpointSettings, ConnectionSpec, ConnectionUse,
-    FanInNode, FanOutNode, Graph, Named, Node, NodeBody, OnError, Policies, RateLimit, Retry, Route,
-    Settings, SinkNode, SourceNode,
+    DeadLetterLimit, FanInNode, FanOutNode, Graph, Named, Node, NodeBody, OnError, Policies, RateLimit,
+    Retry, Route, Settings, SinkNode, SourceNode,
 };
 use proptest::collection::vec;
 use proptest::option::of;
@@ -143,6 +143,8 @@ fn settings() -> impl Strategy<Value = Settings> {
             concurrency: NonZeroUsize::new(concurrency.into()),
             timeout,
             dead_letter,
+            dead_letter_limit: items
+                .map(|items| DeadLetterLimit::share(f64::from(items % 101) / 100.0).of(items)),
             checkpoint: items.map(|items| CheckpointSettings {
                 uncommitted_items: NonZeroU64::new(items.into()),
                 every: (items % 3 == 0).then(|| Duration::from_millis(u64::from(items) + 1)),

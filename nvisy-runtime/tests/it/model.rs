@@ -116,7 +116,9 @@ impl Model {
     }
 
     fn random(dice: &mut Dice) -> Self {
-        let mut model = Self { settings: json!({ "concurrency": 1 + dice.roll(4) }), ..Self::default() };
+        // Every second item may fail.
+        let settings = json!({ "concurrency": 1 + dice.roll(4), "dead_letter_limit": { "share": 1 } });
+        let mut model = Self { settings, ..Self::default() };
         if dice.once_in(3) {
             model.settings["checkpoint"] = json!({ "uncommitted_items": 40 + dice.roll(40) });
         }

@@ -14,7 +14,7 @@ use crate::compiler::json::{join_path, shown};
 use crate::compiler::plan::{Port, Work};
 use crate::graph::policy::Ways;
 use crate::graph::schema::applicable_policies;
-use crate::graph::{NodeBody, OnError, RateLimit, Retry};
+use crate::graph::{DeadLetterLimit, NodeBody, OnError, RateLimit, Retry};
 
 /// The most calls that may run at once.
 const MAX_CONCURRENCY: usize = 1_024;
@@ -32,6 +32,17 @@ impl Check<'_> {
         if settings.concurrency.is_some_and(|n| n.get() > MAX_CONCURRENCY) {
             let message = format!("no more than {MAX_CONCURRENCY} calls run at once");
             self.say(code::POLICY_INVALID, "settings.concurrency", message);
+        }
+        if let Some(limit) = settings.dead_letter_limit {
+            let path = "settings.dead_letter_limit";
+            if !(0.0..=1.0).contains(&limit.share) {
+                let help = "write 0.05 for 5 %, or 1 for no limit".to_owned();
+                self.say_with(code::POLICY_INVALID, join(path, "share"), "a share is from 0 to 1", help);
+            }
+            if limit.of.get() > DeadLetterLimit::MAX_OF {
+                let message = format!("no more than the last {} items are counted", DeadLetterLimit::MAX_OF);
+                self.say(code::POLICY_INVALID, join(path, "of"), message);
+            }
         }
     }
 

@@ -100,11 +100,13 @@ async fn epoch_ended(
     match called {
         Ok(batches) if batches.iter().all(Batch::is_empty) => {
             outlets.meter.count_dropped(&"the pipe emitted nothing".into(), items);
+            outlets.passed(input.len());
             tokens.settle(Settlement::Dropped);
             Ok(())
         }
         Ok(batches) => {
             outlets.meter.emitted_from.add(items);
+            outlets.passed(input.len());
             for batch in batches {
                 outlets.send(batch.with_tokens(tokens.split_all())).await;
             }

@@ -95,6 +95,7 @@ impl Worker for SinkWorker {
             let failed = settled.failed;
             let passed = input.len() as u64 - failed.len() as u64;
             let (mut tokens, result) = if failed.is_empty() {
+                outlets.passed(input.len());
                 (tokens, Ok(()))
             } else {
                 let good = tokens.split_for(others(input.len(), &failed).into_iter());
