@@ -114,24 +114,22 @@ mod tests {
         SourceIdentity::new("tests").id(&Position::Offset(n))
     }
 
-    #[test]
-    fn each_future_hears_its_own_derivations_and_no_others() {
-        futures::executor::block_on(async {
-            let one = Derivations::during(async {
-                let child = id(1).derive("a", 0);
-                let (inner, heard) = Derivations::during(async { id(1).derive("inner", 0) }).await;
-                assert!(heard.path(id(1), inner).is_some() && heard.path(id(1), child).is_none());
-                (child.derive("b", 3), inner)
-            });
-            let other = Derivations::during(async { id(1).derive("other", 0) });
-            let (((grandchild, inner), one), (foreign, _)) = futures::future::join(one, other).await;
-            let salts: Vec<_> =
-                one.path(id(1), grandchild).unwrap().into_iter().map(|d| (d.salt, d.ordinal)).collect();
-            assert_eq!(salts, [("a".to_owned(), 0), ("b".to_owned(), 3)]);
-            assert_eq!(one.path(id(1), id(1)), Some(Vec::new()));
-            for unknown in [inner, foreign, id(2), id(1).derive("unheard", 0)] {
-                assert_eq!(one.path(id(1), unknown), None);
-            }
+    #[tokio::test]
+    async fn each_future_hears_its_own_derivations_and_no_others() {
+        let one = Derivations::during(async {
+            let child = id(1).derive("a", 0);
+            let (inner, heard) = Derivations::during(async { id(1).derive("inner", 0) }).await;
+            assert!(heard.path(id(1), inner).is_some() && heard.path(id(1), child).is_none());
+            (child.derive("b", 3), inner)
         });
+        let other = Derivations::during(async { id(1).derive("other", 0) });
+        let (((grandchild, inner), one), (foreign, _)) = futures::future::join(one, other).await;
+        let salts: Vec<_> =
+            one.path(id(1), grandchild).unwrap().into_iter().map(|d| (d.salt, d.ordinal)).collect();
+        assert_eq!(salts, [("a".to_owned(), 0), ("b".to_owned(), 3)]);
+        assert_eq!(one.path(id(1), id(1)), Some(Vec::new()));
+        for unknown in [inner, foreign, id(2), id(1).derive("unheard", 0)] {
+            assert_eq!(one.path(id(1), unknown), None);
+        }
     }
 }

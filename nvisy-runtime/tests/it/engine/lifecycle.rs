@@ -187,9 +187,9 @@ async fn many_threads_give_the_same_result() {
             "out": with(sink(&out, "act"), json!({ "config": { "buffers": true, "batch_items": 64, "concurrency": 2 } })),
             "aside": sink(&aside, "act.dead_letter"),
         });
-        let graph =
-            document(json!({ "settings": { "checkpoint": { "uncommitted_items": 200 } }, "nodes": nodes }));
-        let report = run_graph(&graph).await;
+        let settings =
+            json!({ "checkpoint": { "uncommitted_items": 200 }, "dead_letter_limit": { "share": 1 } });
+        let report = run_graph(&document(json!({ "settings": settings, "nodes": nodes }))).await;
         assert_eq!(report.status, RunStatus::Success, "{round}: {report}");
         assert_eq!(written(&out), (0..2_000).filter(|n| n % 7 != 0).collect::<Vec<_>>());
         assert_eq!((MemoryStore::named(&aside).len(), settled_items(&report)), (286, 2_000));

@@ -61,11 +61,12 @@ async fn a_report() -> RunReport {
         2 => Err(Error::new(ErrorKind::Validation, "two")),
         _ => Ok(Outcome::emit(item)),
     };
-    run(json!({
+    let nodes = json!({
         "in": batches(1_500, 100), "act": with(each(Form::Batch, "in", work), json!({ "config": { "calls": "none" } })),
         "out": sink(&out, "act"), "aside": sink(&aside, "act.dead_letter"),
-    }))
-    .await
+    });
+    let settings = json!({ "dead_letter_limit": { "share": 1 } });
+    run_graph(&document(json!({ "settings": settings, "nodes": nodes }))).await
 }
 
 #[tokio::test(start_paused = true)]
