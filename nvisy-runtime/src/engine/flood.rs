@@ -46,12 +46,13 @@ mod tests {
     use super::*;
 
     /// The number of the first item that is too many, of those that go aside.
-    fn check(limit: DeadLetterLimit, aside: impl Iterator<Item = u64> + Clone, expected: Option<u64>) {
+    fn check(limit: DeadLetterLimit, aside: impl IntoIterator<Item = u64>, expected: Option<u64>) {
+        let aside: Vec<u64> = aside.into_iter().collect();
         for batch in [1, 7, 100] {
             let mut flood = Flood::new(limit);
             let tripped = (0..10_000_u64).step_by(batch).find(|first| {
                 let end = first + batch as u64;
-                let bad = aside.clone().filter(|n| (*first..end).contains(n)).map(|n| n - first);
+                let bad = aside.iter().filter(|n| (*first..end).contains(n)).map(|n| n - first);
                 flood.rises(batch as u64, bad)
             });
             let expected = expected.map(|n| n - n % batch as u64);
@@ -68,8 +69,8 @@ mod tests {
         check(default, (0..10_000).step_by(19), Some(50 * 19));
         check(default, (0..50).chain(1_000..1_050), None);
         check(default, (0..50).chain([999]), Some(999));
-        check(DeadLetterLimit::share(0.0), [7].into_iter(), Some(7));
-        check(DeadLetterLimit::share(0.5).of(2), [3, 5, 6].into_iter(), Some(6));
+        check(DeadLetterLimit::share(0.0), [7], Some(7));
+        check(DeadLetterLimit::share(0.5).of(2), [3, 5, 6], Some(6));
         check(DeadLetterLimit::none(), 0..10_000, None);
     }
 }

@@ -73,7 +73,7 @@ impl DirectoryStore {
             let mut open = store.lock();
             let opened = match &mut *open {
                 Some(open) => Ok(open),
-                none => Open::open(&store.path, store.max_bytes).map(|opened| none.insert(opened)),
+                none => Open::at(&store.path, store.max_bytes).map(|opened| none.insert(opened)),
             };
             opened.and_then(call).map_err(|error| {
                 let message = format!("the memo in \"{}\": {error}", store.path.display());
@@ -119,7 +119,7 @@ struct Open {
 }
 
 impl Open {
-    fn open(path: &Path, max_bytes: u64) -> io::Result<Self> {
+    fn at(path: &Path, max_bytes: u64) -> io::Result<Self> {
         let mut open = Self {
             path: path.to_owned(),
             max_bytes,

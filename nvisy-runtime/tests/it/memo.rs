@@ -352,7 +352,7 @@ impl MemoStore for Bad {
             let wrong = |n: usize| {
                 let mut bytes = entries.get(n)?.1.to_vec();
                 let at = n * 5 % bytes.len();
-                bytes[at] ^= u8::from(n % 2 == 0);
+                bytes[at] ^= u8::from(n.is_multiple_of(2));
                 Some(bytes.into())
             };
             Ok(keys
