@@ -514,7 +514,9 @@ impl<'a> Builder<'a> {
                     }
                 };
                 self.stages.extend(stage.clone());
-                let (guarantee, buffers) = (config.guarantee(), config.buffers());
+                let guarantee = config.guarantee();
+                // What is staged is durable when it has been, whatever the sink says of its writes.
+                let buffers = config.buffers() || stage.is_some();
                 let letters = self.letters[index];
                 Built::Sink { sink, caller, gather, concurrency, guarantee, buffers, letters, stage }
             }

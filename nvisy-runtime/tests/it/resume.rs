@@ -1,5 +1,6 @@
 //! Runs that stop half way, and go on.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -7,6 +8,7 @@ use std::time::Duration;
 use futures::future::BoxFuture;
 use nvisy_core::checkpoint::{Changes, Checkpoint, CheckpointStore, Checkpoints};
 use nvisy_core::prelude::*;
+use nvisy_core::testing::faulty::{Fault, FaultKind, Script, Site};
 use nvisy_core::testing::memory::{Form, MemoryStore as Place};
 use nvisy_core::{Error, ErrorKind};
 use nvisy_runtime::Engine;
@@ -235,4 +237,80 @@ async fn a_run_whose_checkpoints_cannot_be_kept_fails_and_goes_on_from_the_last(
     let report = run_on(&engine_with(&store), &graph).await;
     assert!(checkpoint(&report).resumed && node(&report, "in").received < ITEMS, "{report}");
     assert_eq!(written(&out), all(ITEMS));
+}
+
+/// A source, an action, and two sinks: one replaces by id, the other stages.
+fn staged(script: &str, [by_id, staged]: [&str; 2]) -> Graph {
+    let items: Vec<_> = (0..12).map(|n| json!({ "n": n })).collect();
+    let retry = json!({ "timeout": "5s", "retry": { "max_attempts": 2, "initial": "10ms" } });
+    let source = json!({ "items": items, "batch_items": 3 });
+    let to = |store: &str, staging: bool| {
+        let sink = json!({ "name": store, "batch_items": 4, "staging": staging });
+        let config = json!({ "script": script, "sink": sink });
+        with(
+            json!({ "type": "sink", "use": "faulty/sink", "inputs": ["copies"], "config": config }),
+            retry.clone(),
+        )
+    };
+    document(json!({
+        "settings": { "checkpoint": { "every": "1s", "uncommitted_items": 6 } },
+        "nodes": {
+            "in": with(
+                json!({ "type": "source", "use": "faulty/source", "config": { "script": script, "source": source } }),
+                retry.clone(),
+            ),
+            "copies": { "type": "fan_out", "inputs": ["in"] },
+            "by_id": to(by_id, false),
+            "staged": to(staged, true),
+        },
+    }))
+}
+
+#[tokio::test(start_paused = true)]
+async fn whatever_call_fails_the_runs_after_it_make_it_whole() {
+    let places = || ["by id", "staged"].map(unique);
+    let (script, names) = (unique("script"), places());
+    let report = run_on(&engine_with(&MemoryStore::new()), &staged(&script, [&names[0], &names[1]])).await;
+    assert_eq!(report.status, RunStatus::Success, "{report}");
+    assert!(checkpoint(&report).generation >= 4, "{report}");
+    let mut fired = HashSet::new();
+    for (site, calls) in Script::named(&script).all_calls() {
+        for (call, kind) in (1..=calls).flat_map(|call| FaultKind::ALL.map(|kind| (call, kind))) {
+            let (script, names, store) = (unique("script"), places(), MemoryStore::new());
+            let what = format!("{kind:?} at {site:?} call {call}");
+            Script::named(&script).add(Fault::new(site, call, kind).with_delay(Duration::from_secs(2)));
+            let graph = staged(&script, [&names[0], &names[1]]);
+            let mut runs = 0;
+            let whole = |name: &str| written(name) == all(12);
+            loop {
+                runs += 1;
+                let ended = within(engine_with(&store).run(&graph)).await;
+                let shown = written(&names[1]);
+                assert!(
+                    shown.windows(2).all(|pair| pair[0] < pair[1]),
+                    "{what}: {shown:?} after {runs} runs"
+                );
+                if ended.is_ok_and(|report| report.status == RunStatus::Success) {
+                    break;
+                }
+                assert!(runs < 4, "{what}: it never gets done");
+            }
+            assert!(
+                whole(&names[0]) && whole(&names[1]),
+                "{what}: {:?} {:?}",
+                written(&names[0]),
+                written(&names[1])
+            );
+            fired.extend(Script::named(&script).fired().iter().map(|met| (met.site, met.kind)));
+            Script::remove(&script);
+            names.iter().for_each(|name| Place::remove(name));
+        }
+    }
+    for site in
+        [Site::Partitions, Site::Read, Site::Open, Site::Write, Site::Flush, Site::Publish, Site::Close]
+    {
+        for kind in FaultKind::ALL {
+            assert!(fired.contains(&(site, kind)), "{kind:?} at {site:?} never fired");
+        }
+    }
 }

@@ -195,6 +195,7 @@ async fn every_call_may_meet_every_fault() {
             }
         }
     }
+    // Nothing is published but in a run with checkpoints: the tests of those have a sweep too.
     for site in Site::ALL.into_iter().filter(|site| *site != Site::Publish) {
         for kind in FaultKind::ALL {
             assert!(fired.contains(&(site, kind)), "{kind:?} at {site:?} never fired");
