@@ -138,10 +138,12 @@ impl Checkpointer {
             // Of what is staged, a run shows all that came or, since the last checkpoint, nothing.
             Outcome::Broken => return Ok(()),
             Outcome::Stopped if parts.drain.is_cancelled() && failed => return Ok(()),
-            _ if self.stages.iter().any(|stage| stage.is_withheld()) => return Ok(()),
+            // All that is required is there: what is withheld is a best-effort copy.
+            Outcome::Finished => outcome,
+            Outcome::Stopped if self.stages.iter().any(|stage| stage.is_withheld()) => return Ok(()),
             // What could not be read is counted; a run that reads it again would double the rest.
-            _ if failed => Outcome::Finished,
-            outcome => outcome,
+            Outcome::Stopped if failed => Outcome::Finished,
+            Outcome::Stopped => outcome,
         };
         self.journal.gather(parts, &self.stages);
         self.journal.commit(parts, None).await?;

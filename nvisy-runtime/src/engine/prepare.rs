@@ -453,8 +453,8 @@ impl<'a> Builder<'a> {
                 let said = self.plan.uncommitted_items;
                 let span = said.unwrap_or(DEFAULT_UNCOMMITTED_ITEMS);
                 let staged = self.stages_any();
-                let durable = said.is_some() || staged;
                 let saved = self.journal.is_some();
+                let durable = said.is_some() || saved;
                 let bounds = Bounds { items: CREDIT_ITEMS, bytes: CREDIT_BYTES, span, durable, saved };
                 let tracker = Arc::new(SharedTracker::new(Tracker::new(bounds)));
                 let stop = self.drain.child_token();

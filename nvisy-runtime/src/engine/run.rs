@@ -73,8 +73,10 @@ impl RunParts {
     pub(super) fn outcome(&self, status: RunStatus) -> Outcome {
         let broken = |meter: &Arc<NodeMeter>| meter.status() != NodeStatus::Completed;
         match status {
-            _ if self.cancel.is_cancelled() || self.meters.iter().any(broken) => Outcome::Broken,
+            _ if self.cancel.is_cancelled() => Outcome::Broken,
             RunStatus::Success if !self.drain.is_cancelled() => Outcome::Finished,
+            RunStatus::Success => Outcome::Stopped,
+            _ if self.meters.iter().any(broken) => Outcome::Broken,
             _ => Outcome::Stopped,
         }
     }

@@ -194,6 +194,18 @@ async fn what_remembers_is_refused_while_checkpoints_cannot_hold_it() {
     assert!(error.message().contains("deduplicate"), "{error}");
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_sink_that_holds_back_what_it_writes_is_flushed_for_checkpoints() {
+    const MANY: u64 = 150_000;
+    let out = unique("out");
+    let to = with(sink(&out, "in"), json!({ "config": { "buffers": true } }));
+    let report =
+        run_on(&engine_with(&MemoryStore::new()), &graph(json!({ "in": batches(MANY, 1_000), "out": to })))
+            .await;
+    assert_eq!((report.status, settled_items(&report)), (RunStatus::Success, MANY), "{report}");
+    assert!(Place::named(&out).tally().flushes >= 2, "{report}");
+}
+
 /// Commits so often, and then no more.
 #[derive(Clone, Debug)]
 struct Full(MemoryStore, Arc<AtomicU64>);
