@@ -14,7 +14,7 @@ mod state;
 use std::sync::Arc;
 use std::time::Duration;
 
-use nvisy_core::Result;
+use nvisy_core::{Changes, Result};
 use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
 
@@ -84,7 +84,8 @@ impl Checkpointer {
                 () = tokio::time::sleep(self.every) => {}
             }
             if self.stages.is_empty() {
-                self.journal.commit(parts, None).await?;
+                let changes = self.journal.gather(parts, &[]);
+                self.journal.commit(parts, changes).await?;
             } else {
                 self.cut(parts, stop).await?;
             }
@@ -110,9 +111,9 @@ impl Checkpointer {
         if parts.trackers().any(|tracker| tracker.has_failed()) {
             return Ok(());
         }
-        self.journal.gather(parts, &self.stages);
+        let changes = self.journal.gather(parts, &self.stages);
         drop(held);
-        self.journal.commit(parts, None).await?;
+        self.journal.commit(parts, changes).await?;
         self.publish().await
     }
 
@@ -131,7 +132,11 @@ impl Checkpointer {
     /// If that is not possible: what was read since the checkpoint before is read again.
     pub(super) async fn finish(&mut self, parts: &RunParts, outcome: Outcome) -> Result<()> {
         if self.stages.is_empty() {
-            return self.journal.commit(parts, Some(outcome)).await;
+            let changes = self.journal.gather(parts, &[]);
+            return match outcome {
+                Outcome::Finished => self.journal.finish(parts, changes).await,
+                Outcome::Stopped | Outcome::Broken => self.journal.commit(parts, changes).await,
+            };
         }
         let failed = parts.trackers().any(|tracker| tracker.has_failed());
         let outcome = match outcome {
@@ -145,14 +150,17 @@ impl Checkpointer {
             Outcome::Stopped if failed => Outcome::Finished,
             Outcome::Stopped => outcome,
         };
-        self.journal.gather(parts, &self.stages);
-        self.journal.commit(parts, None).await?;
+        let changes = self.journal.gather(parts, &self.stages);
+        self.journal.commit(parts, changes).await?;
         self.publish().await?;
         for stage in &self.stages {
             stage.close().await?;
         }
         // Not before all of it shows: a run that has finished is not taken up again.
-        self.journal.commit(parts, Some(outcome)).await
+        match outcome {
+            Outcome::Finished => self.journal.finish(parts, Changes::default()).await,
+            Outcome::Stopped | Outcome::Broken => Ok(()),
+        }
     }
 
     pub(super) fn report(&self) -> CheckpointReport {

@@ -69,8 +69,6 @@ pub(in crate::engine) struct Journal {
     resumed: bool,
     resumed_items: u64,
     cursors: HashMap<(Arc<str>, Arc<str>), Committed>,
-    /// What the next checkpoint has, beside what it collects itself.
-    gathered: Option<Changes>,
 }
 
 impl Journal {
@@ -112,7 +110,7 @@ impl Journal {
         let run = before.map_or_else(RunId::new, |header| header.run);
         let header = Header { version: VERSION, run, finished: false, nodes };
         let resumed_items = cursors.values().map(|committed| committed.items).sum();
-        Ok(Self { checkpoints, header, resumed, resumed_items, cursors, gathered: None })
+        Ok(Self { checkpoints, header, resumed, resumed_items, cursors })
     }
 
     /// Says that the run begins, so that nobody else takes it up, and that what is there of one
@@ -150,7 +148,7 @@ impl Journal {
 
     /// Collects what the next checkpoint has: how far sources are done with, and then what sinks
     /// have staged, which is settled only after that.
-    pub(super) fn gather(&mut self, parts: &RunParts, stages: &[Arc<Stage>]) {
+    pub(super) fn gather(&mut self, parts: &RunParts, stages: &[Arc<Stage>]) -> Changes {
         let mut changes = self.moved(parts);
         for stage in stages {
             let key = format!("staged/{}", stage.node);
@@ -160,24 +158,26 @@ impl Journal {
                 changes.put(key, staged);
             }
         }
-        self.gathered = Some(changes);
+        changes
     }
 
-    /// Makes a checkpoint of what was gathered, or of where the sources stand; none where nothing
-    /// has moved.
+    /// Says that the run has done everything, with the last changes.
+    ///
+    /// # Errors
+    ///
+    /// If that cannot be made durable.
+    pub(super) async fn finish(&mut self, parts: &RunParts, mut changes: Changes) -> Result<()> {
+        self.header.finished = true;
+        changes.put("run", json(&self.header)?);
+        self.commit(parts, changes).await
+    }
+
+    /// Makes a checkpoint of what was gathered; none where nothing has moved.
     ///
     /// # Errors
     ///
     /// If it cannot be made durable.
-    pub(super) async fn commit(&mut self, parts: &RunParts, outcome: Option<Outcome>) -> Result<()> {
-        let mut changes = match self.gathered.take() {
-            Some(gathered) => gathered,
-            None => self.moved(parts),
-        };
-        if outcome == Some(Outcome::Finished) {
-            self.header.finished = true;
-            changes.put("run", json(&self.header)?);
-        }
+    pub(super) async fn commit(&mut self, parts: &RunParts, changes: Changes) -> Result<()> {
         if !changes.is_empty() {
             self.checkpoints.commit(changes).await?;
         }
