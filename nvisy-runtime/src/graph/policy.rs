@@ -421,11 +421,12 @@ impl Default for DeadLetterLimit {
 pub struct CheckpointSettings {
     /// Items between the first unsettled one and the last one read, a source: sinks that hold back
     /// what they write flush for it. Default 65,536, of which what only waits for such a sink is
-    /// not counted.
+    /// not counted. In a run with checkpoints, items that no checkpoint has: those count all.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub uncommitted_items: Option<NonZeroU64>,
     /// How often a checkpoint is made, of a run that has a store for them. Default each second,
-    /// or each minute where a sink begins a new file for each; also after 64 MiB.
+    /// or each minute where a sink begins a new file for each; a millisecond at the least. Also
+    /// after 64 MiB, and when half of the uncommitted items are read.
     #[serde(default, skip_serializing_if = "Option::is_none", with = "duration::option")]
     #[schemars(with = "Option<String>")]
     pub every: Option<Duration>,
