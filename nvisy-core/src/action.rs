@@ -22,6 +22,7 @@ use serde::{Deserialize, Serialize};
 
 pub use self::erased::{ErasedBatch, ErasedPipe, ErasedStateful, ErasedTransform};
 use crate::batch::{Batch, BatchLimits};
+use crate::checkpoint::{Changes, Entries};
 use crate::config::{Config, Problem};
 use crate::connection::{Client, NoClient};
 use crate::context::{Context, OpenContext};
@@ -151,9 +152,58 @@ pub trait Columnar: Send + Sync + 'static {
 /// Changes batches with memory of what came before.
 ///
 /// One at a time, in order, never retried: a failure fails the node.
+///
+/// # Contract
+///
+/// 1. What it keeps of an input counts as [absorbed](Outcomes::absorbed), and comes out of
+///    [`release`](Self::release) at a time of its own.
+/// 2. The same input in the same order gives the same output under the same ids: after a crash a
+///    part of the input comes again.
+/// 3. [`save`](Self::save) and then [`restore`](Self::restore) give an action that does what this
+///    one would.
+///
+/// What does not fit into memory goes to the folder of [`OpenContext::spill`].
 pub trait Stateful: Send + 'static {
-    /// Changes a batch. It comes without tokens.
-    fn apply(&mut self, batch: Batch, context: &Context) -> impl Future<Output = Result<Outcomes>> + Send;
+    /// Changes a batch, which comes without tokens, `from` one of its inputs: 0 but for actions
+    /// that have several.
+    fn apply(
+        &mut self,
+        batch: Batch,
+        from: usize,
+        context: &Context,
+    ) -> impl Future<Output = Result<Outcomes>> + Send;
+
+    /// Lets go of a batch of what it has absorbed, if there is any: asked again and again after
+    /// each batch, and when its input has `ended`, until there is none. Default none.
+    ///
+    /// What it gives has ids and lineage; to the engine it is as if a source had read it.
+    fn release(
+        &mut self,
+        ended: bool,
+        context: &Context,
+    ) -> impl Future<Output = Result<Option<Batch>>> + Send {
+        let _ = (ended, context);
+        std::future::ready(Ok(None))
+    }
+
+    /// Returns what a checkpoint has to hold of it, as changes since the last time.
+    ///
+    /// Called while nothing is on its way. What is large goes into files of the
+    /// [spill](OpenContext::spill), durable before this returns, and the changes name them.
+    fn save(&mut self) -> impl Future<Output = Result<Changes>> + Send;
+
+    /// The checkpoint with what was [saved](Self::save) last is durable: files that neither it
+    /// nor the one before it names may be deleted. Default nothing.
+    fn saved(&mut self) -> impl Future<Output = Result<()>> + Send {
+        std::future::ready(Ok(()))
+    }
+
+    /// Takes up what checkpoints hold of it, before the first batch.
+    ///
+    /// # Errors
+    ///
+    /// `validation` if it cannot be read.
+    fn restore(&mut self, saved: Entries) -> impl Future<Output = Result<()>> + Send;
 }
 
 /// Changes a stream of batches: the escape hatch.

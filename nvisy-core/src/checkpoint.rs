@@ -65,13 +65,16 @@ pub trait Checkpoints: fmt::Debug + Send + Sync + 'static {
     fn commit(&mut self, changes: Changes) -> BoxFuture<'_, Result<u64>>;
 }
 
+/// What is remembered, by key.
+pub type Entries = BTreeMap<String, Bytes>;
+
 /// What a run remembered: the state after one commit.
 #[derive(Clone, Default, PartialEq, Eq)]
 pub struct Checkpoint {
     /// How many commits made it: 0 before the first.
     pub generation: u64,
     /// What is remembered, by key.
-    pub entries: BTreeMap<String, Bytes>,
+    pub entries: Entries,
 }
 
 impl Checkpoint {

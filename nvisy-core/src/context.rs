@@ -18,6 +18,7 @@ use crate::position::{Position, Positions};
 use crate::primitive::{Kind, Payload};
 use crate::sink::Staging;
 use crate::source::{Rejected, SourceBatch};
+use crate::spill::Spill;
 
 use arrow::array::RecordBatch;
 
@@ -182,13 +183,14 @@ pub struct OpenContext<C = NoClient> {
     context: Context,
     client: Arc<C>,
     staging: Staging,
+    spill: Spill,
 }
 
 impl<C> OpenContext<C> {
     /// Puts a context and a client together.
     #[must_use]
     pub fn new(context: Context, client: Arc<C>) -> Self {
-        Self { context, client, staging: Staging::Off }
+        Self { context, client, staging: Staging::Off, spill: Spill::temporary() }
     }
 
     /// Says whether the sink that is opened is to stage what it writes.
@@ -202,6 +204,19 @@ impl<C> OpenContext<C> {
     #[must_use]
     pub fn staging(&self) -> &Staging {
         &self.staging
+    }
+
+    /// Says where the node keeps what does not fit into memory. Default a temporary folder.
+    #[must_use]
+    pub fn with_spill(mut self, spill: Spill) -> Self {
+        self.spill = spill;
+        self
+    }
+
+    /// Returns where the node keeps what does not fit into memory.
+    #[must_use]
+    pub fn spill(&self) -> &Spill {
+        &self.spill
     }
 
     /// Returns where the node runs.
@@ -219,7 +234,12 @@ impl<C> OpenContext<C> {
 
 impl<C> Clone for OpenContext<C> {
     fn clone(&self) -> Self {
-        Self { context: self.context.clone(), client: self.client.clone(), staging: self.staging.clone() }
+        Self {
+            context: self.context.clone(),
+            client: self.client.clone(),
+            staging: self.staging.clone(),
+            spill: self.spill.clone(),
+        }
     }
 }
 

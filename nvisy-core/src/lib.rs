@@ -37,6 +37,7 @@ pub mod checkpoint;
 pub mod dead_letter;
 pub mod error;
 pub mod observability;
+pub mod spill;
 
 #[cfg(feature = "testing")]
 pub mod testing;
@@ -59,6 +60,7 @@ pub use self::primitive::{Any, Item, Kind, KindId, Kinds, Payload, Primitive};
 pub use self::secret::{Secret, SecretRef};
 pub use self::sink::{Guarantee, Sink, SinkConfig, Staging, WriteReport, WriteStatus};
 pub use self::source::{Rejected, Source, SourceBatch};
+pub use self::spill::Spill;
 
 /// What authors of sources, actions and sinks need.
 pub mod prelude {
@@ -66,6 +68,7 @@ pub mod prelude {
         Action, ActionConfig, BatchTransform, Calls, Columnar, Pipe, Stateful, Transform,
     };
     pub use crate::batch::{Batch, BatchLimits};
+    pub use crate::checkpoint::{Changes, Entries};
     pub use crate::connection::{Client, ConnectContext, Connection, NoClient};
     pub use crate::context::{Context, OpenContext, ReadContext};
     pub use crate::error::{Error, ErrorKind, Result, RetryClass};

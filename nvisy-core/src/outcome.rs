@@ -131,8 +131,8 @@ impl std::error::Error for Breach {}
 
 /// What an action made of a batch: one outcome an input, as columns.
 ///
-/// Each input is in exactly one place: it is an input of something emitted, it failed, or it
-/// was dropped. [`check`](Self::check) holds an action to that.
+/// Each input is in exactly one place: it is an input of something emitted, it failed, it was
+/// dropped, or absorbed. [`check`](Self::check) holds an action to that.
 #[derive(Debug)]
 pub struct Outcomes {
     /// What was emitted, lineage included; without tokens.
@@ -141,6 +141,8 @@ pub struct Outcomes {
     pub attribution: Attribution,
     /// How many inputs were dropped, by reason.
     pub dropped: Vec<(Reason, u64)>,
+    /// How many inputs became part of the memory of a [`Stateful`](crate::Stateful) action.
+    pub absorbed: u64,
     /// Which inputs failed, in ascending order.
     pub failed: Vec<(u32, Error)>,
 }
@@ -149,7 +151,7 @@ impl Outcomes {
     /// Every input became one output.
     #[must_use]
     pub fn same(emitted: Batch) -> Self {
-        Self { emitted, attribution: Attribution::Same, dropped: Vec::new(), failed: Vec::new() }
+        Self { emitted, attribution: Attribution::Same, dropped: Vec::new(), absorbed: 0, failed: Vec::new() }
     }
 
     /// Gathers one outcome an input, and completes ids and lineage of what is emitted.
@@ -211,7 +213,7 @@ impl Outcomes {
         } else {
             Batch::from_primitives(emitted).edited(step)
         };
-        Ok(Self { emitted, attribution, dropped, failed })
+        Ok(Self { emitted, attribution, dropped, absorbed: 0, failed })
     }
 
     /// Checks that every one of `inputs` is accounted for exactly once.
@@ -243,7 +245,7 @@ impl Outcomes {
             last = Some(*of);
         }
         let dropped: u64 = self.dropped.iter().map(|(_, n)| n).sum();
-        let sum = emitting + dropped + self.failed.len() as u64;
+        let sum = emitting + dropped + self.absorbed + self.failed.len() as u64;
         if sum != inputs as u64 {
             return Err(Breach::of(format!(
                 "the action accounts for {sum} of {inputs} inputs: return exactly one outcome an input"
@@ -284,7 +286,7 @@ impl Outcomes {
     #[must_use]
     pub fn emitting(&self, inputs: usize) -> u64 {
         let dropped: u64 = self.dropped.iter().map(|(_, n)| n).sum();
-        (inputs as u64).saturating_sub(dropped + self.failed.len() as u64)
+        (inputs as u64).saturating_sub(dropped + self.absorbed + self.failed.len() as u64)
     }
 }
 

@@ -87,7 +87,7 @@ pub trait ApplyExt: Stream<Item = Result<Batch>> + Send + Sized {
                         match batch {
                             Ok(batch) => {
                             let len = batch.len();
-                            let outcomes = state.call(batch, context).await;
+                            let outcomes = state.call(batch, 0, context).await;
                             yield outcomes.and_then(|outcomes| outcomes.check(len).map(|()| outcomes));
                         }
                             Err(error) => yield Err(error),

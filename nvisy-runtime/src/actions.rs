@@ -64,7 +64,7 @@ fn outcomes_of(batch: Batch, step: &Arc<Step>, results: Vec<Result<Payload>>) ->
     }
     let (batch, attribution) = without(batch, &failed);
     let emitted = batch.with_payloads(payloads)?.edited(step);
-    Ok(Outcomes { emitted, attribution, dropped: Vec::new(), failed })
+    Ok(Outcomes { emitted, attribution, dropped: Vec::new(), absorbed: 0, failed })
 }
 
 /// The batch without the items that failed, and which input each of the rest is.
@@ -90,6 +90,7 @@ fn all_failed(batch: &Batch, error: &Error) -> Outcomes {
         emitted: Batch::empty(),
         attribution: Attribution::Each(Vec::new()),
         dropped: Vec::new(),
+        absorbed: 0,
         failed: failed.collect(),
     }
 }

@@ -8,6 +8,7 @@ use futures::stream::{BoxStream, StreamExt};
 
 use super::{BatchTransform, Columnar, Pipe, Stateful, Transform};
 use crate::batch::Batch;
+use crate::checkpoint::{Changes, Entries};
 use crate::context::Context;
 use crate::error::{Error, Result};
 use crate::outcome::{Breach, Outcome, Outcomes};
@@ -82,7 +83,13 @@ pub(super) struct Columns<T>(pub(super) T);
 
 impl<T: Columnar> ErasedBatch for Columns<T> {
     fn call<'a>(&'a self, batch: Batch, context: &'a Context) -> BoxFuture<'a, Result<Outcomes>> {
-        Box::pin(self.0.apply(batch, context))
+        Box::pin(async move {
+            let outcomes = self.0.apply(batch, context).await?;
+            match outcomes.absorbed {
+                0 => Ok(outcomes),
+                _ => Err(Breach::of("a columnar action has no memory that could absorb an item")),
+            }
+        })
     }
 
     fn weigh(&self, _: &Primitive) -> u64 {
@@ -142,13 +149,51 @@ where
 
 /// A [`Stateful`] action.
 pub trait ErasedStateful: Send {
-    /// Changes a batch.
-    fn call<'a>(&'a mut self, batch: Batch, context: &'a Context) -> BoxFuture<'a, Result<Outcomes>>;
+    /// Changes a batch of one of its inputs.
+    fn call<'a>(
+        &'a mut self,
+        batch: Batch,
+        from: usize,
+        context: &'a Context,
+    ) -> BoxFuture<'a, Result<Outcomes>>;
+
+    /// Lets go of a batch of what it has absorbed.
+    fn release<'a>(&'a mut self, ended: bool, context: &'a Context) -> BoxFuture<'a, Result<Option<Batch>>>;
+
+    /// Returns what a checkpoint has to hold of it, as changes since the last time.
+    fn save(&mut self) -> BoxFuture<'_, Result<Changes>>;
+
+    /// The checkpoint with what was saved last is durable.
+    fn saved(&mut self) -> BoxFuture<'_, Result<()>>;
+
+    /// Takes up what checkpoints hold of it.
+    fn restore(&mut self, saved: Entries) -> BoxFuture<'_, Result<()>>;
 }
 
 impl<T: Stateful> ErasedStateful for T {
-    fn call<'a>(&'a mut self, batch: Batch, context: &'a Context) -> BoxFuture<'a, Result<Outcomes>> {
-        Box::pin(self.apply(batch, context))
+    fn call<'a>(
+        &'a mut self,
+        batch: Batch,
+        from: usize,
+        context: &'a Context,
+    ) -> BoxFuture<'a, Result<Outcomes>> {
+        Box::pin(self.apply(batch, from, context))
+    }
+
+    fn release<'a>(&'a mut self, ended: bool, context: &'a Context) -> BoxFuture<'a, Result<Option<Batch>>> {
+        Box::pin(Stateful::release(self, ended, context))
+    }
+
+    fn save(&mut self) -> BoxFuture<'_, Result<Changes>> {
+        Box::pin(Stateful::save(self))
+    }
+
+    fn saved(&mut self) -> BoxFuture<'_, Result<()>> {
+        Box::pin(Stateful::saved(self))
+    }
+
+    fn restore(&mut self, saved: Entries) -> BoxFuture<'_, Result<()>> {
+        Box::pin(Stateful::restore(self, saved))
     }
 }
 

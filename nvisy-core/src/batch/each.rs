@@ -146,7 +146,7 @@ impl Plain {
             }
         }
         let attribution = if all { Attribution::Same } else { Attribution::Each(self.kept) };
-        Outcomes { emitted, attribution, dropped, failed: self.failed }
+        Outcomes { emitted, attribution, dropped, absorbed: 0, failed: self.failed }
     }
 
     /// Returns the outcomes of the first `len` items one by one.

@@ -123,6 +123,7 @@ fn whoever_counts_wrongly_is_told() {
         emitted: input(emitted),
         attribution,
         dropped: vec![("gone".into(), dropped)],
+        absorbed: 0,
         failed: failed.iter().map(|index| (*index, Error::internal("bad"))).collect(),
     };
     let each = |of: &[u32]| Attribution::Each(of.to_vec());

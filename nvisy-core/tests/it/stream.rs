@@ -78,8 +78,16 @@ async fn a_function_that_panics_fails_the_one_item() {
 struct Forgets;
 
 impl Stateful for Forgets {
-    async fn apply(&mut self, _: Batch, _: &Context) -> Result<Outcomes> {
+    async fn apply(&mut self, _: Batch, _: usize, _: &Context) -> Result<Outcomes> {
         Ok(Outcomes::same(Batch::empty()))
+    }
+
+    async fn save(&mut self) -> Result<Changes> {
+        Ok(Changes::default())
+    }
+
+    async fn restore(&mut self, _: Entries) -> Result<()> {
+        Ok(())
     }
 }
 
@@ -104,7 +112,7 @@ async fn whoever_forgets_an_input_is_told() {
 struct Counts(u64);
 
 impl Stateful for Counts {
-    async fn apply(&mut self, batch: Batch, context: &Context) -> Result<Outcomes> {
+    async fn apply(&mut self, batch: Batch, _: usize, context: &Context) -> Result<Outcomes> {
         let outcomes = batch.iter().map(|item| {
             self.0 += 1;
             let item: Item = item.typed()?;
@@ -112,6 +120,14 @@ impl Stateful for Counts {
         });
         let outcomes = outcomes.collect::<Result<Vec<Outcome>>>()?;
         Outcomes::collect(&batch, &context.step(), outcomes)
+    }
+
+    async fn save(&mut self) -> Result<Changes> {
+        Ok(Changes::default())
+    }
+
+    async fn restore(&mut self, _: Entries) -> Result<()> {
+        Ok(())
     }
 }
 

@@ -109,7 +109,7 @@ struct Deduplicating {
 }
 
 impl Stateful for Deduplicating {
-    async fn apply(&mut self, batch: Batch, context: &Context) -> Result<Outcomes> {
+    async fn apply(&mut self, batch: Batch, _: usize, context: &Context) -> Result<Outcomes> {
         let mut kept = vec![false; batch.len()];
         let mut failed = Vec::new();
         let mut duplicates = 0;
@@ -138,8 +138,17 @@ impl Stateful for Deduplicating {
             } else {
                 vec![(Cow::Borrowed("duplicate"), duplicates)]
             },
+            absorbed: 0,
             failed,
         })
+    }
+
+    async fn save(&mut self) -> Result<Changes> {
+        Ok(Changes::default())
+    }
+
+    async fn restore(&mut self, _: Entries) -> Result<()> {
+        Ok(())
     }
 }
 

@@ -95,6 +95,7 @@ impl Columnar for Filtering {
             } else {
                 vec![(Cow::Borrowed("filtered"), dropped as u64)]
             },
+            absorbed: 0,
             failed: faults,
         })
     }

@@ -234,7 +234,13 @@ impl Columnar for Mapping {
                 Some(mapped) => without(mapped, &failed),
                 None => (Batch::empty(), Attribution::Each(Vec::new())),
             };
-            return Ok(Outcomes { emitted: emitted.edited(&step), attribution, dropped: Vec::new(), failed });
+            return Ok(Outcomes {
+                emitted: emitted.edited(&step),
+                attribution,
+                dropped: Vec::new(),
+                absorbed: 0,
+                failed,
+            });
         }
         let outcomes = batch.iter().map(|item| match self.item(item) {
             Ok(item) => item.typed::<Any>().map_or_else(Outcome::Fail, Outcome::Emit),

@@ -128,6 +128,12 @@ impl Columnar for Validating {
             |index| Some((index as u32, self.check(&batch.payload(index)).err()?.at_item(batch.id(index))));
         let failed: Vec<_> = (0..batch.len()).filter_map(check).collect();
         let (emitted, attribution) = without(batch, &failed);
-        Ok(Outcomes { emitted: emitted.edited(&context.step()), attribution, dropped: Vec::new(), failed })
+        Ok(Outcomes {
+            emitted: emitted.edited(&context.step()),
+            attribution,
+            dropped: Vec::new(),
+            absorbed: 0,
+            failed,
+        })
     }
 }

@@ -136,6 +136,7 @@ impl Columnar for Replaying {
             emitted: Batch::from_primitives(emitted),
             attribution: Attribution::Each(each),
             dropped: if filtered == 0 { Vec::new() } else { vec![("filtered".into(), filtered)] },
+            absorbed: 0,
             failed,
         })
     }

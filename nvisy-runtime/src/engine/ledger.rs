@@ -17,8 +17,8 @@ const KEPT_ERRORS: usize = 5;
 /// How many different reasons for dropping are counted apart.
 const KEPT_REASONS: usize = 64;
 
-/// The counters of one node. Every input ends in exactly one of `emitted_from`, `dropped`,
-/// `dead_lettered` and `failed`.
+/// The counters of one node. Every input ends in exactly one of `emitted_from`, `absorbed`,
+/// `dropped`, `dead_lettered` and `failed`.
 #[derive(Debug)]
 pub(super) struct NodeMeter {
     pub(super) graph: Arc<str>,
@@ -28,6 +28,8 @@ pub(super) struct NodeMeter {
     pub(super) emitted_from: Counter,
     pub(super) emitted: Counter,
     pub(super) dropped: Counter,
+    /// Items that became part of the node's memory.
+    pub(super) absorbed: Counter,
     pub(super) dead_lettered: Counter,
     pub(super) failed: Counter,
     /// Copies that a best-effort branch did not take.
@@ -96,6 +98,7 @@ impl NodeMeter {
             emitted_from: counter(),
             emitted: counter(),
             dropped: counter(),
+            absorbed: counter(),
             dead_lettered: counter(),
             failed: counter(),
             missed: counter(),
@@ -125,7 +128,8 @@ impl NodeMeter {
     }
 
     fn settled(&self) -> u64 {
-        self.emitted_from.get() + self.dropped.get() + self.dead_lettered.get() + self.failed.get()
+        let kept = self.emitted_from.get() + self.absorbed.get();
+        kept + self.dropped.get() + self.dead_lettered.get() + self.failed.get()
     }
 
     /// Returns what is wrong with the count of a node that is done, if anything is.

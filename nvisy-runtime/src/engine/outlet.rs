@@ -89,20 +89,25 @@ impl Outlets {
     ///
     /// The tokens are split once for each fate: what passed takes its part along, what failed
     /// goes with its own to the dead letters or is settled by the policy, and what is left in
-    /// `tokens` stands for what was dropped. Each part is settled by whoever has it.
+    /// `tokens` stands for what was dropped or absorbed. Each part is settled by whoever has it.
     ///
     /// # Errors
     ///
     /// If an item failed and the policy is that then the node fails. Everything else has been
     /// sent on.
     pub(super) async fn settle(&self, input: &Batch, tokens: Tokens, settled: Settled) -> Result<()> {
-        let Settled { emitted, attribution, dropped, failed } = settled;
+        let Settled { emitted, attribution, dropped, absorbed, failed } = settled;
         let lost: u64 = dropped.iter().map(|(_, n)| n).sum();
-        self.meter.emitted_from.add(input.len() as u64 - lost - failed.len() as u64);
+        self.meter.emitted_from.add(input.len() as u64 - lost - absorbed - failed.len() as u64);
+        self.meter.absorbed.add(absorbed);
         for (reason, count) in &dropped {
             self.meter.count_dropped(reason, *count);
         }
-        if lost == 0 && failed.is_empty() && attribution == nvisy_core::outcome::Attribution::Same {
+        if lost == 0
+            && absorbed == 0
+            && failed.is_empty()
+            && attribution == nvisy_core::outcome::Attribution::Same
+        {
             self.passed(input.len());
             self.send(emitted.with_tokens(tokens)).await;
             return Ok(());
@@ -110,7 +115,11 @@ impl Outlets {
         let passed = (0..emitted.len()).map(|at| attribution.of(at));
         let passed = tokens.split_for(passed);
         let result = self.set_aside(input, &tokens, failed).await;
-        tokens.settle(if lost > 0 { Settlement::Dropped } else { Settlement::Delivered });
+        tokens.settle(match (lost, absorbed) {
+            (0, 0) => Settlement::Delivered,
+            (_, 0) => Settlement::Dropped,
+            _ => Settlement::Absorbed,
+        });
         self.send(emitted.with_tokens(passed)).await;
         result
     }

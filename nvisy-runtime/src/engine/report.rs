@@ -102,7 +102,7 @@ pub struct Latency {
 
 /// The line of the ledger of one node, and what it took.
 ///
-/// `received = emitted_from + dropped + dead_lettered + failed + in_flight`.
+/// `received = emitted_from + absorbed + dropped + dead_lettered + failed + in_flight`.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct NodeReport {
     /// The node's name.
@@ -115,6 +115,9 @@ pub struct NodeReport {
     pub received: u64,
     /// Of those: that something was emitted from; for a sink, that are written.
     pub emitted_from: u64,
+    /// Of those: that became part of the node's memory.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub absorbed: u64,
     /// Of those: dropped on purpose.
     pub dropped: u64,
     /// Dropped items by reason.

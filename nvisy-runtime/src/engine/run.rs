@@ -194,6 +194,7 @@ impl RunParts {
             status: meter.status(),
             received: meter.received.get(),
             emitted_from: meter.emitted_from.get(),
+            absorbed: meter.absorbed.get(),
             dropped: meter.dropped.get(),
             dropped_because: meter.reasons(),
             dead_lettered: meter.dead_lettered.get(),

@@ -44,7 +44,7 @@ fn apply_all(
         let len = batch.len();
         let outcomes = match (&action, &mut state) {
             (Action::Batch(action), _) => block_on(action.call(batch, &context)),
-            (_, Some(state)) => block_on(state.call(batch, &context)),
+            (_, Some(state)) => block_on(state.call(batch, 0, &context)),
             _ => panic!("another form"),
         };
         if let Ok(outcomes) = &outcomes {

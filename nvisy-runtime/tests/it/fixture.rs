@@ -300,6 +300,7 @@ impl Working {
             emitted: Batch::from_primitives(Vec::new()),
             attribution: nvisy_core::outcome::Attribution::Each(Vec::new()),
             dropped: vec![("careless".into(), outcomes.len() as u64)],
+            absorbed: 0,
             failed: Vec::new(),
         })
     }
@@ -338,8 +339,16 @@ impl Columnar for Working {
 }
 
 impl Stateful for Working {
-    async fn apply(&mut self, batch: Batch, context: &Context) -> Result<Outcomes> {
+    async fn apply(&mut self, batch: Batch, _: usize, context: &Context) -> Result<Outcomes> {
         self.outcomes(&batch, context).await
+    }
+
+    async fn save(&mut self) -> Result<Changes> {
+        Ok(Changes::default())
+    }
+
+    async fn restore(&mut self, _: Entries) -> Result<()> {
+        Ok(())
     }
 }
 

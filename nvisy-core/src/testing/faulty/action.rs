@@ -8,6 +8,7 @@ use futures::stream::{BoxStream, StreamExt};
 use super::script::{Course, Script, Site};
 use crate::action::{Action, Calls, ErasedBatch, ErasedPipe, ErasedStateful, ErasedTransform};
 use crate::batch::{Batch, BatchLimits};
+use crate::checkpoint::{Changes, Entries};
 use crate::context::Context;
 use crate::error::{Error, Result};
 use crate::outcome::{Attribution, Outcome, Outcomes};
@@ -62,9 +63,30 @@ impl ErasedBatch for Faulty<Arc<dyn ErasedBatch>> {
 }
 
 impl ErasedStateful for Faulty<Box<dyn ErasedStateful>> {
-    fn call<'a>(&'a mut self, batch: Batch, context: &'a Context) -> BoxFuture<'a, Result<Outcomes>> {
+    fn call<'a>(
+        &'a mut self,
+        batch: Batch,
+        from: usize,
+        context: &'a Context,
+    ) -> BoxFuture<'a, Result<Outcomes>> {
         let Self { inner, script } = self;
-        Box::pin(apply(script, batch, move |batch| inner.call(batch, context)))
+        Box::pin(apply(script, batch, move |batch| inner.call(batch, from, context)))
+    }
+
+    fn release<'a>(&'a mut self, ended: bool, context: &'a Context) -> BoxFuture<'a, Result<Option<Batch>>> {
+        self.inner.release(ended, context)
+    }
+
+    fn save(&mut self) -> BoxFuture<'_, Result<Changes>> {
+        self.inner.save()
+    }
+
+    fn saved(&mut self) -> BoxFuture<'_, Result<()>> {
+        self.inner.saved()
+    }
+
+    fn restore(&mut self, saved: Entries) -> BoxFuture<'_, Result<()>> {
+        self.inner.restore(saved)
     }
 }
 
@@ -98,7 +120,13 @@ fn among(outcomes: Outcomes, good: &[u32], bad: impl Iterator<Item = (u32, Error
         outcomes.failed.into_iter().map(|(index, error)| (original(index), error)).collect();
     failed.extend(bad);
     failed.sort_by_key(|(index, _)| *index);
-    Outcomes { emitted: outcomes.emitted, attribution, dropped: outcomes.dropped, failed }
+    Outcomes {
+        emitted: outcomes.emitted,
+        attribution,
+        dropped: outcomes.dropped,
+        absorbed: outcomes.absorbed,
+        failed,
+    }
 }
 
 impl ErasedPipe for Faulty<Arc<dyn ErasedPipe>> {

@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::action::{Action, ActionConfig, BatchTransform, Calls, Columnar, Pipe, Stateful, Transform};
 use crate::batch::Batch;
+use crate::checkpoint::{Changes, Entries};
 use crate::connection::NoClient;
 use crate::context::{Context, OpenContext};
 use crate::error::Result;
@@ -130,9 +131,17 @@ impl Columnar for Ready {
 }
 
 impl Stateful for Ready {
-    async fn apply(&mut self, batch: Batch, context: &Context) -> Result<Outcomes> {
+    async fn apply(&mut self, batch: Batch, _: usize, context: &Context) -> Result<Outcomes> {
         yields(self.yields).await;
         Ok(Outcomes::same(batch.edited(&context.step())))
+    }
+
+    async fn save(&mut self) -> Result<Changes> {
+        Ok(Changes::default())
+    }
+
+    async fn restore(&mut self, _: Entries) -> Result<()> {
+        Ok(())
     }
 }
 

@@ -106,13 +106,13 @@ impl Caller {
             .await;
         let checked = called.and_then(|outcomes| outcomes.check(len).map(|()| outcomes));
         let outcomes = checked.map_err(|error| self.final_error(error, 1))?;
-        let Outcomes { emitted, attribution, dropped, failed } = outcomes;
+        let Outcomes { emitted, attribution, dropped, absorbed, failed } = outcomes;
         let failed = failed.into_iter().map(|(index, error)| Failure {
             index,
             error: self.final_error(error, 1),
             attempts: 1,
         });
-        Ok(Settled { emitted, attribution, dropped, failed: failed.collect() })
+        Ok(Settled { emitted, attribution, dropped, absorbed, failed: failed.collect() })
     }
 
     /// Calls a transform for each item, so many at once, until every input has its outcome.
@@ -142,12 +142,12 @@ impl Caller {
         let (outcomes, attempts): (Vec<_>, Vec<_>) = called.collect::<Vec<_>>().await.into_iter().unzip();
         let outcomes = Outcomes::collect(input, &self.context.step(), outcomes)?;
         outcomes.check(input.len())?;
-        let Outcomes { emitted, attribution, dropped, failed } = outcomes;
+        let Outcomes { emitted, attribution, dropped, absorbed, failed } = outcomes;
         let failed = failed.into_iter().map(|(index, error)| {
             let attempts = attempts[index as usize];
             Failure { index, error: self.final_error(error, attempts), attempts }
         });
-        Ok(Settled { emitted, attribution, dropped, failed: failed.collect() })
+        Ok(Settled { emitted, attribution, dropped, absorbed, failed: failed.collect() })
     }
 
     async fn item(&self, transform: &dyn ErasedTransform, item: Primitive) -> (Outcome<Any>, u32) {
@@ -180,8 +180,8 @@ fn assemble(mut pieces: Vec<(Part, Outcomes)>, failed: Vec<Failure>) -> Settled 
     if pieces.len() == 1
         && let Some((Part { items: None, .. }, outcomes)) = pieces.pop_if(|(part, _)| part.items.is_none())
     {
-        let Outcomes { emitted, attribution, dropped, failed: _ } = outcomes;
-        return Settled { emitted, attribution, dropped, failed };
+        let Outcomes { emitted, attribution, dropped, absorbed, failed: _ } = outcomes;
+        return Settled { emitted, attribution, dropped, absorbed, failed };
     }
     let mut batches = Vec::new();
     let mut of = Vec::new();
@@ -201,5 +201,5 @@ fn assemble(mut pieces: Vec<(Part, Outcomes)>, failed: Vec<Failure>) -> Settled 
     let mut order: Vec<u32> = (0..of.len() as u32).collect();
     order.sort_by_key(|at| of[*at as usize]);
     let attribution = Attribution::Each(order.iter().map(|at| of[*at as usize]).collect());
-    Settled { emitted: joined.select(&order), attribution, dropped, failed }
+    Settled { emitted: joined.select(&order), attribution, dropped, absorbed: 0, failed }
 }

@@ -17,14 +17,16 @@ pub(in crate::engine) struct Settled {
     pub(in crate::engine) emitted: Batch,
     pub(in crate::engine) attribution: Attribution,
     pub(in crate::engine) dropped: Vec<(nvisy_core::outcome::Reason, u64)>,
+    /// How many became part of the memory of the action.
+    pub(in crate::engine) absorbed: u64,
     pub(in crate::engine) failed: Vec<Failure>,
 }
 
 impl From<Outcomes> for Settled {
     fn from(outcomes: Outcomes) -> Self {
-        let Outcomes { emitted, attribution, dropped, failed } = outcomes;
+        let Outcomes { emitted, attribution, dropped, absorbed, failed } = outcomes;
         let failed = failed.into_iter().map(|(index, error)| Failure { index, error, attempts: 1 });
-        Self { emitted, attribution, dropped, failed: failed.collect() }
+        Self { emitted, attribution, dropped, absorbed, failed: failed.collect() }
     }
 }
 

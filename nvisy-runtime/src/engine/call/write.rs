@@ -66,6 +66,7 @@ impl Caller {
             emitted: Batch::empty(),
             attribution: Attribution::Each(Vec::new()),
             dropped: Vec::new(),
+            absorbed: 0,
             failed,
         })
     }

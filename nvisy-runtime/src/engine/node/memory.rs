@@ -34,7 +34,7 @@ pub(super) async fn stateful(
                     let began = Instant::now();
                     let called = caller.once(|context| {
                         let (state, batch) = (&mut state, batch.without_tokens());
-                        async move { state.call(batch, &context).await }
+                        async move { state.call(batch, 0, &context).await }
                     });
                     let checked =
                         called.await.and_then(|outcomes| outcomes.check(batch.len()).map(|()| outcomes));

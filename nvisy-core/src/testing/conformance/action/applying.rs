@@ -109,7 +109,7 @@ pub(super) async fn apply(action: &Action, batch: Batch, context: &Context) -> R
             Outcomes::collect(&batch, &context.step(), outcomes)
         }
         Action::Batch(action) => action.call(batch, context).await,
-        Action::Stateful(make) => make().call(batch, context).await,
+        Action::Stateful(make) => make().call(batch, 0, context).await,
         Action::Pipe(_) => Err(Error::internal("a pipe attributes nothing to single inputs")),
     }
 }
