@@ -44,6 +44,9 @@ pub(super) enum End {
 struct State {
     queue: VecDeque<(Parcel, Size)>,
     waiting: Size,
+    /// How many items the sender may have waiting so far: it grows with what is received, so that
+    /// the nodes of a run begin side by side and not one when the edge before it is full.
+    grown: usize,
     end: Option<End>,
     closed: bool,
     sent: u64,
@@ -130,7 +133,7 @@ impl Sender {
             if state.closed {
                 return Poll::Ready(Err(batch));
             }
-            if self.has_room(&state, size) {
+            if self.has_room(&state, size, state.grown) {
                 Self::push(&mut state, batch, size);
                 return Poll::Ready(Ok(()));
             }
@@ -150,17 +153,17 @@ impl Sender {
     pub(super) fn try_send(&self, batch: Batch) -> Result<(), Batch> {
         let size = Size::of(&batch);
         let mut state = self.0.lock();
-        if state.closed || !self.has_room(&state, size) {
+        if state.closed || !self.has_room(&state, size, self.0.items) {
             return Err(batch);
         }
         Self::push(&mut state, batch, size);
         Ok(())
     }
 
-    fn has_room(&self, state: &State, size: Size) -> bool {
+    fn has_room(&self, state: &State, size: Size, most: usize) -> bool {
         let within = |now: usize, more: usize, most: usize| now.saturating_add(more) <= most;
         let Size { items, bytes } = state.waiting;
-        items == 0 || within(items, size.items, self.0.items) && within(bytes, size.bytes, self.0.bytes)
+        items == 0 || within(items, size.items, most) && within(bytes, size.bytes, self.0.bytes)
     }
 
     fn push(state: &mut State, batch: Batch, size: Size) {
@@ -214,6 +217,7 @@ impl Stream for Receiver {
             if let Parcel::Batch(batch) = &parcel {
                 state.waiting.items -= size.items;
                 state.waiting.bytes -= size.bytes;
+                state.grown = state.grown.saturating_add(size.items).min(shared.items);
                 state.received += batch.len() as u64;
                 state.received_bytes += size.bytes as u64;
                 if let Some(waker) = state.sender.take() {
@@ -272,6 +276,19 @@ mod tests {
         sender.send(batch(1)).await.unwrap();
         assert!(sender.try_send(batch(1)).is_err());
         assert_eq!(count.sent_received(), (14, 10));
+    }
+
+    #[tokio::test]
+    async fn the_room_of_an_edge_grows_with_what_is_received() {
+        let (sender, mut receiver, _) = edge(100, 1 << 20);
+        sender.send(batch(10)).await.unwrap();
+        assert!(sender.send(batch(10)).now_or_never().is_none());
+        for room in [10, 20, 30] {
+            assert!(matches!(receiver.next().await, Some(Parcel::Batch(_))));
+            while sender.send(batch(10)).now_or_never().is_some() {}
+            assert_eq!(sender.0.lock().waiting.items, room);
+        }
+        assert!(sender.try_send(batch(10)).is_ok(), "what cannot wait has all the room");
     }
 
     #[tokio::test]
