@@ -6,6 +6,7 @@
 //! for a moment, until nothing is on its way: a cut through the graph on one side of which
 //! everything is written, and on the other side nothing.
 
+mod careful;
 mod fingerprint;
 mod journal;
 mod stage;
@@ -14,13 +15,15 @@ mod state;
 use std::sync::Arc;
 use std::time::Duration;
 
+use nvisy_core::observability::field;
 use nvisy_core::{Changes, Result};
 use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
 
+pub(super) use self::careful::{Careful, GROUP_BYTES, Part, TIMES};
 pub(super) use self::journal::{Cursors, Journal, Outcome};
 pub(super) use self::stage::Stage;
-pub use self::state::RunState;
+pub use self::state::{Begun, RunState};
 use super::report::CheckpointReport;
 use super::run::RunParts;
 use super::source::SharedTracker;
@@ -83,6 +86,7 @@ impl Checkpointer {
                 () = self.request.notified() => {}
                 () = tokio::time::sleep(self.every) => {}
             }
+            self.journal.note().await?;
             if self.stages.is_empty() {
                 let changes = self.journal.gather(parts, &[]);
                 self.journal.commit(parts, changes).await?;
@@ -124,13 +128,19 @@ impl Checkpointer {
         Ok(())
     }
 
-    /// Makes the last checkpoint of a run whose nodes have all ended, and lets the sinks show and
-    /// close what they have.
+    /// Makes the last checkpoint of a run whose nodes have all ended, lets the sinks show and close
+    /// what they have, and says that the run has ended in an orderly way, however it did.
     ///
     /// # Errors
     ///
     /// If that is not possible: what was read since the checkpoint before is read again.
     pub(super) async fn finish(&mut self, parts: &RunParts, outcome: Outcome) -> Result<()> {
+        let result = self.last(parts, outcome).await;
+        let rested = self.journal.rest().await;
+        result.and(rested)
+    }
+
+    async fn last(&mut self, parts: &RunParts, outcome: Outcome) -> Result<()> {
         if self.stages.is_empty() {
             let changes = self.journal.gather(parts, &[]);
             return match outcome {
@@ -160,6 +170,14 @@ impl Checkpointer {
         match outcome {
             Outcome::Finished => self.journal.finish(parts, Changes::default()).await,
             Outcome::Stopped | Outcome::Broken => Ok(()),
+        }
+    }
+
+    /// Says that the run has ended in an orderly way though no checkpoint could be made, if that
+    /// at least can be: where not, the next run is careful.
+    pub(super) async fn rest(&mut self) {
+        if let Err(error) = self.journal.rest().await {
+            tracing::debug!({ field::ERROR } = error.tag(), %error, "the end of the run was not noted");
         }
     }
 

@@ -202,7 +202,8 @@ async fn prepare_since(began: Instant, engine: &Engine, plan: &ExecutionPlan) ->
         None => None,
         Some(store) => {
             let graph = &plan.0.graph;
-            Some(Journal::open(store.open(&graph.name).await?, graph, &engine.0.accepted_changes)?)
+            let (open, accepted) = (store.open(&graph.name).await?, &engine.0.accepted_changes);
+            Some(Journal::open(open, graph, accepted, uncommitted(&plan.0))?)
         }
     };
     let connections = Connections::connect(engine, plan).await?;
@@ -479,6 +480,8 @@ impl<'a> Builder<'a> {
                     phase: self.phase.clone(),
                     request: saved.then(|| self.request.clone()),
                     staged,
+                    span,
+                    careful: self.journal.as_ref().map(Journal::careful),
                 }))
             }
             Work::Action(config) => {
@@ -528,6 +531,14 @@ impl<'a> Builder<'a> {
             Work::FanIn => Built::FanIn,
         })
     }
+}
+
+/// Returns how many items a run may have read that no checkpoint has: the span of each source, and
+/// as much again for batches that are read ahead.
+fn uncommitted(plan: &PlanParts) -> u64 {
+    let sources = plan.nodes.iter().filter(|node| matches!(node.work, Work::Source { .. })).count() as u64;
+    let span = plan.uncommitted_items.unwrap_or(DEFAULT_UNCOMMITTED_ITEMS);
+    span.saturating_mul(2).saturating_mul(sources)
 }
 
 /// Returns for each node whether nothing comes to it but dead letters, straight or through others.

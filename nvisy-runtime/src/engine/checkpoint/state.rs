@@ -6,6 +6,7 @@ use std::sync::Arc;
 use nvisy_core::{Checkpoint, Result, RunId};
 use serde::{Deserialize, Serialize};
 
+use super::careful::Replay;
 use super::journal::{Cursor, Header, read};
 use crate::compiler::number;
 use crate::engine::report::{PartitionReport, count};
@@ -42,6 +43,27 @@ pub struct RunState {
     pub ended: usize,
     /// The sinks that have files which a checkpoint has.
     pub staged: Vec<Arc<str>>,
+    /// Whether the run goes on. If no process has it, it ended half way, and the next run replays
+    /// carefully what has no checkpoint.
+    pub running: bool,
+    /// What is on its way while that is done.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub begun: Vec<Begun>,
+}
+
+/// Items that were noted before they were sent into the graph.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Begun {
+    /// The source node.
+    pub source: Arc<str>,
+    /// The partition.
+    pub partition: Arc<str>,
+    /// How many items of the partition stand before them.
+    pub from: u64,
+    /// How many they are.
+    pub items: u64,
+    /// How often the process has ended before with nothing but this one on its way.
+    pub times: u32,
 }
 
 impl RunState {
@@ -52,6 +74,7 @@ impl RunState {
     /// `conflict` if a newer version has made it, `validation` if it cannot be read.
     pub fn of(graph: &str, checkpoint: &Checkpoint) -> Result<Self> {
         let header = checkpoint.entries.get("run").map(|bytes| read::<Header>(graph, bytes)).transpose()?;
+        let running = header.as_ref().is_some_and(|header| header.running);
         let mut state = Self {
             graph: graph.into(),
             run: header.as_ref().map(|header| header.run),
@@ -60,6 +83,8 @@ impl RunState {
             partitions: Vec::new(),
             ended: 0,
             staged: Vec::new(),
+            running,
+            begun: Vec::new(),
         };
         for (key, bytes) in &checkpoint.entries {
             if key.starts_with("read/") {
@@ -70,6 +95,9 @@ impl RunState {
             } else if let Some(sink) = key.strip_prefix("staged/") {
                 state.staged.push(sink.into());
             }
+        }
+        if let Some(bytes) = checkpoint.entries.get("careful") {
+            state.begun = read::<Replay>(graph, bytes)?.open();
         }
         Ok(state)
     }
@@ -102,6 +130,21 @@ impl fmt::Display for RunState {
         }
         for sink in &self.staged {
             writeln!(f, "  {sink}: its files are those of the checkpoint")?;
+        }
+        if self.running {
+            writeln!(f, "  it goes on, or its process ended half way")?;
+        }
+        for Begun { source, partition, from, items, times } in self.begun.iter().take(NAMED) {
+            let first = number(from + 1);
+            let what = match items {
+                1 => format!("item {first}"),
+                _ => format!("items {first} to {}", number(from + items)),
+            };
+            write!(f, "  {source} {partition}: {what} begun")?;
+            if *times > 0 {
+                write!(f, ", which ended the process {} before", count(u64::from(*times), "time"))?;
+            }
+            writeln!(f)?;
         }
         Ok(())
     }
