@@ -35,7 +35,7 @@ use nvisy_core::{
     ActionConfig, CheckpointStore, Connection, Error, Item, Kind, Outcome, Plugin, Result, SinkConfig, Source,
 };
 
-pub use self::checkpoint::{NodeMemory, RunState};
+pub use self::checkpoint::{Begun, NodeMemory, RunState};
 use self::connection::ConnectionState;
 pub use self::report::{
     CheckpointReport, Latency, NodeProgress, NodeReport, NodeStatus, PartitionReport, Progress, RunReport,

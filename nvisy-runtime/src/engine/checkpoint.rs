@@ -7,6 +7,7 @@
 //! the graph on one side of which everything is written or remembered, and on the other side
 //! nothing. What actions remember is part of the checkpoint, and goes back with the cursors.
 
+mod careful;
 mod fingerprint;
 mod journal;
 mod memory;
@@ -16,14 +17,16 @@ mod state;
 use std::sync::Arc;
 use std::time::Duration;
 
+use nvisy_core::observability::field;
 use nvisy_core::{Changes, Result};
 use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
 
+pub(super) use self::careful::{Careful, GROUP_BYTES, Part, TIMES};
 pub(super) use self::journal::{Cursors, Journal, Outcome};
 pub(super) use self::memory::{Memory, clear};
 pub(super) use self::stage::Stage;
-pub use self::state::{NodeMemory, RunState};
+pub use self::state::{Begun, NodeMemory, RunState};
 use super::report::CheckpointReport;
 use super::run::RunParts;
 use super::source::SharedTracker;
@@ -88,6 +91,7 @@ impl Checkpointer {
                 () = self.request.notified() => {}
                 () = tokio::time::sleep(self.every) => {}
             }
+            self.journal.note().await?;
             if self.cuts() {
                 self.cut(parts, stop).await?;
             } else {
@@ -144,13 +148,19 @@ impl Checkpointer {
         Ok(())
     }
 
-    /// Makes the last checkpoint of a run whose nodes have all ended, and lets the sinks show and
-    /// close what they have.
+    /// Makes the last checkpoint of a run whose nodes have all ended, lets the sinks show and close
+    /// what they have, and says that the run has ended in an orderly way, however it did.
     ///
     /// # Errors
     ///
     /// If that is not possible: what was read since the checkpoint before is read again.
     pub(super) async fn finish(&mut self, parts: &RunParts, outcome: Outcome) -> Result<()> {
+        let result = self.last(parts, outcome).await;
+        let rested = self.journal.rest().await;
+        result.and(rested)
+    }
+
+    async fn last(&mut self, parts: &RunParts, outcome: Outcome) -> Result<()> {
         if !self.cuts() {
             let changes = self.journal.gather(parts, &[]);
             return match outcome {
@@ -184,6 +194,14 @@ impl Checkpointer {
             self.memories.iter().for_each(|memory| memory.forget());
         }
         Ok(())
+    }
+
+    /// Says that the run has ended in an orderly way though no checkpoint could be made, if that
+    /// at least can be: where not, the next run is careful.
+    pub(super) async fn rest(&mut self) {
+        if let Err(error) = self.journal.rest().await {
+            tracing::debug!({ field::ERROR } = error.tag(), %error, "the end of the run was not noted");
+        }
     }
 
     pub(super) fn report(&self) -> CheckpointReport {

@@ -99,6 +99,8 @@ async fn checkpointed(
             tracing::warn!({ field::ERROR } = error.tag(), %error, "the last checkpoint was not made");
             parts.fail(&error);
         }
+    } else {
+        checkpointer.rest().await;
     }
     let mut report = parts.report();
     report.guarantee = parts.guarantee(true);

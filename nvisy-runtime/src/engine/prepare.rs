@@ -206,7 +206,8 @@ async fn prepare_since(began: Instant, engine: &Engine, plan: &ExecutionPlan) ->
         None => None,
         Some(store) => {
             let graph = &plan.0.graph;
-            Some(Journal::open(store.open(&graph.name).await?, graph, &engine.0.accepted_changes)?)
+            let (open, accepted) = (store.open(&graph.name).await?, &engine.0.accepted_changes);
+            Some(Journal::open(open, graph, accepted, uncommitted(&plan.0))?)
         }
     };
     let connections = Connections::connect(engine, plan).await?;
@@ -361,12 +362,15 @@ impl<'a> Builder<'a> {
 
     /// Returns the tracker of a node that opens slots.
     fn tracker(&self) -> Arc<SharedTracker> {
-        let said = self.plan.uncommitted_items;
-        let span = said.unwrap_or(DEFAULT_UNCOMMITTED_ITEMS);
         let saved = self.journal.is_some();
-        let durable = said.is_some() || saved;
-        let bounds = Bounds { items: CREDIT_ITEMS, bytes: CREDIT_BYTES, span, durable, saved };
+        let durable = self.plan.uncommitted_items.is_some() || saved;
+        let bounds = Bounds { items: CREDIT_ITEMS, bytes: CREDIT_BYTES, span: self.span(), durable, saved };
         Arc::new(SharedTracker::new(Tracker::new(bounds)))
+    }
+
+    /// Returns how many items a source may read ahead of what is settled.
+    fn span(&self) -> u64 {
+        self.plan.uncommitted_items.unwrap_or(DEFAULT_UNCOMMITTED_ITEMS)
     }
 
     fn asks(&self) -> Asks {
@@ -540,6 +544,8 @@ impl<'a> Builder<'a> {
                         .unwrap_or_default(),
                     phase: self.phase.clone(),
                     asks: self.asks(),
+                    span: self.span(),
+                    careful: self.journal.as_ref().map(Journal::careful),
                 }))
             }
             Work::Action(config) => {
@@ -588,6 +594,14 @@ impl<'a> Builder<'a> {
             Work::FanIn => Built::FanIn,
         })
     }
+}
+
+/// Returns how many items a run may have read that no checkpoint has: the span of each source, and
+/// as much again for batches that are read ahead.
+fn uncommitted(plan: &PlanParts) -> u64 {
+    let sources = plan.nodes.iter().filter(|node| matches!(node.work, Work::Source { .. })).count() as u64;
+    let span = plan.uncommitted_items.unwrap_or(DEFAULT_UNCOMMITTED_ITEMS);
+    span.saturating_mul(2).saturating_mul(sources)
 }
 
 /// Returns for each node whether nothing comes to it but dead letters, straight or through others.

@@ -235,6 +235,12 @@ pub struct CheckpointReport {
     pub resumed_items: u64,
     /// Whether the run has done everything: the next one begins anew.
     pub finished: bool,
+    /// Items that were replayed carefully, because the process had ended half way.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub careful: u64,
+    /// Of those: items that had ended the process three times, and were set aside.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub killed: u64,
     /// What of the store was damaged, and what was done about it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub recovery: Option<String>,
@@ -247,6 +253,16 @@ impl fmt::Display for CheckpointReport {
             write!(f, ", resumed behind {}", count(self.resumed_items, "item"))?;
         }
         f.write_str(if self.finished { ", finished" } else { ", to be resumed" })?;
+        if self.careful > 0 {
+            write!(
+                f,
+                "; the process had ended half way: {} replayed carefully",
+                count(self.careful, "item")
+            )?;
+        }
+        if self.killed > 0 {
+            write!(f, ", {} that ended it set aside", number(self.killed))?;
+        }
         match &self.recovery {
             Some(recovery) => write!(f, "; {recovery}"),
             None => Ok(()),

@@ -1,5 +1,7 @@
 //! Reading a source: partition by partition, within its credit, each batch a slot.
 
+mod careful;
+
 use std::collections::VecDeque;
 use std::panic::AssertUnwindSafe;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -17,8 +19,9 @@ use nvisy_core::{
 use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
 
+use self::careful::Group;
 use super::call::{Caller, Failure};
-use super::checkpoint::{self, Cursors, Phase};
+use super::checkpoint::{self, Careful, Cursors, Phase};
 use super::edge::{End, Pulse};
 use super::node::Ended;
 use super::outlet::Outlets;
@@ -47,6 +50,10 @@ pub(super) struct SourceWork {
     pub(super) phase: watch::Receiver<Phase>,
     /// How it asks for room.
     pub(super) asks: Asks,
+    /// How many items it may read ahead.
+    pub(super) span: u64,
+    /// What is replayed carefully, in a run with checkpoints.
+    pub(super) careful: Option<Arc<Careful>>,
 }
 
 /// How what opens slots asks for room where it has none.
@@ -65,7 +72,7 @@ impl Asks {
             return None;
         }
         Some(match &self.request {
-            Some(request) if tracker.lacks_saving() || tracker.lacks_span() => {
+            Some(request) if tracker.lacks_saving() || tracker.lacks_span() || tracker.lacks_quiet() => {
                 request.notify_one();
                 if self.staged || !tracker.wants_durability() { Pulse::Gathered } else { Pulse::Durable }
             }
@@ -259,6 +266,9 @@ struct Reading {
     partition: Partition,
     stream: BoxStream<'static, Result<SourceBatch>>,
     after: Option<Position>,
+    /// How many items stand before what comes next.
+    at: u64,
+    limits: BatchLimits,
     attempt: u32,
 }
 
@@ -295,8 +305,9 @@ impl SourceWork {
             waiting
                 .by_ref()
                 .take(self.concurrency.max(1))
-                .map(|(partition, after)| self.turn(self.open(partition, after))),
+                .map(|(partition, after, at)| self.turn(self.open(partition, after, at, outlets))),
         );
+        let mut group = Group::default();
         let mut arrived = VecDeque::new();
         let mut failure: Option<Error> = None;
         let mut idle = false;
@@ -307,6 +318,12 @@ impl SourceWork {
                 () = self.stop.cancelled() => break,
                 turn = std::future::ready(arrived.pop_front()), if !arrived.is_empty() => turn,
                 turn = reading.next() => turn,
+                () = tokio::time::sleep(IDLE), if !group.is_empty() => {
+                    if !self.send_group(&mut group, outlets, cancel).await? {
+                        break;
+                    }
+                    continue;
+                }
                 () = tokio::time::sleep(IDLE), if !idle => {
                     outlets.pulse(Pulse::Gathered);
                     idle = true;
@@ -314,30 +331,56 @@ impl SourceWork {
                 }
             };
             idle = false;
-            let Some((open, turn)) = turn else { break };
+            let Some((mut open, turn)) = turn else {
+                if group.is_empty() || !self.send_group(&mut group, outlets, cancel).await? {
+                    break;
+                }
+                continue;
+            };
             match turn {
+                Turn::Read(read) if !group.is_empty() || self.is_careful() => {
+                    let at = open.at;
+                    open.at += (read.batch.len() + read.rejected.len()) as u64;
+                    let gathered = (open.partition.clone(), at, read);
+                    if !self.gather(&mut group, gathered, outlets, cancel).await? {
+                        break;
+                    }
+                    reading.push(self.turn(self.paced(open, outlets)));
+                }
                 Turn::Read(read) => {
+                    open.at += (read.batch.len() + read.rejected.len()) as u64;
                     let emitted = async {
-                        self.emit(&open.partition, read, outlets).await?;
+                        self.emit(&open.partition, read, false, outlets).await?;
                         Ok::<_, Error>(self.wait_for_credit(outlets, cancel).await)
                     };
                     if !meanwhile(emitted, &mut reading, &mut arrived).await? {
                         break;
                     }
-                    reading.push(self.turn(open));
+                    reading.push(self.turn(self.paced(open, outlets)));
                 }
                 Turn::Ended => {
-                    self.tracker.lock().end(&open.partition.id);
-                    reading.extend(waiting.next().map(|(next, after)| self.turn(self.open(next, after))))
+                    // What is gathered of it has to be on its way first.
+                    match group.is_empty() {
+                        true => self.end(&open.partition.id, outlets),
+                        false => group.end(open.partition.id),
+                    }
+                    let next = waiting.next();
+                    reading
+                        .extend(next.map(|(next, after, at)| self.turn(self.open(next, after, at, outlets))))
                 }
                 Turn::Failed(error) => {
                     let error = self.caller.final_error(error, open.attempt).at_item(&open.partition.id);
                     tracing::warn!({ field::NODE } = %outlets.meter.node, { field::ERROR } = error.tag(), %error, partition = %open.partition.id, "a partition cannot be read");
                     outlets.meter.note_error(&error);
                     failure.get_or_insert(error);
-                    reading.extend(waiting.next().map(|(next, after)| self.turn(self.open(next, after))));
+                    let next = waiting.next();
+                    reading
+                        .extend(next.map(|(next, after, at)| self.turn(self.open(next, after, at, outlets))));
                 }
             }
+        }
+        if let Some(careful) = &self.careful {
+            careful.leave(&outlets.meter.node, None);
         }
         let stopped = self.stop.is_cancelled() && !self.drain.is_cancelled();
         let failed = failure.is_some();
@@ -352,24 +395,28 @@ impl SourceWork {
         })
     }
 
-    /// Returns what there is to read, and after which position; what a run before has done with
-    /// is left out.
-    fn resume(&self, partitions: Vec<Partition>, outlets: &Outlets) -> Vec<(Partition, Option<Position>)> {
+    /// Returns what there is to read, after which position and how many items; what a run before has
+    /// done with is left out.
+    fn resume(
+        &self,
+        partitions: Vec<Partition>,
+        outlets: &Outlets,
+    ) -> Vec<(Partition, Option<Position>, u64)> {
         let mut known = self.cursors.clone();
         let mut open = Vec::with_capacity(partitions.len());
         for partition in partitions {
-            let after = match known.remove(&partition.id) {
+            let (after, at) = match known.remove(&partition.id) {
                 Some(cursor) => {
-                    let (ended, after) = (cursor.ended, cursor.position.clone());
+                    let (ended, after, at) = (cursor.ended, cursor.position.clone(), cursor.items);
                     self.tracker.lock().resume(cursor);
                     if ended {
                         continue;
                     }
-                    after
+                    (after, at)
                 }
-                None => None,
+                None => (None, 0),
             };
-            open.push((partition, after));
+            open.push((partition, after, at));
         }
         for (partition, cursor) in known.iter().filter(|(_, cursor)| !cursor.ended) {
             let message = format!(
@@ -383,15 +430,43 @@ impl SourceWork {
         open
     }
 
-    fn open(&self, partition: Partition, after: Option<Position>) -> Reading {
+    fn open(&self, partition: Partition, after: Option<Position>, at: u64, outlets: &Outlets) -> Reading {
+        let limits = self.limits(&partition, at, outlets);
+        self.open_with(partition, after, at, limits)
+    }
+
+    /// Returns how much is to be read in one go.
+    fn limits(&self, partition: &Partition, at: u64, outlets: &Outlets) -> BatchLimits {
+        match &self.careful {
+            Some(careful) => careful.limits(&outlets.meter.node, &partition.id, at, self.limits),
+            None => self.limits,
+        }
+    }
+
+    /// Reads on, in batches of another size where that is called for.
+    fn paced(&self, reading: Reading, outlets: &Outlets) -> Reading {
+        let limits = self.limits(&reading.partition, reading.at, outlets);
+        if limits == reading.limits {
+            return reading;
+        }
+        self.open_with(reading.partition, reading.after, reading.at, limits)
+    }
+
+    fn open_with(
+        &self,
+        partition: Partition,
+        after: Option<Position>,
+        at: u64,
+        limits: BatchLimits,
+    ) -> Reading {
         let stream = self.config.clone().read(
             partition.clone(),
             after.clone(),
             self.context.clone(),
             self.client.clone(),
-            self.limits,
+            limits,
         );
-        Reading { partition, stream, after, attempt: 1 }
+        Reading { partition, stream, after, at, limits, attempt: 1 }
     }
 
     /// Polls a partition for its next batch; reads on after the last one where that fails and
@@ -413,12 +488,19 @@ impl SourceWork {
                 return (reading, Turn::Failed(error));
             }
             let attempt = reading.attempt + 1;
-            reading = Reading { attempt, ..self.open(reading.partition, reading.after) };
+            let Reading { partition, after, at, limits, .. } = reading;
+            reading = Reading { attempt, ..self.open_with(partition, after, at, limits) };
         }
     }
 
-    /// Opens a slot for what was read, and sends it on.
-    async fn emit(&self, partition: &Partition, read: SourceBatch, outlets: &Outlets) -> Result<()> {
+    /// Opens a slot for what was read, and sends it on, or aside what is `condemned`.
+    async fn emit(
+        &self,
+        partition: &Partition,
+        read: SourceBatch,
+        condemned: bool,
+        outlets: &Outlets,
+    ) -> Result<()> {
         let SourceBatch { batch, after, rejected } = read;
         let (items, bytes) = (batch.len() as u64, batch.bytes() as u64);
         let all = items + rejected.len() as u64;
@@ -452,6 +534,9 @@ impl SourceWork {
             let good: Vec<u32> = (0..batch.len() as u32).filter(|at| bad.next_if_eq(at).is_none()).collect();
             batch.select(&good)
         };
+        if condemned {
+            return result.and(self.condemn(&batch, tokens, outlets).await);
+        }
         outlets.meter.emitted_from.add(batch.len() as u64);
         if batch.is_empty() {
             tokens.settle(Settlement::Delivered);

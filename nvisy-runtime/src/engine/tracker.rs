@@ -46,6 +46,8 @@ pub(super) struct Tracker {
     failed: u64,
     /// Whether no slot may be opened.
     held: bool,
+    /// Whether a checkpoint has to have everything before reading goes on.
+    careful: bool,
     /// What was opened since the last checkpoint.
     news: Amount,
     /// Items that a run before was done with.
@@ -107,6 +109,7 @@ impl Tracker {
             abandoned: 0,
             failed: 0,
             held: false,
+            careful: false,
             news: Amount::default(),
             before: 0,
             gathered: 0,
@@ -145,6 +148,16 @@ impl Tracker {
 
     pub(super) fn is_held(&self) -> bool {
         self.held
+    }
+
+    /// Lets reading go on only when a checkpoint has everything, or as usual again.
+    pub(super) fn be_careful(&mut self, careful: bool) {
+        self.careful = careful;
+    }
+
+    /// Returns whether reading waits for a checkpoint of everything.
+    pub(super) fn lacks_quiet(&self) -> bool {
+        self.careful && (!self.open.is_empty() || self.unsaved() > 0)
     }
 
     /// Returns whether nothing is on its way.
@@ -197,7 +210,7 @@ impl Tracker {
 
     /// Returns whether the source may read on. One batch always may be on its way.
     pub(super) fn may_read(&self) -> bool {
-        !self.lacks_credit() && !self.lacks_span() && !self.lacks_saving()
+        !self.lacks_credit() && !self.lacks_span() && !self.lacks_saving() && !self.lacks_quiet()
     }
 
     /// Returns whether too much is on its way.
@@ -214,7 +227,7 @@ impl Tracker {
 
     /// Returns whether sinks have to flush for reading to go on.
     pub(super) fn wants_durability(&self) -> bool {
-        self.bounds.durable && self.lacks_span()
+        self.bounds.durable && (self.lacks_span() || self.lacks_quiet())
     }
 
     /// Opens a slot for what was just read, and returns its number.

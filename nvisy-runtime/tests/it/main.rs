@@ -23,6 +23,8 @@ mod memo;
 mod model;
 #[cfg(feature = "otel")]
 mod observability;
+#[cfg(all(feature = "object", feature = "sql"))]
+mod poison;
 mod resume;
 mod sample;
 mod state;

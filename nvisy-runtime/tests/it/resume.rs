@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use futures::future::BoxFuture;
@@ -13,7 +13,7 @@ use nvisy_core::testing::memory::{Form, MemoryStore as Place};
 use nvisy_core::{Error, ErrorKind};
 use nvisy_runtime::Engine;
 use nvisy_runtime::checkpoint::MemoryStore;
-use nvisy_runtime::engine::{CheckpointReport, RunReport, RunStatus};
+use nvisy_runtime::engine::{CheckpointReport, RunReport, RunState, RunStatus};
 use nvisy_runtime::graph::Graph;
 use serde_json::json;
 
@@ -113,7 +113,7 @@ async fn a_run_that_was_drained_goes_on_and_one_that_finished_begins_anew() {
 #[tokio::test(start_paused = true)]
 async fn what_failed_is_read_again_when_the_run_goes_on() {
     let (store, out) = (MemoryStore::new(), unique("out"));
-    let sick = Arc::new(std::sync::atomic::AtomicBool::new(true));
+    let sick = Arc::new(AtomicBool::new(true));
     let is_sick = sick.clone();
     let work = each(Form::Transform, "in", move |item| match n(&item) {
         300 if is_sick.load(Ordering::Relaxed) => Err(Error::new(ErrorKind::Permission, "not today")),
@@ -325,4 +325,99 @@ async fn whatever_call_fails_the_runs_after_it_make_it_whole() {
             assert!(fired.contains(&(site, kind)), "{kind:?} at {site:?} never fired");
         }
     }
+}
+
+/// Two sources beside each other, and whether items of both were on their way at once.
+fn beside(outs: &[String; 2], now: &Arc<[AtomicU64; 2]>, both: &Arc<AtomicBool>) -> Graph {
+    let work = |at: usize| {
+        let (now, both) = (now.clone(), both.clone());
+        let work = act(Form::Batch, ["a", "b"][at], move |items: Vec<Item>, _| {
+            let (now, both) = (now.clone(), both.clone());
+            Box::pin(async move {
+                now[at].fetch_add(1, Ordering::Relaxed);
+                both.fetch_or(now[1 - at].load(Ordering::Relaxed) > 0, Ordering::Relaxed);
+                tokio::time::sleep(Duration::from_millis(1)).await;
+                now[at].fetch_sub(1, Ordering::Relaxed);
+                Ok(items.into_iter().map(Outcome::emit).collect())
+            })
+        });
+        with(work, json!({ "config": { "items": 6 } }))
+    };
+    document(json!({
+        "settings": { "checkpoint": { "every": "5ms", "uncommitted_items": 60 } },
+        "nodes": {
+            "a": with(batches(100, 6), json!({ "config": { "partitions": 2 } })),
+            "work_a": work(0),
+            "out_a": sink(&outs[0], "work_a"),
+            "b": batches(100, 6),
+            "work_b": work(1),
+            "out_b": with(sink(&outs[1], "work_b"), json!({ "config": { "buffers": true } })),
+        },
+    }))
+}
+
+#[test]
+fn after_a_kill_one_group_is_on_its_way_in_the_whole_graph() {
+    let (store, outs) = (MemoryStore::new(), [unique("a"), unique("b")]);
+    let (now, both) = (Arc::default(), Arc::<AtomicBool>::default());
+    let graph = beside(&outs, &now, &both);
+    assert!(run_until(&engine_with(&store), &graph, Duration::from_millis(5)).is_none());
+    assert!(both.load(Ordering::Relaxed), "they are read side by side");
+    assert!(RunState::of("test", &store.peek("test").unwrap()).unwrap().running);
+
+    let (now, both) = (Arc::default(), Arc::<AtomicBool>::default());
+    let work = beside(&outs, &now, &both);
+    let accepting = builder().checkpoints(store).accept_changes(["work_a", "work_b"]).build().unwrap();
+    let report = run_until(&accepting, &work, PATIENCE).unwrap();
+    assert_eq!(report.status, RunStatus::Success, "{report}");
+    assert!(!both.load(Ordering::Relaxed), "{report}");
+    assert_eq!(checkpoint(&report).careful + checkpoint(&report).resumed_items, 200, "{report}");
+    assert!(report.to_string().contains("replayed carefully"), "{report}");
+    assert_eq!(outs.map(|out| written(&out)), [all(100), all(100)]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_ends_in_an_orderly_way_is_replayed_as_usual() {
+    for how in ["drained", "cancelled", "failed"] {
+        let (store, out, seen) = (MemoryStore::new(), unique("out"), Arc::default());
+        let mut graph = slow(&out, &seen);
+        if how == "failed" {
+            graph.settings.timeout = Some(Duration::from_millis(20));
+        }
+        let handle = engine_with(&store).start(&graph).await.unwrap();
+        if how != "failed" {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        match how {
+            "drained" => handle.drain(PATIENCE),
+            "cancelled" => handle.cancel(),
+            _ => {}
+        }
+        assert_ne!(handle.wait().await.unwrap().status, RunStatus::PartialFailure);
+        assert!(!RunState::of("test", &store.peek("test").unwrap()).unwrap().running, "{how}");
+        graph.settings.timeout = None;
+        let report = run_on(&engine_with(&store), &graph).await;
+        assert_eq!((report.status, checkpoint(&report).careful), (RunStatus::Success, 0), "{how}: {report}");
+        assert_eq!(written(&out), all(ITEMS), "{how}");
+    }
+}
+
+#[test]
+fn a_run_that_was_stopped_while_it_was_careful_is_careful_when_it_goes_on() {
+    let (store, out, seen) = (MemoryStore::new(), unique("out"), Arc::default());
+    let graph = slow(&out, &seen);
+    assert!(run_until(&engine_with(&store), &graph, Duration::from_millis(8)).is_none());
+    let runtime =
+        tokio::runtime::Builder::new_current_thread().enable_all().start_paused(true).build().unwrap();
+    let report = runtime.block_on(async {
+        let handle = engine_with(&store).start(&graph).await.unwrap();
+        tokio::time::sleep(Duration::from_millis(4)).await;
+        handle.drain(PATIENCE);
+        handle.wait().await.unwrap()
+    });
+    let first = checkpoint(&report).careful;
+    assert!(0 < first && first < 120, "{report}");
+    let report = run_until(&engine_with(&store), &graph, PATIENCE).unwrap();
+    assert!((110..=130).contains(&(first + checkpoint(&report).careful)), "twice the span in all: {report}");
+    assert_eq!((report.status, written(&out)), (RunStatus::Success, all(ITEMS)));
 }

@@ -6,6 +6,7 @@
 //! | `read/…` | how far one partition of one source is done with |
 //! | `staged/NODE` | what a sink has staged |
 //! | `state/NODE/…` | what an action remembers, in its own words |
+//! | `careful` | what is replayed carefully, and what is on its way then |
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -16,6 +17,7 @@ use nvisy_core::{Error, ErrorKind, Position, Result, RunId};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
+use super::careful::{Careful, Replay};
 use super::{Stage, fingerprint, memory};
 use crate::engine::report::CheckpointReport;
 use crate::engine::run::RunParts;
@@ -42,6 +44,9 @@ pub(super) struct Header {
     version: u32,
     pub(super) run: RunId,
     pub(super) finished: bool,
+    /// Whether it goes on. One that is found so has not ended in an orderly way.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub(super) running: bool,
     nodes: BTreeMap<String, String>,
 }
 
@@ -70,10 +75,12 @@ pub(in crate::engine) struct Journal {
     resumed: bool,
     resumed_items: u64,
     cursors: HashMap<(Arc<str>, Arc<str>), Committed>,
+    careful: Arc<Careful>,
 }
 
 impl Journal {
-    /// Takes up what the checkpoints of a graph hold.
+    /// Takes up what the checkpoints of a graph hold. `uncommitted` is how many items a run may have
+    /// read that they do not.
     ///
     /// # Errors
     ///
@@ -82,6 +89,7 @@ impl Journal {
         checkpoints: Box<dyn Checkpoints>,
         graph: &Graph,
         accepted: &[String],
+        uncommitted: u64,
     ) -> Result<Self> {
         let nodes = fingerprint::of(graph);
         let last = checkpoints.last();
@@ -92,6 +100,7 @@ impl Journal {
         let before = before.filter(|header| !header.finished);
         let resumed = before.is_some();
         let mut cursors = HashMap::new();
+        let mut replay = Replay::default();
         if let Some(header) = &before {
             let changes = fingerprint::changes(&header.nodes, &nodes, accepted);
             if !changes.is_empty() {
@@ -107,11 +116,16 @@ impl Journal {
                 let committed = Committed { partition: partition.clone(), position, items, ended };
                 cursors.insert((source, partition), committed);
             }
+            if let Some(bytes) = last.entries.get("careful") {
+                replay = read(&graph.name, bytes)?;
+            }
+            replay = replay.resume(!header.running, uncommitted, |source| of_source(&cursors, source));
         }
         let run = before.map_or_else(RunId::new, |header| header.run);
-        let header = Header { version: VERSION, run, finished: false, nodes };
+        let header = Header { version: VERSION, run, finished: false, running: false, nodes };
         let resumed_items = cursors.values().map(|committed| committed.items).sum();
-        Ok(Self { checkpoints, header, resumed, resumed_items, cursors })
+        let careful = Arc::new(Careful::new(replay));
+        Ok(Self { checkpoints, header, resumed, resumed_items, cursors, careful })
     }
 
     /// Says that the run begins, so that nobody else takes it up, and that what is there of one
@@ -127,8 +141,58 @@ impl Journal {
                 changes.remove(key.clone());
             }
         }
+        self.header.running = true;
         changes.put("run", json(&self.header)?);
+        self.note_careful(&mut changes)?;
         self.checkpoints.commit(changes).await.map(drop)
+    }
+
+    /// Says that the run has ended in an orderly way, if that is not said.
+    ///
+    /// # Errors
+    ///
+    /// If that cannot be made durable: the next run is careful then.
+    pub(super) async fn rest(&mut self) -> Result<()> {
+        if !std::mem::take(&mut self.header.running) {
+            return Ok(());
+        }
+        self.careful.rest();
+        let mut changes = Changes::default();
+        changes.put("run", json(&self.header)?);
+        self.note_careful(&mut changes)?;
+        self.checkpoints.commit(changes).await.map(drop)
+    }
+
+    /// Makes durable what is about to be on its way, if that was asked for.
+    ///
+    /// # Errors
+    ///
+    /// If it cannot.
+    pub(super) async fn note(&mut self) -> Result<()> {
+        let Some(ticket) = self.careful.asked() else { return Ok(()) };
+        let mut changes = Changes::default();
+        self.note_careful(&mut changes)?;
+        if !changes.is_empty() {
+            self.checkpoints.commit(changes).await?;
+        }
+        self.careful.durable(ticket);
+        Ok(())
+    }
+
+    /// Adds what is replayed carefully, where it is not what the checkpoint has.
+    fn note_careful(&self, changes: &mut Changes) -> Result<()> {
+        let now = self.careful.replay().map(|replay| json(&replay)).transpose()?;
+        if self.checkpoints.last().entries.get("careful") != now.as_ref() {
+            match now {
+                Some(now) => changes.put("careful", now),
+                None => changes.remove("careful"),
+            };
+        }
+        Ok(())
+    }
+
+    pub(in crate::engine) fn careful(&self) -> Arc<Careful> {
+        self.careful.clone()
     }
 
     pub(in crate::engine) fn run(&self) -> RunId {
@@ -137,8 +201,7 @@ impl Journal {
 
     /// Returns where the partitions of a source stand.
     pub(in crate::engine) fn cursors(&self, source: &str) -> Cursors {
-        let of = self.cursors.iter().filter(|((node, _), _)| **node == *source);
-        of.map(|((_, partition), committed)| (partition.clone(), committed.clone())).collect()
+        of_source(&self.cursors, source)
     }
 
     /// Returns what a sink had staged.
@@ -178,10 +241,11 @@ impl Journal {
     ///
     /// If that cannot be made durable.
     pub(super) async fn finish(&mut self, parts: &RunParts, mut changes: Changes) -> Result<()> {
-        self.header.finished = true;
+        (self.header.finished, self.header.running) = (true, false);
         for key in self.checkpoints.last().entries.keys().filter(|key| key.starts_with(memory::KEYS)) {
             changes.remove(key.clone());
         }
+        changes.remove("careful");
         changes.put("run", json(&self.header)?);
         self.commit(parts, changes).await
     }
@@ -236,9 +300,16 @@ impl Journal {
             resumed: self.resumed,
             resumed_items: self.resumed_items,
             finished: self.header.finished,
+            careful: self.careful.counts().0,
+            killed: self.careful.counts().1,
             recovery: self.checkpoints.recovery().map(ToString::to_string),
         }
     }
+}
+
+fn of_source(cursors: &HashMap<(Arc<str>, Arc<str>), Committed>, source: &str) -> Cursors {
+    let of = cursors.iter().filter(|((node, _), _)| **node == *source);
+    of.map(|((_, partition), committed)| (partition.clone(), committed.clone())).collect()
 }
 
 fn json(value: &impl Serialize) -> Result<Bytes> {

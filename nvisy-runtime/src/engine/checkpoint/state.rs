@@ -6,6 +6,7 @@ use std::sync::Arc;
 use nvisy_core::{Checkpoint, Result, RunId};
 use serde::{Deserialize, Serialize};
 
+use super::careful::Replay;
 use super::journal::{Cursor, Header, read};
 use super::memory;
 use crate::compiler::number;
@@ -46,6 +47,12 @@ pub struct RunState {
     /// What nodes remember.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub remembered: Vec<NodeMemory>,
+    /// Whether the run goes on. If no process has it, it ended half way, and the next run replays
+    /// carefully what has no checkpoint.
+    pub running: bool,
+    /// What is on its way while that is done.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub begun: Vec<Begun>,
 }
 
 /// How much a checkpoint has of what a node remembers. What it keeps in files beside is not counted.
@@ -59,6 +66,21 @@ pub struct NodeMemory {
     pub bytes: u64,
 }
 
+/// Items that were noted before they were sent into the graph.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Begun {
+    /// The source node.
+    pub source: Arc<str>,
+    /// The partition.
+    pub partition: Arc<str>,
+    /// How many items of the partition stand before them.
+    pub from: u64,
+    /// How many they are.
+    pub items: u64,
+    /// How often the process has ended before with nothing but this one on its way.
+    pub times: u32,
+}
+
 impl RunState {
     /// Reads what a checkpoint of `graph` tells.
     ///
@@ -67,6 +89,7 @@ impl RunState {
     /// `conflict` if a newer version has made it, `validation` if it cannot be read.
     pub fn of(graph: &str, checkpoint: &Checkpoint) -> Result<Self> {
         let header = checkpoint.entries.get("run").map(|bytes| read::<Header>(graph, bytes)).transpose()?;
+        let running = header.as_ref().is_some_and(|header| header.running);
         let mut state = Self {
             graph: graph.into(),
             run: header.as_ref().map(|header| header.run),
@@ -76,6 +99,8 @@ impl RunState {
             ended: 0,
             staged: Vec::new(),
             remembered: Vec::new(),
+            running,
+            begun: Vec::new(),
         };
         for (key, bytes) in &checkpoint.entries {
             if key.starts_with("read/") {
@@ -95,6 +120,9 @@ impl RunState {
                     last.bytes += bytes.len() as u64;
                 }
             }
+        }
+        if let Some(bytes) = checkpoint.entries.get("careful") {
+            state.begun = read::<Replay>(graph, bytes)?.open();
         }
         Ok(state)
     }
@@ -131,6 +159,21 @@ impl fmt::Display for RunState {
         for NodeMemory { node, entries, bytes } in &self.remembered {
             let (entries, bytes) = (number(*entries), number(*bytes));
             writeln!(f, "  {node}: remembers {entries} entries of {bytes} bytes")?;
+        }
+        if self.running {
+            writeln!(f, "  it goes on, or its process ended half way")?;
+        }
+        for Begun { source, partition, from, items, times } in self.begun.iter().take(NAMED) {
+            let first = number(from + 1);
+            let what = match items {
+                1 => format!("item {first}"),
+                _ => format!("items {first} to {}", number(from + items)),
+            };
+            write!(f, "  {source} {partition}: {what} begun")?;
+            if *times > 0 {
+                write!(f, ", which ended the process {} before", count(u64::from(*times), "time"))?;
+            }
+            writeln!(f)?;
         }
         Ok(())
     }
