@@ -25,4 +25,5 @@ mod model;
 mod observability;
 mod resume;
 mod sample;
+mod stranger;
 mod sweep;
