@@ -380,7 +380,8 @@ mod tests {
     #[test]
     fn what_is_settled_behind_a_failure_costs_neither_time_nor_memory() {
         const SLOTS: usize = 100_000;
-        let every: [(&str, fn(usize) -> usize, Settlement); 4] = [
+        type Order = fn(usize) -> usize;
+        let every: [(&str, Order, Settlement); 4] = [
             ("in order", |i| i, Settlement::Delivered),
             ("backwards", |i| SLOTS - 1 - i, Settlement::Delivered),
             ("here and there", |i| i * 77_773 % SLOTS, Settlement::Delivered),

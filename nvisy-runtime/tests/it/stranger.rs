@@ -64,7 +64,7 @@ fn schemas_of_exponential_time_are_refused_before_anything_runs() {
         // The same without recursion.
         ladder(40, |next| json!({ "allOf": [next, next] })),
         ladder(40, |next| json!({ "items": { "anyOf": [next, next] } })),
-        ladder(40, |next| json!({ "not": next.clone(), "else": next })),
+        ladder(40, |next| json!({ "not": next, "dependencies": { "a": next } })),
         // Recursion within recursion within recursion.
         json!({ "$ref": "#/$defs/a", "$defs": {
             "a": { "items": { "allOf": [{ "$ref": "#/$defs/a" }, { "$ref": "#/$defs/b" }] } },
@@ -126,6 +126,7 @@ fn nested(depth: usize, outer: impl Fn(Value) -> Value) -> Value {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+#[expect(clippy::disallowed_methods, reason = "the stack of a worker is that of a run")]
 async fn what_a_stranger_may_ask_is_answered_on_the_deepest_items() {
     let tree = json!({ "properties": { "left": { "$ref": "#" }, "right": { "$ref": "#" } } });
     let any = json!({ "anyOf": [
@@ -150,6 +151,76 @@ async fn what_a_stranger_may_ask_is_answered_on_the_deepest_items() {
         ]
     });
     assert_eq!(answered.await.unwrap(), [2, 2, 1, 1]);
+}
+
+/// A random schema of references, forwards and backwards.
+fn random(random: &mut impl FnMut(usize) -> usize) -> Value {
+    const SAME: [&str; 7] = ["allOf", "anyOf", "oneOf", "not", "if", "then", "dependentSchemas"];
+    const BELOW: [&str; 8] = [
+        "properties",
+        "additionalProperties",
+        "patternProperties",
+        "items",
+        "prefixItems",
+        "contains",
+        "unevaluatedProperties",
+        "unevaluatedItems",
+    ];
+    let definitions = 1 + random(12);
+    let mut all = serde_json::Map::new();
+    for n in 0..definitions {
+        let mut schema = serde_json::Map::new();
+        for _ in 0..=random(3) {
+            // Below the item anything may be referred to, beside it only what comes later.
+            let below = random(2) == 0;
+            let to = |random: usize| match (below, n + 1 < definitions) {
+                (true, _) => json!({ "$ref": format!("#/$defs/d{}", random % definitions) }),
+                (_, true) => {
+                    json!({ "$ref": format!("#/$defs/d{}", n + 1 + random % (definitions - n - 1)) })
+                }
+                _ => json!({ "type": ["array", "object"] }),
+            };
+            let (one, other) = (to(random(100)), to(random(100)));
+            let keyword = if below { BELOW[random(BELOW.len())] } else { SAME[random(SAME.len())] };
+            let value = match keyword {
+                "allOf" | "anyOf" | "oneOf" | "prefixItems" => json!([one, other]),
+                "properties" | "dependentSchemas" | "patternProperties" => json!({ "a": one, "b": other }),
+                _ => one,
+            };
+            schema.insert(keyword.to_owned(), value);
+        }
+        all.insert(format!("d{n}"), Value::Object(schema));
+    }
+    json!({ "$ref": "#/$defs/d0", "$defs": all })
+}
+
+#[tokio::test]
+async fn every_schema_that_a_stranger_may_use_is_quick() {
+    let seed = std::env::var("SEED").ok().and_then(|seed| seed.parse().ok()).unwrap_or(0x5eed_u64);
+    println!("SEED={seed}");
+    let mut state = seed;
+    let mut below = |n: usize| {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (state >> 33) as usize % n
+    };
+    let items = [
+        nested(100, |inner| json!({ "a": inner })),
+        nested(100, |inner| json!([inner])),
+        nested(100, |inner| if inner.is_array() { json!({ "a": inner, "b": 1 }) } else { json!([inner, 1]) }),
+    ];
+    let (mut used, mut refused) = (0, 0);
+    for _ in 0..400 {
+        let theirs = random(&mut below);
+        if compile(&schema(&theirs), CompileOptions::untrusted()).is_err() {
+            refused += 1;
+            continue;
+        }
+        used += 1;
+        let began = std::time::Instant::now();
+        obey(&theirs, items.to_vec()).await;
+        assert!(began.elapsed().as_secs() < 5, "{:?}: {theirs}", began.elapsed());
+    }
+    assert!(used > 50 && refused > 50, "{used} used, {refused} refused");
 }
 
 #[tokio::test]
