@@ -34,7 +34,8 @@ pub mod field {
 
 /// Names of metrics.
 pub mod metric {
-    /// How long a run took, in seconds. Labels: graph, status.
+    /// How long a run took, in seconds. Labels: graph, status (`success`, `partial_failure`,
+    /// `failure`, `cancelled`).
     pub const RUN_DURATION: &str = "nvisy_run_duration_seconds";
     /// Items by what became of them. Labels: graph, node, outcome.
     pub const NODE_ITEMS: &str = "nvisy_node_items_total";

@@ -415,10 +415,12 @@ fn file_name(key: &str) -> &str {
     key.rsplit_once('/').map_or(key, |(_, name)| name)
 }
 
-/// Returns whether `object_store` keeps a name for files that it is writing.
+/// Returns whether `object_store` keeps a name for files that it is writing: digits are all that
+/// follows its first `#`.
 #[cfg(feature = "local")]
 fn is_reserved(path: &str) -> bool {
-    path.rsplit_once('#').is_some_and(|(_, digits)| digits.bytes().all(|byte| byte.is_ascii_digit()))
+    let digits = file_name(path).split_once('#').map_or("", |(_, digits)| digits);
+    !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit())
 }
 
 impl fmt::Debug for ObjectClient {

@@ -30,7 +30,8 @@ const MAX_DIAGNOSTICS: usize = 1_000;
 /// How a graph is compiled.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct CompileOptions {
-    /// Whether the graph comes from a stranger: local files and private addresses are refused.
+    /// Whether the graph comes from a stranger: local files and private addresses are refused,
+    /// and so is what would take this process much memory or time.
     pub untrusted: bool,
     /// Whether there are no secrets: a graph that names one is refused, whether or not this
     /// process knows it.

@@ -341,6 +341,9 @@ impl EngineBuilder {
     ///
     /// A graph decides where a secret is sent to. Give those alone that its author may know.
     ///
+    /// What such a graph takes is bounded: all its patterns together take at most 64 MiB, and a
+    /// JSON Schema whose references lead to one value by very many ways is refused.
+    ///
     /// # Examples
     ///
     /// ```

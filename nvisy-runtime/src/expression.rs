@@ -38,7 +38,8 @@
 //!
 //! An expression may come from a stranger: it is at most 16 KiB long, nested 64 levels deep, has
 //! 4,096 parts, and takes at most 1,000,000 steps on an item (a step being a part evaluated, an
-//! item of a list looked at, or 32 bytes of text made or read).
+//! item of a list looked at, or 32 bytes of text made or read). It has at most 16 patterns; those
+//! of a whole graph of a stranger take at most 64 MiB.
 //!
 //! [CEL]: https://cel.dev
 
@@ -49,6 +50,7 @@ mod functions;
 mod lexer;
 mod output;
 mod parser;
+mod pattern;
 mod scope;
 mod types;
 mod value;

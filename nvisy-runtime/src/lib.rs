@@ -13,6 +13,7 @@
 pub mod builder;
 pub mod graph;
 
+mod allowance;
 pub mod compiler;
 pub mod expression;
 pub mod registry;

@@ -138,8 +138,14 @@ fn open(
     }
     // No more is decoded at once than a batch may hold, as far as the sizes in the file tell.
     let groups = builder.metadata().row_groups();
-    let bytes: u64 = groups.iter().map(|group| u64::try_from(group.total_byte_size()).unwrap_or(0)).sum();
-    let count: u64 = groups.iter().map(|group| u64::try_from(group.num_rows()).unwrap_or(0)).sum();
+    let bytes = groups
+        .iter()
+        .fold(0, |sum: u64, group| sum.saturating_add(u64::try_from(group.total_byte_size()).unwrap_or(0)));
+    let rows = groups
+        .iter()
+        .try_fold(0, |sum: i64, group| sum.checked_add(group.num_rows()).filter(|_| group.num_rows() >= 0));
+    let count = rows.and_then(|rows| u64::try_from(rows).ok());
+    let count = count.ok_or_else(|| broken(key, "its footer claims a number of rows that cannot be"))?;
     let fit = (limits.bytes as u64).saturating_mul(count) / bytes.max(1);
     let rows = row_limit(limits).min(usize::try_from(fit).unwrap_or(usize::MAX).max(1));
     let skip = usize::try_from(skip).unwrap_or(usize::MAX);

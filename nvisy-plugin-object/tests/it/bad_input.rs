@@ -5,6 +5,7 @@ use nvisy_core::{BatchLimits, ErrorKind};
 use nvisy_plugin_object::{
     Bytes, ColumnType, Csv, Drift, Ipc, IpcSink, Json, Jsonl, JsonlSink, Parquet, ParquetSink, Text,
 };
+use parquet::file::metadata::{ParquetMetaDataReader, ParquetMetaDataWriter};
 use serde_json::{Value, json};
 
 use crate::support::{Read, Store, check_resume, read};
@@ -234,6 +235,65 @@ async fn damaged_containers_never_panic() {
             assert!(read.error.is_none_or(|error| error.message().contains(key)));
         }
     }
+}
+
+/// The Parquet file with a footer whose row groups claim so many rows and bytes.
+fn claiming(file: &[u8], rows: i64, bytes: i64) -> Vec<u8> {
+    // The writer adds rows up: it writes numbers that it can add, which are replaced then.
+    let written = if rows > 1 << 62 { [(1 << 62) + 5, -(1 << 62) - 5] } else { [rows; 2] };
+    let metadata =
+        ParquetMetaDataReader::new().parse_and_finish(&bytes::Bytes::copy_from_slice(file)).unwrap();
+    let groups = metadata.row_groups().iter().cloned().zip(written.into_iter().cycle());
+    let groups = groups.map(|(group, rows)| {
+        group.into_builder().set_num_rows(rows).set_total_byte_size(bytes).build().unwrap()
+    });
+    let groups = groups.collect();
+    let metadata = metadata.into_builder().set_row_groups(groups).build();
+    let mut footer = Vec::new();
+    ParquetMetaDataWriter::new(&mut footer, &metadata).finish().unwrap();
+    for written in written {
+        let (from, to) = (varint(written), varint(rows));
+        while let Some(at) = footer.windows(from.len()).position(|bytes| bytes == from && from != to) {
+            footer[at..at + from.len()].copy_from_slice(&to);
+        }
+    }
+    [file, &footer].concat()
+}
+
+/// A number as the footer writes it.
+fn varint(number: i64) -> Vec<u8> {
+    let mut left = ((number << 1) ^ (number >> 63)) as u64;
+    let mut bytes = Vec::new();
+    while left >= 0x80 {
+        bytes.push(left as u8 | 0x80);
+        left >>= 7;
+    }
+    bytes.push(left as u8);
+    bytes
+}
+
+#[tokio::test]
+async fn a_footer_that_claims_more_than_there_can_be_fails_its_object_by_name() {
+    let store = Store::new();
+    let rows: String = (0..30).map(|n| format!("{{\"n\":{n}}}\n")).collect();
+    store.put("in.jsonl", rows);
+    let sink = ParquetSink::path("a.parquet").row_group_rows(10);
+    store.copy(&Jsonl::path("in.jsonl"), &sink).await.unwrap();
+    let file = std::fs::read(store.path("a.parquet")).unwrap();
+    // Three row groups: the sums of what they claim are beyond any integer.
+    store.put("a.parquet", claiming(&file, 10, i64::MAX));
+    let read = store.read(&Parquet::path("a.parquet")).await.unwrap();
+    assert_eq!((read.items.len(), read.error.is_none()), (30, true), "sizes are no more than a hint");
+    for rows in [i64::MAX, (1 << 62) + 1, -1] {
+        store.put("a.parquet", claiming(&file, rows, 100));
+        let error = store.read(&Parquet::path("a.parquet")).await.unwrap().error.unwrap();
+        assert_eq!(error.kind(), ErrorKind::Validation, "{rows}: {error:?}");
+        assert!(error.message().contains("a.parquet") && error.message().contains("rows"), "{rows}: {error}");
+    }
+    // What could be, and is not: it never panics, and what it reads is there.
+    store.put("a.parquet", claiming(&file, 1 << 40, 100));
+    let read = store.read(&Parquet::path("a.parquet")).await.unwrap();
+    assert!(read.error.is_none_or(|error| error.message().contains("a.parquet")));
 }
 
 #[tokio::test]

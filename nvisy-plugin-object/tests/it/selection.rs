@@ -192,7 +192,23 @@ async fn odd_names_are_read_and_what_is_no_file_is_not() {
     let error = store.read(&Jsonl::path("in")).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::NotFound);
     assert!(error.message().contains("it is no file"), "{error}");
-    store.put("notes#1", "{}");
-    let read = store.read(&Jsonl::prefix("notes#1")).await.unwrap();
-    assert!(read.error.unwrap().message().contains("reserved"));
+    for reserved in ["notes#1", "#20"] {
+        store.put(reserved, "{}");
+        let read = store.read(&Jsonl::prefix(reserved)).await.unwrap();
+        assert!(read.error.unwrap().message().contains("reserved"), "{reserved}");
+    }
+}
+
+#[tokio::test]
+async fn a_name_that_ends_in_a_hash_is_one_like_any_other() {
+    let store = Store::new();
+    store.put("in.jsonl", "{\"n\":1}\n");
+    for name in ["notes#", "#", "a#1#", "a#b#1", "run#7/notes#"] {
+        store.copy(&Jsonl::path("in.jsonl"), &JsonlSink::path(name)).await.unwrap();
+        for source in [Jsonl::path(name), Jsonl::prefix(name)] {
+            let read = store.read(&source).await.unwrap();
+            assert!(read.error.is_none(), "{name}: {:?}", read.error);
+            assert_eq!(read.items, [json!({"n": 1})], "{name}");
+        }
+    }
 }

@@ -98,6 +98,26 @@ impl Map {
     fn compiled(&self) -> Vec<Expression> {
         self.set.values().filter_map(|text| Expression::compile(text).ok()).collect()
     }
+
+    /// Returns the kinds that have both the fields that are set and those that are read.
+    fn kinds(&self, expressions: &[Expression]) -> Kinds {
+        let fields = [KindId::Row, KindId::Raw].into_iter().collect();
+        let in_document = |path: &String| match Place::of(path) {
+            Place::Own(name) => DOCUMENT.contains(&&*name) || name.starts_with("attributes."),
+            _ => true,
+        };
+        let kinds = if self.set.keys().all(|path| !matches!(Place::of(path), Place::Own(_))) {
+            Kinds::ANY
+        } else if self.set.keys().all(in_document) {
+            Kinds::of(KindId::Document).union(fields)
+        } else {
+            fields
+        };
+        let kinds = if self.rename.is_empty() && self.project.is_none() { kinds } else { fields };
+        expressions.iter().fold(kinds, |kinds, expression| {
+            kinds.iter().filter(|kind| expression.kinds().contains(*kind)).collect()
+        })
+    }
 }
 
 /// What a `set` writes to.
@@ -127,22 +147,7 @@ impl ActionConfig for Map {
     type Client = NoClient;
 
     fn input_kinds(&self) -> Kinds {
-        let fields = [KindId::Row, KindId::Raw].into_iter().collect();
-        let in_document = |path: &String| match Place::of(path) {
-            Place::Own(name) => DOCUMENT.contains(&&*name) || name.starts_with("attributes."),
-            _ => true,
-        };
-        let kinds = if self.set.keys().all(|path| !matches!(Place::of(path), Place::Own(_))) {
-            Kinds::ANY
-        } else if self.set.keys().all(in_document) {
-            Kinds::of(KindId::Document).union(fields)
-        } else {
-            fields
-        };
-        let kinds = if self.rename.is_empty() && self.project.is_none() { kinds } else { fields };
-        self.compiled().iter().fold(kinds, |kinds, expression| {
-            kinds.iter().filter(|kind| expression.kinds().contains(*kind)).collect()
-        })
+        self.kinds(&self.compiled())
     }
 
     fn output_kinds(&self, input: Kinds) -> Kinds {
@@ -181,13 +186,17 @@ impl ActionConfig for Map {
                 problems.push(problem.with_help(format!("write `{to}`")));
             }
         }
+        let mut expressions = Vec::new();
         for (field, text) in &self.set {
             if field.is_empty() {
                 problems.push(Problem::new("set", "a field without a name cannot be set"));
             }
-            problems.extend(super::problem_of(format!("set.{field}"), Expression::compile(text)));
+            match Expression::compile(text) {
+                Ok(expression) => expressions.push(expression),
+                error => problems.extend(super::problem_of(format!("set.{field}"), error)),
+            }
         }
-        if self.input_kinds().is_empty() {
+        if self.kinds(&expressions).is_empty() {
             let problem =
                 Problem::new("", "no kind of item has both the fields that are set and those that are read");
             problems.push(problem.with_help("put a `convert` in between, or set `meta.tags.NAME`"));

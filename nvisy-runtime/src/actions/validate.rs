@@ -1,5 +1,7 @@
 //! `validate`: fails items that do not obey a JSON Schema.
 
+mod bounds;
+
 use std::sync::Arc;
 
 use jsonschema::{PatternOptions, ValidationError, Validator};
@@ -12,6 +14,12 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::{json, without};
+use crate::allowance;
+
+/// The largest program of a pattern, in bytes.
+const MAX_PATTERN: usize = 1 << 20;
+/// What the patterns of a stranger are tried with first, so that small ones count for little.
+const SMALL_PATTERN: usize = 64 << 10;
 
 /// Fails items that do not obey a JSON Schema; the others go on as they are.
 ///
@@ -23,6 +31,10 @@ use super::{json, without};
 /// References into the schema itself (`#/$defs/..`) are followed, others are not: nothing is
 /// ever fetched. Patterns are those of expressions, without look-around: they run in linear
 /// time.
+///
+/// In the graph of a stranger (`EngineBuilder::untrusted`) the schema must be one that takes a
+/// bounded time, whatever the item: `schema.unbounded` refuses one of which references lead to
+/// one value by very many ways, or to schemas that are not below `#`.
 ///
 /// # Examples
 ///
@@ -54,10 +66,35 @@ impl Validate {
         Self { schema }
     }
 
-    fn validator(&self) -> Result<Validator, Box<ValidationError<'static>>> {
-        let options = jsonschema::options().with_pattern_options(PatternOptions::regex().size_limit(1 << 20));
+    fn validator(&self, pattern: usize) -> Result<Validator, Box<ValidationError<'static>>> {
+        let options = jsonschema::options().with_pattern_options(PatternOptions::regex().size_limit(pattern));
         options.build(&self.schema).map_err(Box::new)
     }
+
+    /// Reads the schema of a stranger, within what is left to him.
+    fn check_of_a_stranger(&self) -> Vec<Problem> {
+        if let Some(problem) = bounds::check(&self.schema) {
+            return vec![problem];
+        }
+        let patterns = bounds::patterns(&self.schema);
+        for size in [SMALL_PATTERN, MAX_PATTERN] {
+            if let Err(exhausted) = allowance::take_patterns(patterns, size) {
+                return vec![Problem::new("schema", exhausted.to_string()).with_code("schema.invalid")];
+            }
+            match self.validator(size) {
+                Ok(_) => return Vec::new(),
+                Err(error) if patterns == 0 || size == MAX_PATTERN => return vec![problem(&error)],
+                Err(_) => allowance::return_patterns(patterns, size),
+            }
+        }
+        Vec::new()
+    }
+}
+
+/// The schema is none.
+fn problem(error: &ValidationError<'_>) -> Problem {
+    let path = error.instance_path().to_string().replace('/', ".");
+    Problem::new(format!("schema{path}"), format!("is no JSON Schema: {error}")).with_code("schema.invalid")
 }
 
 impl ActionConfig for Validate {
@@ -71,16 +108,14 @@ impl ActionConfig for Validate {
     }
 
     fn validate(&self) -> Vec<Problem> {
-        let Err(error) = self.validator() else { return Vec::new() };
-        let path = error.instance_path().to_string().replace('/', ".");
-        vec![
-            Problem::new(format!("schema{path}"), format!("is no JSON Schema: {error}"))
-                .with_code("schema.invalid"),
-        ]
+        if allowance::is_of_a_stranger() {
+            return self.check_of_a_stranger();
+        }
+        self.validator(MAX_PATTERN).err().map(|error| problem(&error)).into_iter().collect()
     }
 
     async fn build(&self, _: &OpenContext) -> Result<Action> {
-        let validator = self.validator().map_err(|error| {
+        let validator = self.validator(MAX_PATTERN).map_err(|error| {
             Error::configuration(format!(
                 "validate: `schema{}` is no JSON Schema: {error}",
                 error.instance_path()
@@ -124,9 +159,14 @@ impl Validating {
 
 impl Columnar for Validating {
     async fn apply(&self, batch: Batch, context: &Context) -> Result<Outcomes> {
-        let check =
-            |index| Some((index as u32, self.check(&batch.payload(index)).err()?.at_item(batch.id(index))));
-        let failed: Vec<_> = (0..batch.len()).filter_map(check).collect();
+        let mut failed = Vec::new();
+        for index in 0..batch.len() {
+            if let Err(error) = self.check(&batch.payload(index)) {
+                failed.push((index as u32, error.at_item(batch.id(index))));
+            }
+            // Between two items the run may be cancelled.
+            tokio::task::consume_budget().await;
+        }
         let (emitted, attribution) = without(batch, &failed);
         Ok(Outcomes {
             emitted: emitted.edited(&context.step()),

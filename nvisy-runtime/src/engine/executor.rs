@@ -60,8 +60,8 @@ pub(super) fn start(prepared: Prepared) -> RunHandle {
             Some(checkpointer) => checkpointed(&supervised, nodes, deadline_seen, began, checkpointer).await,
         };
         connections.disconnect().await;
-        let status = report.status.to_string();
-        metrics::histogram!(metric::RUN_DURATION, "graph" => report.graph.to_string(), "status" => status)
+        let (graph, status) = (report.graph.to_string(), report.status.tag());
+        metrics::histogram!(metric::RUN_DURATION, "graph" => graph, "status" => status)
             .record(report.duration.as_secs_f64());
         tracing::info!({ field::RUN } = %report.run, status = %report.status, duration = ?report.duration, "the run ended");
         report

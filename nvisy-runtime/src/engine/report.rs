@@ -28,13 +28,24 @@ pub enum RunStatus {
     Cancelled,
 }
 
+impl RunStatus {
+    /// Returns the stable tag for machines, as JSON and the labels of metrics have it.
+    #[must_use]
+    pub const fn tag(self) -> &'static str {
+        match self {
+            Self::Success => "success",
+            Self::PartialFailure => "partial_failure",
+            Self::Failure => "failure",
+            Self::Cancelled => "cancelled",
+        }
+    }
+}
+
 impl fmt::Display for RunStatus {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.pad(match self {
-            Self::Success => "success",
             Self::PartialFailure => "partial failure",
-            Self::Failure => "failure",
-            Self::Cancelled => "cancelled",
+            other => other.tag(),
         })
     }
 }

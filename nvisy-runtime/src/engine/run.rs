@@ -103,7 +103,7 @@ impl RunParts {
             let size = Some(meter.expected.get()).filter(|n| *n > 0);
             if is_source {
                 read += meter.received.get();
-                expected = expected.zip(size).map(|(a, b)| a + b);
+                expected = expected.zip(size).map(|(a, b): (u64, u64)| a.saturating_add(b));
             }
             NodeProgress {
                 name: node.name.clone(),

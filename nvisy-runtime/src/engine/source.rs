@@ -296,7 +296,7 @@ impl SourceWork {
     async fn read_all(&self, outlets: &Outlets, cancel: &CancellationToken) -> Result<Ended> {
         let (config, client) = (&self.config, &self.client);
         let partitions = self.caller.plain(|context| config.partitions(context, client)).await?;
-        if let Some(items) = partitions.iter().map(|partition| partition.items).sum::<Option<u64>>() {
+        if let Some(items) = counted(&partitions) {
             outlets.meter.expected.add(items);
         }
         let mut waiting = self.resume(partitions, outlets).into_iter();
@@ -611,6 +611,11 @@ async fn meanwhile<T>(
             Some(turn) = reading.next(), if !reading.is_empty() => arrived.push_back(turn),
         }
     }
+}
+
+/// Returns how many items all partitions have, if each of them says so.
+fn counted(partitions: &[Partition]) -> Option<u64> {
+    partitions.iter().try_fold(0, |sum: u64, partition| Some(sum.saturating_add(partition.items?)))
 }
 
 /// The item's natural key, as the user's expression says: its value as JSON.

@@ -6,6 +6,7 @@
 use super::ast::{Arithmetic, Compare, Comprehension, Expr, Form, Node, Root};
 use super::functions::Function;
 use super::lexer::{Token, lex};
+use super::pattern;
 use super::value::Literal;
 use super::{ExpressionError, MAX_COMPREHENSIONS, MAX_DEPTH, MAX_LENGTH, MAX_NODES, MAX_PATTERNS};
 use crate::suggest::nearest;
@@ -420,11 +421,7 @@ impl Parser<'_> {
             let message = format!("the expression has more than {MAX_PATTERNS} patterns: join them with `|`");
             return Err(self.error_at(place, message));
         }
-        let regex = regex::RegexBuilder::new(&pattern).size_limit(1 << 20).build().map_err(|error| {
-            let error = error.to_string();
-            let reason = error.lines().last().unwrap_or_default().trim_start_matches("error: ");
-            self.error_at(place, format!("the pattern is no regular expression: {reason}"))
-        })?;
+        let regex = pattern::compile(&pattern).map_err(|reason| self.error_at(place, reason))?;
         self.node(at, Expr::Matches(Box::new(text), regex))
     }
 

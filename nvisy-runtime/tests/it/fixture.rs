@@ -452,6 +452,8 @@ static SCRIPTS: Shelf<Arc<Vec<Vec<Step>>>> = Shelf::new();
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 pub(crate) struct Scripted {
     script: String,
+    /// How many items each partition claims to have.
+    claims: Option<u64>,
 }
 
 pub(crate) fn scripted(partitions: Vec<Vec<Step>>) -> Value {
@@ -470,7 +472,8 @@ impl Source for Scripted {
 
     async fn partitions(&self, _: &OpenContext) -> Result<Vec<Partition>> {
         let script = SCRIPTS.get(&self.script);
-        Ok((0..script.len()).map(|partition| Partition::new(partition.to_string())).collect())
+        let partition = |n: usize| Partition { items: self.claims, ..Partition::new(n.to_string()) };
+        Ok((0..script.len()).map(partition).collect())
     }
 
     fn read(

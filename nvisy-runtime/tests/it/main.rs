@@ -28,4 +28,5 @@ mod poison;
 mod resume;
 mod sample;
 mod state;
+mod stranger;
 mod sweep;

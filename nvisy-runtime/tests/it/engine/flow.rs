@@ -1,5 +1,8 @@
 //! Where items go.
 
+use std::time::Duration;
+
+use futures::StreamExt;
 use nvisy_core::DeadLetter;
 use nvisy_core::prelude::*;
 use nvisy_core::primitive::raw::Raw;
@@ -288,4 +291,23 @@ async fn concurrent_calls_keep_the_order() {
             MemoryStore::named(&store).plain().iter().map(|item| item["n"].as_u64().unwrap()).collect();
         assert_eq!(arrived, all(50), "{form:?}");
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn partitions_may_claim_any_number_of_items() {
+    let [a, b] = ["a", "b"].map(unique);
+    let claiming = || {
+        let script = (0..3).map(|n| vec![Step::Give(n * 2..n * 2 + 2), Step::Sleep(Duration::from_secs(1))]);
+        with(scripted(script.collect()), json!({ "config": { "claims": u64::MAX } }))
+    };
+    let graph = graph(json!({
+        "a": claiming(), "b": claiming(), "to_a": sink(&a, "a"), "to_b": sink(&b, "b"),
+    }));
+    let run = engine().start(&graph).await.unwrap();
+    let progress = run.progress(Duration::from_millis(500));
+    let expected: Vec<_> = progress.map(|progress| progress.expected).collect().await;
+    assert!(expected.contains(&Some(u64::MAX)), "{expected:?}");
+    let report = within(run.wait()).await.unwrap();
+    assert_eq!(report.status, RunStatus::Success, "{report}");
+    assert_eq!((written(&a), written(&b)), (all(6), all(6)));
 }

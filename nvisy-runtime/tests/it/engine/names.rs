@@ -71,7 +71,11 @@ struct Named(Names, Key);
 
 impl Named {
     fn add(&self) {
-        self.0.add(self.1.name(), self.1.labels().map(|label| label.key().to_owned()));
+        let shown = |label: &metrics::Label| match label.key() {
+            "status" => format!("status={}", label.value()),
+            key => key.to_owned(),
+        };
+        self.0.add(self.1.name(), self.1.labels().map(shown));
     }
 }
 
@@ -145,6 +149,24 @@ fn spans_and_metrics_have_the_names_that_are_documented() {
         nvisy_permit_wait_seconds(graph, node)
         nvisy_rate_limit_wait_seconds(graph, node)
         nvisy_retries_total(graph, node)
-        nvisy_run_duration_seconds(graph, status)"#]]
+        nvisy_run_duration_seconds(graph, status=success)"#]]
     .assert_eq(&numbers.take());
+}
+
+#[test]
+fn the_status_of_a_run_is_a_tag_in_its_metric_as_in_its_report() {
+    let numbers = Names::default();
+    let runtime =
+        tokio::runtime::Builder::new_current_thread().enable_all().start_paused(true).build().unwrap();
+    let [whole, broken] = ["whole", "broken"].map(unique);
+    let graph = graph(json!({
+        "in": batches(4, 2), "copies": { "type": "fan_out", "inputs": ["in"] },
+        "fails": each(Form::Batch, "copies", |_| Err(Error::new(ErrorKind::Validation, "bad"))),
+        "broken": sink(&broken, "fails"), "whole": sink(&whole, "copies"),
+    }));
+    let report = metrics::with_local_recorder(&numbers, || runtime.block_on(run_graph(&graph)));
+    assert_eq!(report.status, RunStatus::PartialFailure, "{report}");
+    assert_eq!(serde_json::to_value(report.status).unwrap(), report.status.tag());
+    let named = numbers.take();
+    assert!(named.contains("nvisy_run_duration_seconds(graph, status=partial_failure)"), "{named}");
 }
