@@ -2,6 +2,7 @@
 
 mod columns;
 mod each;
+mod source_items;
 
 use std::fmt;
 use std::sync::{Arc, OnceLock};
@@ -11,6 +12,7 @@ use arrow::compute::{concat_batches, filter_record_batch, take_record_batch};
 use arrow::error::ArrowError;
 
 use self::columns::{Envelopes, Ids, Stretch, Trail};
+pub use self::source_items::SourceItems;
 use crate::error::{Error, Result};
 use crate::id::{PrimitiveId, SourceIdentity};
 use crate::lineage::{Lineage, Link, Parents, Step};

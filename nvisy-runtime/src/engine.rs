@@ -14,6 +14,7 @@ mod executor;
 mod flood;
 mod gather;
 mod ledger;
+mod lineage;
 mod memo;
 mod moment;
 mod node;
@@ -28,6 +29,7 @@ mod tracker;
 
 use std::collections::HashMap;
 use std::fmt;
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use nvisy_core::connection::SecretResolver;
@@ -77,6 +79,8 @@ struct EngineParts {
     checkpoints: Option<Arc<dyn CheckpointStore>>,
     /// Where results of paid calls are kept, if they are.
     memo: Option<Arc<dyn MemoStore>>,
+    /// Where runs log what their sinks have written, if they do.
+    lineage: Option<PathBuf>,
     /// The nodes that may have changed since a run stopped half way.
     accepted_changes: Vec<String>,
     connections: Mutex<HashMap<ConnectionKey, Weak<ConnectionState>>>,
@@ -95,6 +99,7 @@ impl Engine {
             untrusted: false,
             checkpoints: None,
             memo: None,
+            lineage: None,
             accepted_changes: Vec::new(),
         }
     }
@@ -210,6 +215,8 @@ pub struct EngineBuilder {
     untrusted: bool,
     checkpoints: Option<Arc<dyn CheckpointStore>>,
     memo: Option<Arc<dyn MemoStore>>,
+    /// The outer one says whether somebody has said anything.
+    lineage: Option<Option<PathBuf>>,
     accepted_changes: Vec<String>,
 }
 
@@ -284,6 +291,9 @@ impl EngineBuilder {
     /// Nodes whose policy says `"memo": true` keep results of paid calls in its directory `memo`,
     /// which all graphs share, up to 1 GiB; [`memo`](Self::memo) keeps them elsewhere.
     ///
+    /// With the feature `lineage`, which is on unless turned off, its directory `lineage` says of
+    /// everything that sinks have written where it comes from.
+    ///
     /// # Examples
     ///
     /// ```
@@ -297,11 +307,32 @@ impl EngineBuilder {
     /// # }
     /// ```
     #[must_use]
-    pub fn state(self, directory: impl Into<std::path::PathBuf>) -> Self {
+    pub fn state(self, directory: impl Into<PathBuf>) -> Self {
         let directory = directory.into();
+        #[cfg(feature = "lineage")]
+        let lineage = self.lineage.clone().or_else(|| Some(Some(directory.join(crate::lineage::DIRECTORY))));
+        #[cfg(not(feature = "lineage"))]
+        let lineage = None;
         let memo = self.memo.clone();
         let memo = memo.unwrap_or_else(|| Arc::new(memos::DirectoryStore::new(directory.join("memo"))));
-        Self { memo: Some(memo), ..self.checkpoints(DirectoryStore::new(directory)) }
+        Self { memo: Some(memo), lineage, ..self.checkpoints(DirectoryStore::new(directory)) }
+    }
+
+    /// Logs in a directory where everything comes from that sinks write, with or without state:
+    /// see [`lineage`](crate::lineage).
+    #[cfg(feature = "lineage")]
+    #[must_use]
+    pub fn lineage(mut self, directory: impl Into<PathBuf>) -> Self {
+        self.lineage = Some(Some(directory.into()));
+        self
+    }
+
+    /// Logs nothing of that, also where there is state.
+    #[cfg(feature = "lineage")]
+    #[must_use]
+    pub fn without_lineage(mut self) -> Self {
+        self.lineage = Some(None);
+        self
     }
 
     /// Keeps in a store what nodes pay for whose policy says `"memo": true`: see
@@ -359,16 +390,16 @@ impl EngineBuilder {
     /// `configuration` if a name is registered twice.
     pub fn build(self) -> Result<Engine> {
         self.registry.check()?;
-        let Self { registry, secrets, untrusted, checkpoints, memo, accepted_changes } = self;
+        let Self { registry, secrets, untrusted, checkpoints, memo, lineage, accepted_changes } = self;
         let options = CompileOptions { untrusted, without_secrets: untrusted && secrets.is_none() };
         let secrets = match secrets {
             Some(secrets) => secrets,
             None if untrusted => Arc::new(Secrets::none()),
             None => Arc::new(Secrets::default()),
         };
-        let connections = Mutex::default();
+        let (lineage, connections) = (lineage.flatten(), Mutex::default());
         let parts =
-            EngineParts { registry, secrets, options, checkpoints, memo, accepted_changes, connections };
+            EngineParts { registry, secrets, options, checkpoints, memo, lineage, accepted_changes, connections };
         Ok(Engine(Arc::new(parts)))
     }
 }

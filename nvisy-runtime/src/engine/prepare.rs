@@ -19,6 +19,7 @@ use super::edge::{EdgeCount, Receiver, Sender, edge};
 use super::flood::Flood;
 use super::gather::Gatherer;
 use super::ledger::NodeMeter;
+use super::lineage::LineageLog;
 use super::memo::Memo;
 use super::node::{Built, Node};
 use super::outlet::{Outlet, Outlets};
@@ -44,6 +45,7 @@ pub(super) struct Prepared {
     pub(super) sources: Vec<(usize, Arc<SharedTracker>, CancellationToken)>,
     pub(super) connections: Connections,
     pub(super) checkpointer: Option<Checkpointer>,
+    pub(super) lineage: LineageLog,
     pub(super) cancel: CancellationToken,
     pub(super) drain: CancellationToken,
     /// Since when the run's timeout counts.
@@ -209,7 +211,7 @@ async fn prepare_since(began: Instant, engine: &Engine, plan: &ExecutionPlan) ->
     match build(engine, plan, journal, &connections).await {
         Ok(built) => {
             let (builder, nodes, sources, checkpointer) = built;
-            let Builder { run, meters, cancel, drain, counts, .. } = builder;
+            let Builder { run, meters, cancel, drain, counts, lineage, .. } = builder;
             Ok(Prepared {
                 run,
                 plan: plan.clone(),
@@ -219,6 +221,7 @@ async fn prepare_since(began: Instant, engine: &Engine, plan: &ExecutionPlan) ->
                 sources,
                 connections,
                 checkpointer,
+                lineage,
                 cancel,
                 drain,
                 began,
@@ -238,7 +241,9 @@ async fn build<'a>(
     connections: &Connections,
 ) -> Result<(Builder<'a>, Vec<Node>, Sources, Option<Checkpointer>)> {
     let (phase, phase_seen) = watch::channel(Phase::Read);
-    let builder = Builder::new(engine, plan, journal, phase_seen);
+    let mut builder = Builder::new(engine, plan, journal, phase_seen);
+    let (directory, graph) = (engine.0.lineage.as_deref(), &plan.0.graph.name);
+    builder.lineage = LineageLog::open(directory, builder.run, graph).await?;
     let (mut builder, nodes, sources) = builder.build(connections).await?;
     let Some(mut journal) = builder.journal.take() else { return Ok((builder, nodes, sources, None)) };
     journal.begin().await?;
@@ -264,6 +269,7 @@ struct Builder<'a> {
     drain: CancellationToken,
     journal: Option<Journal>,
     memo: Option<Arc<dyn MemoStore>>,
+    lineage: LineageLog,
     stages: Vec<Arc<Stage>>,
     phase: watch::Receiver<Phase>,
     request: Arc<Notify>,
@@ -306,6 +312,7 @@ impl<'a> Builder<'a> {
             drain: CancellationToken::new(),
             journal,
             memo: engine.0.memo.clone(),
+            lineage: LineageLog::default(),
             stages: Vec::new(),
             phase,
             request: Arc::default(),
@@ -517,8 +524,8 @@ impl<'a> Builder<'a> {
                 let guarantee = config.guarantee();
                 // What is staged is durable when it has been, whatever the sink says of its writes.
                 let buffers = config.buffers() || stage.is_some();
-                let letters = self.letters[index];
-                Built::Sink { sink, caller, gather, concurrency, guarantee, buffers, letters, stage }
+                let (letters, lineage) = (self.letters[index], self.lineage.clone());
+                Built::Sink { sink, caller, gather, concurrency, guarantee, buffers, letters, stage, lineage }
             }
             Work::Branch { routes, default } => {
                 let routes = routes.iter().map(|(_, when)| when.clone()).collect();

@@ -14,6 +14,7 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 use super::checkpoint::Outcome;
 use super::edge::EdgeCount;
 use super::ledger::NodeMeter;
+use super::lineage::LineageLog;
 use super::report::{NodeProgress, NodeReport, NodeStatus, PartitionReport, Progress, RunReport, RunStatus};
 use super::source::SharedTracker;
 use crate::compiler::ExecutionPlan;
@@ -27,6 +28,7 @@ pub(super) struct RunParts {
     pub(super) sources: Vec<(usize, Arc<SharedTracker>, CancellationToken)>,
     pub(super) cancel: CancellationToken,
     pub(super) drain: CancellationToken,
+    pub(super) lineage: LineageLog,
     edges: Vec<EdgeCount>,
     started_at: Timestamp,
     began: Instant,
@@ -51,6 +53,7 @@ impl RunParts {
             sources,
             cancel,
             drain,
+            lineage: LineageLog::default(),
             edges,
             started_at: chrono::Utc::now(),
             began: Instant::now(),
@@ -62,6 +65,12 @@ impl RunParts {
     /// The run as a whole failed.
     pub(super) fn fail(&self, error: &Error) {
         self.failure.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert_with(|| error.clone());
+    }
+
+    /// Logs what sinks write.
+    pub(super) fn with_lineage(mut self, lineage: LineageLog) -> Self {
+        self.lineage = lineage;
+        self
     }
 
     /// Returns the trackers of all sources.
