@@ -398,8 +398,16 @@ impl EngineBuilder {
             None => Arc::new(Secrets::default()),
         };
         let (lineage, connections) = (lineage.flatten(), Mutex::default());
-        let parts =
-            EngineParts { registry, secrets, options, checkpoints, memo, lineage, accepted_changes, connections };
+        let parts = EngineParts {
+            registry,
+            secrets,
+            options,
+            checkpoints,
+            memo,
+            lineage,
+            accepted_changes,
+            connections,
+        };
         Ok(Engine(Arc::new(parts)))
     }
 }

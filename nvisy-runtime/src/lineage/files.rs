@@ -96,7 +96,9 @@ impl Files {
         for entry in fs::read_dir(directory).map_err(failed)? {
             let entry = entry.map_err(failed)?;
             let name = entry.file_name();
-            let Some(name) = name.to_str().filter(|name| name.starts_with(&run.to_string())) else { continue };
+            let Some(name) = name.to_str().filter(|name| name.starts_with(&run.to_string())) else {
+                continue;
+            };
             if name.ends_with(PART) {
                 fs::remove_file(entry.path()).map_err(failed)?;
             } else if let Some(name) = Name::read(name) {

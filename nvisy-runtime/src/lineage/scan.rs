@@ -138,8 +138,8 @@ impl LogFile {
         let name = path.file_name().and_then(|name| Name::read(name.to_str()?));
         let name = name.ok_or_else(|| damaged("it has another name"))?;
         let file = File::open(path).map_err(|error| io_error(path, error))?;
-        let builder = ParquetRecordBatchReaderBuilder::try_new(file)
-            .map_err(|error| self::damaged(path, error))?;
+        let builder =
+            ParquetRecordBatchReaderBuilder::try_new(file).map_err(|error| self::damaged(path, error))?;
         let said = builder.metadata().file_metadata().key_value_metadata();
         let say = |key: &str| said?.iter().find(|said| said.key == key)?.value.clone();
         match say(key::VERSION).as_deref() {
@@ -246,7 +246,8 @@ fn look(path: &Path, wanted: Wanted<'_>, found: &mut impl FnMut(&Found<'_>)) -> 
     for rows in reader {
         let rows = rows.map_err(|error| damaged(path, error))?;
         for row in 0..rows.num_rows() {
-            tell(&rows, row, run, &graph, wanted, found).ok_or_else(|| damaged(path, "a row makes no sense"))?;
+            tell(&rows, row, run, &graph, wanted, found)
+                .ok_or_else(|| damaged(path, "a row makes no sense"))?;
         }
     }
     Ok(())
@@ -264,7 +265,11 @@ fn is_id(rows: &RecordBatch, id: &[u8; 16]) -> BooleanArray {
 fn is_name(column: &DictionaryArray<Int32Type>, name: &str) -> BooleanArray {
     let names = column.values().as_string::<i32>();
     let fits: Vec<bool> = names.iter().map(|known| known == Some(name)).collect();
-    column.keys().iter().map(|key| Some(key.is_some_and(|key| fits.get(key as usize) == Some(&true)))).collect()
+    column
+        .keys()
+        .iter()
+        .map(|key| Some(key.is_some_and(|key| fits.get(key as usize) == Some(&true))))
+        .collect()
 }
 
 /// Tells what a row has that is looked for. None if it makes no sense.

@@ -130,9 +130,9 @@ impl Trace {
         };
         let id: PrimitiveId = id.parse()?;
         let root = text(&["nvisy.root", "nvisy_root"]).map(str::parse).transpose()?;
-        let range = fields.get("byte_range").and_then(|range| {
-            Some(range.get("start")?.as_u64()?..range.get("end")?.as_u64()?)
-        });
+        let range = fields
+            .get("byte_range")
+            .and_then(|range| Some(range.get("start")?.as_u64()?..range.get("end")?.as_u64()?));
         let mut trace = Self {
             id,
             root: root.unwrap_or(id),
