@@ -1,7 +1,8 @@
 //! The files of the log that a run writes: whole and durable under their names, or not there.
 //!
-//! `RUN-NUMBER-CHECKSUM.parquet`. What a footer and the index before it say is held by the
-//! checksum in the name, the rows by one in the footer: see [`super::scan`].
+//! `RUN-NUMBER-LENGTH-CHECKSUM.parquet`: so long are the rows, and that is the checksum of what
+//! stands behind them: Bloom filters, index and footer. In the footer stands the checksum of the
+//! rows. See [`super::scan`].
 
 use std::fs::{self, File};
 use std::io::{self, Write};
@@ -25,7 +26,7 @@ pub(super) mod key {
     /// The version of the columns.
     pub(in crate::lineage) const VERSION: &str = "nvisy.lineage";
     pub(in crate::lineage) const GRAPH: &str = "nvisy.graph";
-    /// How many bytes hold rows, and their checksum.
+    /// The checksum of the rows.
     pub(in crate::lineage) const ROWS: &str = "nvisy.rows";
 }
 pub(super) const VERSION: &str = "1";
@@ -46,22 +47,26 @@ const SMALL_FILES: usize = 32;
 pub(super) struct Name {
     pub(super) run: RunId,
     number: u64,
+    /// How many bytes hold rows.
+    pub(super) rows: u64,
+    /// The checksum of the others.
     pub(super) checksum: u32,
 }
 
 impl Name {
     pub(super) fn read(name: &str) -> Option<Self> {
         let mut parts = name.strip_suffix(".parquet")?.split('-');
-        let (run, number, checksum) = (parts.next()?, parts.next()?, parts.next()?);
-        if parts.next().is_some() {
-            return None;
-        }
-        let checksum = u32::from_str_radix(checksum, 16).ok()?;
-        Some(Self { run: run.parse().ok()?, number: number.parse().ok()?, checksum })
+        let name = Self {
+            run: parts.next()?.parse().ok()?,
+            number: parts.next()?.parse().ok()?,
+            rows: parts.next()?.parse().ok()?,
+            checksum: u32::from_str_radix(parts.next()?, 16).ok()?,
+        };
+        parts.next().is_none().then_some(name)
     }
 
     fn shown(self) -> String {
-        format!("{}-{:06}-{:08x}.parquet", self.run, self.number, self.checksum)
+        format!("{}-{:06}-{}-{:08x}.parquet", self.run, self.number, self.rows, self.checksum)
     }
 }
 
@@ -190,13 +195,12 @@ impl Files {
         let failed = |error| io_error(&path, error);
         writer.flush().map_err(|error| parquet_error(&path, error))?;
         // From here on bytes count for the checksum in the name.
-        let (bytes, checksum) = writer.inner_mut().restart();
-        let rows = format!("{bytes} {checksum:08x}");
-        writer.append_key_value_metadata(KeyValue::new(key::ROWS.to_owned(), rows));
+        let (rows, sum) = writer.inner_mut().restart();
+        writer.append_key_value_metadata(KeyValue::new(key::ROWS.to_owned(), format!("{sum:08x}")));
         let Summed { file, bytes, checksum } =
             writer.into_inner().map_err(|error| parquet_error(&path, error))?;
         file.sync_all().map_err(failed)?;
-        let name = self.directory.join(Name { run: self.run, number, checksum }.shown());
+        let name = self.directory.join(Name { run: self.run, number, rows, checksum }.shown());
         fs::rename(&path, &name).map_err(failed)?;
         sync_directory(&self.directory).map_err(failed)?;
         if bytes < SMALL_BYTES {

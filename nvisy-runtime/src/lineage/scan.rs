@@ -125,9 +125,8 @@ fn damaged(path: &Path, why: impl std::fmt::Display) -> Error {
 /// A file whose end is as it was written.
 struct LogFile {
     path: PathBuf,
-    run: RunId,
+    name: Name,
     graph: String,
-    rows_bytes: u64,
     rows_checksum: u32,
     builder: ParquetRecordBatchReaderBuilder<File>,
 }
@@ -137,6 +136,10 @@ impl LogFile {
         let damaged = |why: &str| damaged(path, why);
         let name = path.file_name().and_then(|name| Name::read(name.to_str()?));
         let name = name.ok_or_else(|| damaged("it has another name"))?;
+        // Before anything is made of it.
+        if checksum(path, name.rows, u64::MAX)? != name.checksum {
+            return Err(damaged("its end is not what it was"));
+        }
         let file = File::open(path).map_err(|error| io_error(path, error))?;
         let builder =
             ParquetRecordBatchReaderBuilder::try_new(file).map_err(|error| self::damaged(path, error))?;
@@ -147,27 +150,22 @@ impl LogFile {
             Some(_) => return Err(damaged("a newer version wrote it")),
             None => return Err(damaged("it holds something else")),
         }
-        let (graph, rows) = (say(key::GRAPH), say(key::ROWS));
-        let sums = rows.as_ref().and_then(|rows| rows.split_once(' '));
-        let sums = sums.and_then(|(n, sum)| Some((n.parse().ok()?, u32::from_str_radix(sum, 16).ok()?)));
-        let (Some(graph), Some((rows_bytes, rows_checksum))) = (graph, sums) else {
+        let rows = say(key::ROWS).and_then(|sum| u32::from_str_radix(&sum, 16).ok());
+        let (Some(graph), Some(rows_checksum)) = (say(key::GRAPH), rows) else {
             return Err(damaged("it does not say what it holds"));
         };
-        if checksum(path, rows_bytes, u64::MAX)? != name.checksum {
-            return Err(damaged("its end was changed"));
-        }
         if builder.schema().fields() != SCHEMA.fields() {
             return Err(damaged("it has other columns"));
         }
         let path = path.to_owned();
-        Ok(Self { path, run: name.run, graph, rows_bytes, rows_checksum, builder })
+        Ok(Self { path, name, graph, rows_checksum, builder })
     }
 
     /// Holds the bytes of the rows against their checksum.
     fn check_rows(&self) -> Result<()> {
-        match checksum(&self.path, 0, self.rows_bytes)? == self.rows_checksum {
+        match checksum(&self.path, 0, self.name.rows)? == self.rows_checksum {
             true => Ok(()),
-            false => Err(damaged(&self.path, "its rows were changed")),
+            false => Err(damaged(&self.path, "its rows are not what they were")),
         }
     }
 
@@ -215,7 +213,7 @@ fn look(path: &Path, wanted: Wanted<'_>, found: &mut impl FnMut(&Found<'_>)) -> 
         return Ok(());
     }
     log.check_rows()?;
-    let LogFile { run, graph, builder, .. } = log;
+    let LogFile { name: Name { run, .. }, graph, builder, .. } = log;
     let columns = match wanted {
         Wanted::Written(_) => ["id"].as_slice(),
         Wanted::From(_) => &["id", "root"],
