@@ -12,6 +12,7 @@ use nvisy_core::primitive::raw::Raw;
 use nvisy_core::primitive::row::Row;
 use nvisy_runtime::Engine;
 use nvisy_runtime::compiler::ExecutionPlan;
+use nvisy_runtime::engine::EngineBuilder;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -121,6 +122,10 @@ fn number(raw: &Raw) -> u64 {
 }
 
 fn engine() -> Engine {
+    builder().build().unwrap()
+}
+
+pub(crate) fn builder() -> EngineBuilder {
     Engine::builder()
         .without_plugins()
         .source::<Count>()
@@ -133,11 +138,9 @@ fn engine() -> Engine {
         .function("keep", |item: Item<Raw>| {
             Ok(if number(&item).is_multiple_of(2) { Outcome::emit(item) } else { Outcome::drop("odd") })
         })
-        .build()
-        .unwrap()
 }
 
-fn plan(engine: &Engine, items: u64, nodes: usize) -> ExecutionPlan {
+pub(crate) fn plan(engine: &Engine, items: u64, nodes: usize) -> ExecutionPlan {
     let mut graph = json!({
         "version": 1,
         "name": "bench",
@@ -160,7 +163,7 @@ fn plan(engine: &Engine, items: u64, nodes: usize) -> ExecutionPlan {
     engine.compile_json(&graph.to_string()).unwrap()
 }
 
-fn rows_plan(engine: &Engine, items: u64) -> ExecutionPlan {
+pub(crate) fn rows_plan(engine: &Engine, items: u64) -> ExecutionPlan {
     let graph = json!({
         "version": 1,
         "name": "rows",
@@ -174,7 +177,11 @@ fn rows_plan(engine: &Engine, items: u64) -> ExecutionPlan {
     engine.compile_json(&graph.to_string()).unwrap()
 }
 
-fn through_the_engine(runtime: &tokio::runtime::Runtime, engine: &Engine, plan: &ExecutionPlan) -> u64 {
+pub(crate) fn through_the_engine(
+    runtime: &tokio::runtime::Runtime,
+    engine: &Engine,
+    plan: &ExecutionPlan,
+) -> u64 {
     runtime.block_on(async {
         let report = engine.start_plan(plan).await.unwrap().wait().await.unwrap();
         assert!(report.is_success(), "{report}");
@@ -261,7 +268,7 @@ fn by_hand_json(runtime: &tokio::runtime::Runtime, items: u64) -> u64 {
     })
 }
 
-fn runtime() -> tokio::runtime::Runtime {
+pub(crate) fn runtime() -> tokio::runtime::Runtime {
     tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap()
 }
 

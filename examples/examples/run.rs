@@ -13,12 +13,15 @@ use std::time::Duration;
 
 use nvisy_runtime::checkpoint::DirectoryStore;
 use nvisy_runtime::engine::{RunHandle, RunReport, RunState, RunStatus};
+use nvisy_runtime::lineage::{Origin, trace_back, trace_forward};
+use nvisy_runtime::nvisy_core::PrimitiveId;
 use nvisy_runtime::{prelude::*, progress};
 
 const HELP: &str = "\
 Runs a graph that is written as JSON.
 
 usage: run GRAPH.json [--check | --explain | --mermaid | --dot | --status] [--state DIR] [--report FILE]
+       run --state DIR (--trace-back ID | --trace-forward ID|PATH)
        run --schema
 
   GRAPH.json       the graph; paths in it are relative to the working directory
@@ -29,6 +32,10 @@ usage: run GRAPH.json [--check | --explain | --mermaid | --dot | --status] [--st
   --state DIR      keep there what it takes to go on: run again with it, a run that was
                    stopped or killed goes on where it stood
   --status         say where the run in DIR stands
+  --trace-back ID  say where what was written under that id comes from
+  --trace-forward ID|PATH
+                   list what was made of a source item, or of a whole object, by its path:
+                   the sinks, and the ids in each
   --report FILE    also write the report of the run there, as JSON
   --schema         print the JSON Schema of graphs, for editors
   --help           print this
@@ -56,7 +63,14 @@ mod exit {
 enum Command {
     Help,
     Schema,
+    Trace { state: PathBuf, trace: Trace },
     Graph { path: PathBuf, task: Task, state: Option<PathBuf> },
+}
+
+/// What to look for in the log of lineage.
+enum Trace {
+    Back(PrimitiveId),
+    Forward(Origin),
 }
 
 /// What to do with a graph.
@@ -118,6 +132,7 @@ async fn execute(command: Command) -> Result<u8, Stop> {
             print(&format!("{:#}\n", engine.schema()));
             return Ok(exit::SUCCESS);
         }
+        Command::Trace { state, trace } => return tell(&state, trace),
         Command::Graph { path, task, state } => (path, task, state),
     };
     let text = fs::read_to_string(&path).map_err(|error| Stop::file(&path, &error))?;
@@ -154,6 +169,35 @@ async fn execute(command: Command) -> Result<u8, Stop> {
         }
     }
     Ok(exit::SUCCESS)
+}
+
+/// Says what the log of lineage says.
+fn tell(state: &Path, trace: Trace) -> Result<u8, Stop> {
+    let (mut lines, skipped) = match trace {
+        Trace::Back(id) => {
+            let back = trace_back(state, id)?;
+            (back.traces.iter().map(ToString::to_string).collect::<Vec<_>>(), back.skipped)
+        }
+        Trace::Forward(origin) => {
+            let forward = trace_forward(state, origin)?;
+            let mut lines = Vec::new();
+            for (sink, ids) in &forward.sinks {
+                let many = if ids.len() == 1 { "item" } else { "items" };
+                lines.push(format!("{} {many} written by \"{sink}\"", ids.len()));
+                lines.extend(ids.iter().map(|id| format!("  {id}")));
+            }
+            (lines, forward.skipped)
+        }
+    };
+    let found = !lines.is_empty();
+    if !found {
+        lines.push(format!("the log in {} knows nothing of it", state.display()));
+    }
+    print(&format!("{}\n", lines.join("\n")));
+    for file in &skipped {
+        eprintln!("passed over: {file}");
+    }
+    Ok(if found && skipped.is_empty() { exit::SUCCESS } else { exit::FAILURE })
 }
 
 /// Prints a text. Who reads it may have read enough: that is no failure.
@@ -207,6 +251,7 @@ fn save(report: &RunReport, to: &Path) -> std::io::Result<()> {
 impl Command {
     fn read(arguments: impl Iterator<Item = String>) -> Result<Self, String> {
         let (mut path, mut task, mut report, mut state, mut schema) = (None, None, None, None, false);
+        let mut trace = None;
         let mut arguments = arguments.peekable();
         if arguments.peek().is_none() {
             return Err("which graph?".to_owned());
@@ -226,6 +271,17 @@ impl Command {
                     state = Some(PathBuf::from(arguments.next().ok_or("--state: which directory?")?));
                     continue;
                 }
+                "--trace-back" | "--trace-forward" => {
+                    let of = arguments.next().ok_or_else(|| format!("{argument}: of which id?"))?;
+                    let this = match argument.as_str() {
+                        "--trace-back" => Trace::Back(of.parse().map_err(|error: Error| error.to_string())?),
+                        _ => Trace::Forward(of.as_str().into()),
+                    };
+                    if trace.replace(this).is_some() {
+                        return Err("one of --trace-back and --trace-forward at a time".to_owned());
+                    }
+                    continue;
+                }
                 "--status" => Task::Status,
                 "--check" => Task::Check,
                 "--explain" => Task::Explain,
@@ -240,6 +296,16 @@ impl Command {
             };
             if task.replace(chosen).is_some() {
                 return Err("one of --check, --explain, --mermaid, --dot and --status at a time".to_owned());
+            }
+        }
+        match (trace, state.clone()) {
+            (None, _) => {}
+            (Some(_), None) => return Err("whose lineage? --state DIR says".to_owned()),
+            (Some(trace), Some(state)) if path.is_none() && task.is_none() && report.is_none() && !schema => {
+                return Ok(Self::Trace { state, trace });
+            }
+            (Some(_), Some(_)) => {
+                return Err("--trace-back and --trace-forward take --state alone".to_owned());
             }
         }
         match (path, task, report, schema) {

@@ -6,6 +6,7 @@ mod each;
 mod edit;
 mod limits;
 mod part;
+mod source_items;
 
 use std::fmt;
 use std::sync::Arc;
@@ -16,6 +17,7 @@ use arrow::compute::concat_batches;
 use self::columns::{Envelopes, Ids, Trail};
 use self::content::{Content, Items, gather};
 pub use self::limits::BatchLimits;
+pub use self::source_items::SourceItems;
 use crate::error::{Error, Result};
 use crate::id::{PrimitiveId, SourceIdentity};
 use crate::lineage::{Lineage, Step};

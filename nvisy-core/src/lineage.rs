@@ -153,6 +153,15 @@ pub struct Root {
     pub position: Position,
 }
 
+/// One way from a source item to an item.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Way {
+    /// The source item.
+    pub root: Root,
+    /// What was done, from the source to here.
+    pub steps: Vec<Arc<Step>>,
+}
+
 /// The lineage of one item. Cheap to clone: a shared link and an index.
 #[derive(Clone)]
 pub struct Lineage {
@@ -307,6 +316,34 @@ impl Lineage {
             }
         }
         roots
+    }
+
+    /// Returns every way from a source item to here: one for each input of a derivation.
+    #[must_use]
+    pub fn ways(&self) -> Vec<Way> {
+        let mut ways = Vec::new();
+        let mut open = vec![(&self.link, self.index, Vec::new())];
+        while let Some((link, index, mut steps)) = open.pop() {
+            steps.push(link.step().clone());
+            match &**link {
+                Link::Origin { .. } => {
+                    steps.reverse();
+                    let root = Self { link: link.clone(), index }.root();
+                    ways.extend(root.map(|root| Way { root, steps }));
+                }
+                Link::Edit { parent, .. } => {
+                    open.extend(parent.as_ref().map(|parent| (parent, index, steps)));
+                }
+                Link::Derive { .. } => match link.inputs(index) {
+                    [(_, only)] => open.push((&only.link, only.index, steps)),
+                    inputs => {
+                        let each = inputs.iter().rev().map(|(_, l)| (&l.link, l.index, steps.clone()));
+                        open.extend(each);
+                    }
+                },
+            }
+        }
+        ways
     }
 
     /// Returns the records from the source to here. Where an item has several inputs, the

@@ -14,6 +14,7 @@ mod executor;
 mod flood;
 mod gather;
 mod ledger;
+mod lineage;
 mod memo;
 mod moment;
 mod node;
@@ -28,6 +29,7 @@ mod tracker;
 
 use std::collections::HashMap;
 use std::fmt;
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use nvisy_core::connection::SecretResolver;
@@ -78,7 +80,9 @@ struct EngineParts {
     /// Where results of paid calls are kept, if they are.
     memo: Option<Arc<dyn MemoStore>>,
     /// Below which folder nodes keep what does not fit into memory, if it is to stay.
-    spill: Option<std::path::PathBuf>,
+    spill: Option<PathBuf>,
+    /// Where runs log what their sinks have written, if they do.
+    lineage: Option<PathBuf>,
     /// The nodes that may have changed since a run stopped half way.
     accepted_changes: Vec<String>,
     connections: Mutex<HashMap<ConnectionKey, Weak<ConnectionState>>>,
@@ -98,6 +102,7 @@ impl Engine {
             checkpoints: None,
             memo: None,
             spill: None,
+            lineage: None,
             accepted_changes: Vec::new(),
         }
     }
@@ -213,7 +218,9 @@ pub struct EngineBuilder {
     untrusted: bool,
     checkpoints: Option<Arc<dyn CheckpointStore>>,
     memo: Option<Arc<dyn MemoStore>>,
-    spill: Option<std::path::PathBuf>,
+    spill: Option<PathBuf>,
+    /// The outer one says whether somebody has said anything.
+    lineage: Option<Option<PathBuf>>,
     accepted_changes: Vec<String>,
 }
 
@@ -291,6 +298,9 @@ impl EngineBuilder {
     /// Nodes whose policy says `"memo": true` keep results of paid calls in its directory `memo`,
     /// which all graphs share, up to 1 GiB; [`memo`](Self::memo) keeps them elsewhere.
     ///
+    /// With the feature `lineage`, which is on unless turned off, its directory `lineage` says of
+    /// everything that sinks have written where it comes from.
+    ///
     /// # Examples
     ///
     /// ```
@@ -304,12 +314,33 @@ impl EngineBuilder {
     /// # }
     /// ```
     #[must_use]
-    pub fn state(self, directory: impl Into<std::path::PathBuf>) -> Self {
+    pub fn state(self, directory: impl Into<PathBuf>) -> Self {
         let directory = directory.into();
+        #[cfg(feature = "lineage")]
+        let lineage = self.lineage.clone().or_else(|| Some(Some(directory.join(crate::lineage::DIRECTORY))));
+        #[cfg(not(feature = "lineage"))]
+        let lineage = None;
         let memo = self.memo.clone();
         let memo = memo.unwrap_or_else(|| Arc::new(memos::DirectoryStore::new(directory.join("memo"))));
         let spill = Some(directory.join("spill"));
-        Self { memo: Some(memo), spill, ..self.checkpoints(DirectoryStore::new(directory)) }
+        Self { memo: Some(memo), lineage, spill, ..self.checkpoints(DirectoryStore::new(directory)) }
+    }
+
+    /// Logs in a directory where everything comes from that sinks write, with or without state:
+    /// see [`lineage`](crate::lineage).
+    #[cfg(feature = "lineage")]
+    #[must_use]
+    pub fn lineage(mut self, directory: impl Into<PathBuf>) -> Self {
+        self.lineage = Some(Some(directory.into()));
+        self
+    }
+
+    /// Logs nothing of that, also where there is state.
+    #[cfg(feature = "lineage")]
+    #[must_use]
+    pub fn without_lineage(mut self) -> Self {
+        self.lineage = Some(None);
+        self
     }
 
     /// Keeps in a store what nodes pay for whose policy says `"memo": true`: see
@@ -370,14 +401,14 @@ impl EngineBuilder {
     /// `configuration` if a name is registered twice.
     pub fn build(self) -> Result<Engine> {
         self.registry.check()?;
-        let Self { registry, secrets, untrusted, checkpoints, memo, spill, accepted_changes } = self;
+        let Self { registry, secrets, untrusted, checkpoints, memo, spill, lineage, accepted_changes } = self;
         let options = CompileOptions { untrusted, without_secrets: untrusted && secrets.is_none() };
         let secrets = match secrets {
             Some(secrets) => secrets,
             None if untrusted => Arc::new(Secrets::none()),
             None => Arc::new(Secrets::default()),
         };
-        let connections = Mutex::default();
+        let (lineage, connections) = (lineage.flatten(), Mutex::default());
         let parts = EngineParts {
             registry,
             secrets,
@@ -385,6 +416,7 @@ impl EngineBuilder {
             checkpoints,
             memo,
             spill,
+            lineage,
             accepted_changes,
             connections,
         };

@@ -7,7 +7,7 @@
 //! |---|---|
 //! | define | [`graph`], [`builder`] |
 //! | compile | [`registry`], [`compiler`], [`expression`] |
-//! | execute | [`engine`], [`secrets`], [`checkpoint`], [`memo`] |
+//! | execute | [`engine`], [`secrets`], [`checkpoint`], [`memo`], `lineage` |
 //! | built in | [`actions`], [`dead_letter`], [`plugins`] |
 
 pub mod builder;
@@ -21,6 +21,8 @@ mod suggest;
 
 pub mod checkpoint;
 pub mod engine;
+#[cfg(feature = "lineage")]
+pub mod lineage;
 pub mod memo;
 #[cfg(feature = "otel")]
 pub mod observability;

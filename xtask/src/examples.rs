@@ -26,6 +26,8 @@ const EXAMPLES: &[Example] = &[
     Example::new("run", &["examples/graphs/tickets.json", "--dot"]),
     Example::new("run", &["examples/graphs/tickets.json", "--state", "{dir}/state"]),
     Example::new("run", &["examples/graphs/tickets.json", "--state", "{dir}/state", "--status"]),
+    Example::new("run", &["--state", "{dir}", "--trace-forward", "tickets.jsonl"]).fails(4),
+    Example::new("run", &["--trace-back", "54c507e2-d35b-829c-9fe1-3b3024beee4e"]).fails(1),
     Example::new("run", &["examples/graphs/tickets.json", "--status"]).fails(1),
     Example::new("run", &[]).fails(1),
     Example::new("run", &["{dir}/no-such-graph.json"]).fails(1),

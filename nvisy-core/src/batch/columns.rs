@@ -304,6 +304,15 @@ impl Trail {
         Lineage { link: link.clone(), index: indices.get(index - start) }
     }
 
+    /// Returns the links of `len` items, in order: each with the indices of its items and how
+    /// many they are.
+    pub(super) fn stretches(&self, len: usize) -> impl Iterator<Item = (&Arc<Link>, Indices, usize)> {
+        self.0.within(0, len).into_iter().map(|(part, Stretch { link, indices })| {
+            let items = part.len();
+            (link, indices.slice(part), items)
+        })
+    }
+
     pub(super) fn take(&self, indices: &[u32]) -> Self {
         if let Some(Stretch { link, indices: mine }) = self.the_one() {
             let each: Vec<u32> = indices.iter().map(|index| mine.get(*index as usize)).collect();

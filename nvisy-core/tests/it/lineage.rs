@@ -61,6 +61,10 @@ proptest! {
         prop_assert_eq!(lineage.root().map(|root| root.position), roots.first().cloned());
         let found: Vec<_> = lineage.roots().into_iter().map(|root| root.position).collect();
         prop_assert_eq!(&found, &roots);
+        let ways = lineage.ways();
+        prop_assert_eq!(ways.iter().map(|way| way.root.clone()).collect::<Vec<_>>(), lineage.roots());
+        let first: Vec<_> = lineage.records().iter().map(|record| record.node.clone()).collect();
+        prop_assert_eq!(ways[0].steps.iter().map(|step| step.node.clone()).collect::<Vec<_>>(), first);
 
         let read = Lineage::from_records(lineage.records()).unwrap();
         prop_assert_eq!(&read, &lineage);

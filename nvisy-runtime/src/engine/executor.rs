@@ -37,12 +37,14 @@ pub(super) fn start(prepared: Prepared) -> RunHandle {
         memories,
         connections,
         checkpointer,
+        lineage,
         cancel,
         drain,
         began,
     } = prepared;
     let (deadline, deadline_seen) = watch::channel(None);
-    let parts = Arc::new(RunParts::new(run, plan, meters, edges, sources, memories, cancel, drain));
+    let parts = RunParts::new(run, plan, meters, edges, sources, memories, cancel, drain);
+    let parts = Arc::new(parts.with_lineage(lineage));
     let span = tracing::info_span!(
         span::RUN,
         otel.name = %parts.plan.0.graph.name,
@@ -167,6 +169,10 @@ async fn supervise(
         }
     }
     publish_counts(&parts.meters, &mut published);
+    // Also where no checkpoint follows.
+    if let Err(error) = parts.lineage.durable().await {
+        parts.fail(&error);
+    }
 }
 
 /// How many nodes share a task at the most, so that a long chain still uses every core.

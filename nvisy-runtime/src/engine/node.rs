@@ -32,6 +32,7 @@ use super::checkpoint::Stage;
 use super::edge::{End, Parcel, Receiver};
 use super::gather::Gatherer;
 use super::ledger::NodeMeter;
+use super::lineage::LineageLog;
 use super::outlet::Outlets;
 use super::report::NodeStatus;
 use super::source::SourceWork;
@@ -71,6 +72,8 @@ pub(super) enum Built {
         letters: bool,
         /// Where what it writes is kept out of sight until a checkpoint has it.
         stage: Option<Arc<Stage>>,
+        /// Where what it has written is logged.
+        lineage: LineageLog,
     },
     Branch {
         routes: Vec<Expression>,
@@ -169,9 +172,9 @@ async fn drive(
                 concurrent(&worker, gather, concurrency, inbox, outlets, meter).await
             }
         }
-        Built::Sink { sink, caller, gather, concurrency, guarantee, buffers, letters, stage } => {
+        Built::Sink { sink, caller, gather, concurrency, guarantee, buffers, letters, stage, lineage } => {
             let held = Mutex::default();
-            let worker = SinkWorker { sink, caller, guarantee, buffers, letters, held, stage };
+            let worker = SinkWorker { sink, caller, guarantee, buffers, letters, held, stage, lineage };
             concurrent(&worker, gather, concurrency, inbox, outlets, meter).await
         }
         Built::Branch { routes, default } => branch(&routes, default, inbox, outlets).await,

@@ -20,6 +20,7 @@ use super::edge::{EdgeCount, Receiver, Sender, edge};
 use super::flood::Flood;
 use super::gather::Gatherer;
 use super::ledger::NodeMeter;
+use super::lineage::LineageLog;
 use super::memo::Memo;
 use super::node::{Built, Node, Remembering};
 use super::outlet::{Outlet, Outlets};
@@ -48,6 +49,7 @@ pub(super) struct Prepared {
     pub(super) memories: Vec<(usize, Arc<Memory>)>,
     pub(super) connections: Connections,
     pub(super) checkpointer: Option<Checkpointer>,
+    pub(super) lineage: LineageLog,
     pub(super) cancel: CancellationToken,
     pub(super) drain: CancellationToken,
     /// Since when the run's timeout counts.
@@ -214,7 +216,7 @@ async fn prepare_since(began: Instant, engine: &Engine, plan: &ExecutionPlan) ->
     match build(engine, plan, journal, &connections).await {
         Ok(built) => {
             let (builder, nodes, sources, checkpointer) = built;
-            let Builder { run, meters, cancel, drain, counts, memories, .. } = builder;
+            let Builder { run, meters, cancel, drain, counts, memories, lineage, .. } = builder;
             Ok(Prepared {
                 run,
                 plan: plan.clone(),
@@ -225,6 +227,7 @@ async fn prepare_since(began: Instant, engine: &Engine, plan: &ExecutionPlan) ->
                 memories,
                 connections,
                 checkpointer,
+                lineage,
                 cancel,
                 drain,
                 began,
@@ -244,7 +247,9 @@ async fn build<'a>(
     connections: &Connections,
 ) -> Result<(Builder<'a>, Vec<Node>, Sources, Option<Checkpointer>)> {
     let (phase, phase_seen) = watch::channel(Phase::Read);
-    let builder = Builder::new(engine, plan, journal, phase_seen);
+    let mut builder = Builder::new(engine, plan, journal, phase_seen);
+    let (directory, graph) = (engine.0.lineage.as_deref(), &plan.0.graph.name);
+    builder.lineage = LineageLog::open(directory, builder.run, graph).await?;
     let (mut builder, nodes, sources) = builder.build(connections).await?;
     let Some(mut journal) = builder.journal.take() else { return Ok((builder, nodes, sources, None)) };
     journal.begin().await?;
@@ -273,6 +278,7 @@ struct Builder<'a> {
     journal: Option<Journal>,
     memo: Option<Arc<dyn MemoStore>>,
     spill: Option<PathBuf>,
+    lineage: LineageLog,
     stages: Vec<Arc<Stage>>,
     memories: Vec<(usize, Arc<Memory>)>,
     phase: watch::Receiver<Phase>,
@@ -317,6 +323,7 @@ impl<'a> Builder<'a> {
             journal,
             memo: engine.0.memo.clone(),
             spill: engine.0.spill.clone(),
+            lineage: LineageLog::default(),
             stages: Vec::new(),
             memories: Vec::new(),
             phase,
@@ -583,8 +590,8 @@ impl<'a> Builder<'a> {
                 let guarantee = config.guarantee();
                 // What is staged is durable when it has been, whatever the sink says of its writes.
                 let buffers = config.buffers() || stage.is_some();
-                let letters = self.letters[index];
-                Built::Sink { sink, caller, gather, concurrency, guarantee, buffers, letters, stage }
+                let (letters, lineage) = (self.letters[index], self.lineage.clone());
+                Built::Sink { sink, caller, gather, concurrency, guarantee, buffers, letters, stage, lineage }
             }
             Work::Branch { routes, default } => {
                 let routes = routes.iter().map(|(_, when)| when.clone()).collect();

@@ -14,6 +14,7 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 use super::checkpoint::{Memory, Outcome};
 use super::edge::EdgeCount;
 use super::ledger::NodeMeter;
+use super::lineage::LineageLog;
 use super::report::{
     NodeProgress, NodeReport, NodeStatus, PartitionReport, Progress, RunReport, RunStatus, count,
 };
@@ -31,6 +32,7 @@ pub(super) struct RunParts {
     pub(super) memories: Vec<(usize, Arc<Memory>)>,
     pub(super) cancel: CancellationToken,
     pub(super) drain: CancellationToken,
+    pub(super) lineage: LineageLog,
     edges: Vec<EdgeCount>,
     started_at: Timestamp,
     began: Instant,
@@ -57,6 +59,7 @@ impl RunParts {
             memories,
             cancel,
             drain,
+            lineage: LineageLog::default(),
             edges,
             started_at: chrono::Utc::now(),
             began: Instant::now(),
@@ -68,6 +71,12 @@ impl RunParts {
     /// The run as a whole failed.
     pub(super) fn fail(&self, error: &Error) {
         self.failure.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert_with(|| error.clone());
+    }
+
+    /// Logs what sinks write.
+    pub(super) fn with_lineage(mut self, lineage: LineageLog) -> Self {
+        self.lineage = lineage;
+        self
     }
 
     /// Returns the trackers of all that opens slots: sources, and what remembers.

@@ -186,6 +186,22 @@ fn files(kind: &str, glob: &str) -> Value {
     json!({ "type": "source", "use": kind, "connection": "files", "config": { "glob": glob } })
 }
 
+/// Whatever a checkpoint has is in the log, however the process ended.
+#[cfg(feature = "lineage")]
+fn everything_is_in_the_log(dir: &Path, seed: u64) {
+    for file in 0..FILES {
+        let object = format!("in-{file}.jsonl");
+        let forward = nvisy_runtime::lineage::trace_forward(dir.join("state"), object.as_str()).unwrap();
+        assert!(forward.skipped.is_empty(), "seed {seed}: {:?}", forward.skipped);
+        let logged: Vec<_> =
+            forward.sinks.iter().map(|(sink, ids)| (sink.as_str(), ids.len() as u64)).collect();
+        let bad = (file * RECORDS..(file + 1) * RECORDS).filter(|n| is_bad(*n)).count() as u64;
+        let good = RECORDS - bad;
+        let all = [("columns", good), ("letters", bad), ("lines", good), ("table", good), ("vectors", good)];
+        assert_eq!(logged, all, "seed {seed}: {object}");
+    }
+}
+
 #[test]
 fn whenever_it_is_killed_everything_is_there_once_in_the_end() {
     let mut kills = 0;
@@ -222,6 +238,8 @@ fn whenever_it_is_killed_everything_is_there_once_in_the_end() {
             let name = entry.unwrap().file_name();
             assert!(!name.to_string_lossy().starts_with('.'), "seed {seed}: {name:?} was left behind");
         }
+        #[cfg(feature = "lineage")]
+        everything_is_in_the_log(dir, seed);
         let good = once(false).len() as u64;
 
         let noted = std::fs::read_to_string(dir.join("noted")).unwrap().lines().count() as u64;

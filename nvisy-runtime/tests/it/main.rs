@@ -19,6 +19,8 @@ mod fixture;
 mod graph;
 #[cfg(all(feature = "ai", feature = "object", feature = "sql", feature = "vector"))]
 mod kill;
+#[cfg(all(feature = "ai", feature = "lineage", feature = "object", feature = "sql", feature = "vector"))]
+mod lineage;
 mod memo;
 mod model;
 #[cfg(feature = "otel")]

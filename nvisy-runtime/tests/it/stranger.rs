@@ -2,7 +2,7 @@
 
 use nvisy_core::plugin::{ActionType, AnyClient};
 use nvisy_core::primitive::raw::Raw;
-use nvisy_core::{Action, Batch, Context, Item};
+use nvisy_core::{Action, Batch, Context, Item, Spill};
 use nvisy_runtime::actions::Validate;
 use nvisy_runtime::compiler::{CompileOptions, Diagnostics, compile_json};
 use nvisy_runtime::registry::Registry;
@@ -110,7 +110,9 @@ fn references_that_cannot_be_followed_beforehand_are_refused() {
 async fn obey(theirs: &Value, items: Vec<Value>) -> usize {
     assert!(compile(&schema(theirs), CompileOptions::untrusted()).is_ok(), "{theirs}");
     let entry = ActionType::of::<Validate>().parse(&json!({ "schema": theirs })).unwrap();
-    let Action::Batch(action) = entry.build(Context::detached(), &AnyClient::none()).await.unwrap() else {
+    let Action::Batch(action) =
+        entry.build(Context::detached(), &AnyClient::none(), Spill::temporary()).await.unwrap()
+    else {
         panic!("another form")
     };
     action.call(batch(items), &Context::detached()).await.unwrap().emitted.len()
@@ -226,7 +228,7 @@ async fn every_schema_that_a_stranger_may_use_is_quick() {
 #[tokio::test]
 async fn between_two_items_a_check_can_be_cancelled() {
     let entry = ActionType::of::<Validate>().parse(&json!({ "schema": { "type": "integer" } })).unwrap();
-    let built = entry.build(Context::detached(), &AnyClient::none()).await.unwrap();
+    let built = entry.build(Context::detached(), &AnyClient::none(), Spill::temporary()).await.unwrap();
     let Action::Batch(action) = built else { panic!("another form") };
     let context = Context::detached();
     let mut work = action.call(batch(vec![json!(1); 1_000]), &context);

@@ -257,6 +257,7 @@ impl Journal {
     /// If it cannot be made durable.
     pub(super) async fn commit(&mut self, parts: &RunParts, changes: Changes) -> Result<()> {
         if !changes.is_empty() {
+            parts.lineage.durable().await?;
             self.checkpoints.commit(changes).await?;
         }
         parts.trackers().for_each(SharedTracker::saved);

@@ -12,6 +12,7 @@ use super::work::{CallerCut, Worker};
 use crate::engine::call::{Caller, Failure, Settled};
 use crate::engine::checkpoint::Stage;
 use crate::engine::edge::{End, Pulse};
+use crate::engine::lineage::LineageLog;
 use crate::engine::outlet::Outlets;
 
 pub(super) struct SinkWorker {
@@ -23,6 +24,7 @@ pub(super) struct SinkWorker {
     pub(super) held: Mutex<Held>,
     /// Where what it writes is kept out of sight until a checkpoint has it.
     pub(super) stage: Option<Arc<Stage>>,
+    pub(super) lineage: LineageLog,
 }
 
 /// What is written and waits to become durable: one token a slot of each source.
@@ -93,6 +95,8 @@ impl Worker for SinkWorker {
     ) -> BoxFuture<'a, Result<()>> {
         async move {
             let failed = settled.failed;
+            // Before it settles: no checkpoint is to have what the log has not.
+            self.lineage.note(&outlets.meter.node, &input, &failed).await;
             let passed = input.len() as u64 - failed.len() as u64;
             let (mut tokens, result) = if failed.is_empty() {
                 outlets.passed(input.len());
