@@ -20,7 +20,7 @@ use nvisy_runtime::{prelude::*, progress};
 const HELP: &str = "\
 Runs a graph that is written as JSON.
 
-usage: run GRAPH.json [--check | --explain | --mermaid | --dot | --status] [--state DIR] [--report FILE]
+usage: run GRAPH.json [--check | --explain | --mermaid | --dot | --dry-run | --status] [--state DIR] [--report FILE]
        run --state DIR (--trace-back ID | --trace-forward ID|PATH)
        run --schema
 
@@ -29,6 +29,7 @@ usage: run GRAPH.json [--check | --explain | --mermaid | --dot | --status] [--st
   --explain        compile it and say what would happen, and what arrives how often
   --mermaid        draw it for Mermaid
   --dot            draw it for Graphviz
+  --dry-run        connect, look at some of the items, and say what a run would do
   --state DIR      keep there what it takes to go on: run again with it, a run that was
                    stopped or killed goes on where it stood
   --status         say where the run in DIR stands
@@ -79,6 +80,7 @@ enum Task {
     Explain,
     Mermaid,
     Dot,
+    DryRun,
     Status,
     Run { report: Option<PathBuf> },
 }
@@ -145,6 +147,11 @@ async fn execute(command: Command) -> Result<u8, Stop> {
         Task::Explain => print(&plan.explain()),
         Task::Mermaid => print(&plan.to_mermaid()),
         Task::Dot => print(&plan.to_dot()),
+        Task::DryRun => {
+            let forecast = engine.dry_run_plan(&plan).await?;
+            print(&forecast.to_string());
+            return Ok(if forecast.is_success() { exit::SUCCESS } else { exit::FAILURE });
+        }
         Task::Status => {
             let name = &plan.graph().name;
             let checkpoint = DirectoryStore::new(state.unwrap_or_default()).peek(name).await?;
@@ -287,6 +294,7 @@ impl Command {
                 "--explain" => Task::Explain,
                 "--mermaid" => Task::Mermaid,
                 "--dot" => Task::Dot,
+                "--dry-run" => Task::DryRun,
                 unknown if unknown.starts_with('-') => return Err(format!("there is no option {unknown}")),
                 _ if path.is_some() => return Err(format!("one graph at a time: {argument}")),
                 _ => {
@@ -295,7 +303,8 @@ impl Command {
                 }
             };
             if task.replace(chosen).is_some() {
-                return Err("one of --check, --explain, --mermaid, --dot and --status at a time".to_owned());
+                return Err("one of --check, --explain, --mermaid, --dot, --dry-run and --status at a time"
+                    .to_owned());
             }
         }
         match (trace, state.clone()) {

@@ -33,6 +33,19 @@ pub trait CheckpointStore: fmt::Debug + Send + Sync + 'static {
     ///
     /// `conflict` if they are open already; `validation` if they are damaged beyond recovery.
     fn open<'a>(&'a self, graph: &'a str) -> BoxFuture<'a, Result<Box<dyn Checkpoints>>>;
+
+    /// Reads the last checkpoint of a graph and changes nothing; none if there is none. Default
+    /// opens it, so that it is refused while a run has it open.
+    ///
+    /// # Errors
+    ///
+    /// As [`open`](Self::open).
+    fn peek<'a>(&'a self, graph: &'a str) -> BoxFuture<'a, Result<Option<Checkpoint>>> {
+        Box::pin(async move {
+            let checkpoint = self.open(graph).await?.last().clone();
+            Ok(Some(checkpoint).filter(|checkpoint| checkpoint.generation > 0))
+        })
+    }
 }
 
 /// The checkpoints of one graph, open.

@@ -9,6 +9,7 @@
 mod call;
 mod checkpoint;
 mod connection;
+mod dry_run;
 mod edge;
 mod executor;
 mod flood;
@@ -39,6 +40,7 @@ use nvisy_core::{
 
 pub use self::checkpoint::{Begun, NodeMemory, RunState};
 use self::connection::ConnectionState;
+pub use self::dry_run::{CallsForecast, DryRun, Forecast, NodeForecast, SourceForecast};
 pub use self::report::{
     CheckpointReport, Latency, NodeProgress, NodeReport, NodeStatus, PartitionReport, Progress, RunReport,
     RunStatus,
@@ -150,12 +152,7 @@ impl Engine {
     ///
     /// Outside a tokio runtime.
     pub async fn start(&self, graph: &Graph) -> Result<RunHandle> {
-        let plan = self.compile(graph).map_err(|diagnostics| {
-            let name = &graph.name;
-            Error::configuration(format!("the graph \"{name}\" does not compile:\n{diagnostics}"))
-                .with_source(diagnostics)
-        })?;
-        self.start_plan(&plan).await
+        self.start_plan(&self.compiled(graph)?).await
     }
 
     /// Connects, and starts a run of a plan.
@@ -187,6 +184,79 @@ impl Engine {
     /// Outside a tokio runtime.
     pub async fn run(&self, graph: &Graph) -> Result<RunReport> {
         self.start(graph).await?.wait().await
+    }
+
+    /// Finds out what a run of a graph would do, and does nothing of it: connects, counts
+    /// partitions, reads up to some thousand items of each source and sends them through the
+    /// graph. Actions that call nobody work on them; calls are counted and not made, sinks are
+    /// not opened.
+    ///
+    /// Functions of one's own work on the sample too: what they do to others they do.
+    ///
+    /// # Errors
+    ///
+    /// As [`start`](Self::start). A sample that fails is no error: it is in
+    /// [`DryRun::sample`].
+    ///
+    /// # Cancellation
+    ///
+    /// Dropping the future ends it.
+    ///
+    /// # Panics
+    ///
+    /// Outside a tokio runtime.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use nvisy_runtime::Engine;
+    /// use nvisy_runtime::graph::Graph;
+    ///
+    /// # async fn look(graph: &Graph) -> nvisy_core::Result<()> {
+    /// let forecast = Engine::builder().build()?.dry_run(graph).await?;
+    /// println!("{forecast}");
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub async fn dry_run(&self, graph: &Graph) -> Result<DryRun> {
+        dry_run::dry_run(self, &self.compiled(graph)?).await
+    }
+
+    /// Finds out what a run of a plan would do: see [`dry_run`](Self::dry_run).
+    ///
+    /// # Errors
+    ///
+    /// As [`dry_run`](Self::dry_run).
+    ///
+    /// # Panics
+    ///
+    /// Outside a tokio runtime.
+    pub async fn dry_run_plan(&self, plan: &ExecutionPlan) -> Result<DryRun> {
+        dry_run::dry_run(self, plan).await
+    }
+
+    fn compiled(&self, graph: &Graph) -> Result<ExecutionPlan> {
+        self.compile(graph).map_err(|diagnostics| {
+            let name = &graph.name;
+            Error::configuration(format!("the graph \"{name}\" does not compile:\n{diagnostics}"))
+                .with_source(diagnostics)
+        })
+    }
+
+    /// Returns an engine of the same types that keeps nothing, and shares no limits with this one.
+    fn without_state(&self) -> Self {
+        let parts = &*self.0;
+        Self(Arc::new(EngineParts {
+            registry: parts.registry.clone(),
+            secrets: parts.secrets.clone(),
+            options: parts.options.clone(),
+            checkpoints: None,
+            memo: parts.memo.clone(),
+            spill: None,
+            lineage: None,
+            accepted_changes: Vec::new(),
+            connections: Mutex::default(),
+        }))
     }
 
     /// Returns the shared state of a connection: one for all runs whose connection is the same.

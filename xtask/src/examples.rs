@@ -24,6 +24,7 @@ const EXAMPLES: &[Example] = &[
     Example::new("run", &["examples/graphs/tickets.json", "--explain"]),
     Example::new("run", &["examples/graphs/tickets.json", "--mermaid"]),
     Example::new("run", &["examples/graphs/tickets.json", "--dot"]),
+    Example::new("run", &["examples/graphs/tickets.json", "--dry-run"]),
     Example::new("run", &["examples/graphs/tickets.json", "--state", "{dir}/state"]),
     Example::new("run", &["examples/graphs/tickets.json", "--state", "{dir}/state", "--status"]),
     Example::new("run", &["--state", "{dir}", "--trace-forward", "tickets.jsonl"]).fails(4),

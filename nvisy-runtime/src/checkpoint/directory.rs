@@ -114,6 +114,10 @@ impl CheckpointStore for DirectoryStore {
         });
         open.map(|opened| Ok(Box::new(opened?) as Box<dyn Checkpoints>)).boxed()
     }
+
+    fn peek<'a>(&'a self, graph: &'a str) -> BoxFuture<'a, Result<Option<Checkpoint>>> {
+        Self::peek(self, graph).boxed()
+    }
 }
 
 /// The checkpoints of one graph, open.

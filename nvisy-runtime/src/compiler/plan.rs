@@ -28,7 +28,7 @@ impl ExecutionPlan {
     }
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct PlanParts {
     /// The graph that was compiled.
     pub(crate) graph: Graph,
@@ -51,7 +51,7 @@ pub(crate) struct PlanParts {
 }
 
 /// A node of a plan.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct PlanNode {
     pub(crate) name: Arc<str>,
     /// The name of its type: `ai/embed`, `branch`.
@@ -91,6 +91,7 @@ pub(crate) struct Gather {
 }
 
 /// What a node does.
+#[derive(Clone)]
 pub(crate) enum Work {
     Source {
         config: Arc<dyn ErasedSource>,
@@ -149,7 +150,7 @@ pub(crate) struct PlanEdge {
 }
 
 /// A connection of a plan.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct PlanConnection {
     pub(crate) name: Arc<str>,
     /// The name of its type and its config: what makes it the same in another run.

@@ -23,7 +23,7 @@ use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
 
 pub(super) use self::careful::{Careful, GROUP_BYTES, Part, TIMES};
-pub(super) use self::journal::{Cursors, Journal, Outcome};
+pub(super) use self::journal::{Cursors, Journal, Outcome, cursors_in};
 pub(super) use self::memory::{Memory, clear};
 pub(super) use self::stage::Stage;
 pub use self::state::{Begun, NodeMemory, RunState};

@@ -13,6 +13,7 @@ mod builder;
 mod canary;
 mod checkpoint;
 mod compiler;
+mod dry_run;
 mod engine;
 mod expression;
 mod fixture;

@@ -12,7 +12,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use bytes::Bytes;
-use nvisy_core::checkpoint::{Changes, Checkpoints, Entries};
+use nvisy_core::checkpoint::{Changes, Checkpoint, Checkpoints, Entries};
 use nvisy_core::{Error, ErrorKind, Position, Result, RunId};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -110,12 +110,7 @@ impl Journal {
                 );
                 return Err(Error::new(ErrorKind::Conflict, message));
             }
-            for bytes in last.entries.iter().filter(|(key, _)| key.starts_with("read/")).map(|(_, v)| v) {
-                let Cursor { source, partition, position, items, ended } = read(&graph.name, bytes)?;
-                let (source, partition): (Arc<str>, Arc<str>) = (source.into(), partition.into());
-                let committed = Committed { partition: partition.clone(), position, items, ended };
-                cursors.insert((source, partition), committed);
-            }
+            cursors = cursors_in(&graph.name, last)?;
             if let Some(bytes) = last.entries.get("careful") {
                 replay = read(&graph.name, bytes)?;
             }
@@ -311,6 +306,25 @@ impl Journal {
 fn of_source(cursors: &HashMap<(Arc<str>, Arc<str>), Committed>, source: &str) -> Cursors {
     let of = cursors.iter().filter(|((node, _), _)| **node == *source);
     of.map(|((_, partition), committed)| (partition.clone(), committed.clone())).collect()
+}
+
+/// Returns how far each partition of each source is done with, as a checkpoint has it.
+///
+/// # Errors
+///
+/// As [`read`].
+pub(in crate::engine) fn cursors_in(
+    graph: &str,
+    checkpoint: &Checkpoint,
+) -> Result<HashMap<(Arc<str>, Arc<str>), Committed>> {
+    let mut cursors = HashMap::new();
+    for bytes in checkpoint.entries.iter().filter(|(key, _)| key.starts_with("read/")).map(|(_, v)| v) {
+        let Cursor { source, partition, position, items, ended } = read(graph, bytes)?;
+        let (source, partition): (Arc<str>, Arc<str>) = (source.into(), partition.into());
+        let committed = Committed { partition: partition.clone(), position, items, ended };
+        cursors.insert((source, partition), committed);
+    }
+    Ok(cursors)
 }
 
 fn json(value: &impl Serialize) -> Result<Bytes> {

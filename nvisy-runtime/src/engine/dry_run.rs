@@ -1,0 +1,248 @@
+//! What a run would do, found out by sending a sample through the graph that writes nothing.
+
+mod rehearsal;
+
+use std::fmt;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use nvisy_core::Result;
+use serde::{Deserialize, Serialize};
+
+use self::rehearsal::{Sample, rehearsed};
+use super::checkpoint::{RunState, cursors_in};
+use super::report::{RunReport, RunStatus, count};
+use super::{Engine, executor, prepare};
+use crate::compiler::plan::Work;
+use crate::compiler::{ExecutionPlan, number};
+
+/// How many items of a source are looked at.
+const ITEMS: u64 = 1_000;
+/// In how many of its partitions.
+const PARTITIONS: usize = 32;
+
+/// What a run would do: see [`Engine::dry_run`].
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct DryRun {
+    /// The graph's name.
+    pub graph: Arc<str>,
+    /// Where the run stands that it would go on with. None where it would begin anew.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub resumes: Option<RunState>,
+    /// What there is to read.
+    pub sources: Vec<SourceForecast>,
+    /// What would come to the other nodes.
+    pub nodes: Vec<NodeForecast>,
+    /// What became of the sample, node by node.
+    pub sample: RunReport,
+}
+
+/// What there is to read of a source.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct SourceForecast {
+    /// The node.
+    pub name: Arc<str>,
+    /// How many partitions there are.
+    pub partitions: u64,
+    /// How many of those are done with, by the run that goes on.
+    pub done: u64,
+    /// How many items are to be read.
+    pub items: Forecast,
+    /// How many bytes they take in memory.
+    pub bytes: Forecast,
+    /// How many items were looked at.
+    pub sampled: u64,
+}
+
+/// What would come to a node.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct NodeForecast {
+    /// The node.
+    pub name: Arc<str>,
+    /// The name of its type.
+    pub operation: Arc<str>,
+    /// How many items it would get. None behind calls that were not made.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub items: Option<Forecast>,
+    /// What its calls would be for, if it calls another system.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub calls: Option<CallsForecast>,
+}
+
+/// What the calls of a node would be for.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct CallsForecast {
+    /// Items that it would be called with.
+    pub items: Forecast,
+    /// Model tokens that they weigh, where the node weighs them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tokens: Option<Forecast>,
+    /// Items whose result the memo has.
+    pub remembered: Forecast,
+}
+
+/// A number that is to be expected.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Forecast {
+    /// Counted.
+    Exactly(u64),
+    /// Taken from a sample.
+    About(u64),
+    /// Counted, and there is more.
+    MoreThan(u64),
+}
+
+impl Forecast {
+    /// Returns the number.
+    #[must_use]
+    pub fn number(self) -> u64 {
+        match self {
+            Self::Exactly(n) | Self::About(n) | Self::MoreThan(n) => n,
+        }
+    }
+
+    /// Returns the forecast of a part of what this one is of: `part` of `sampled`.
+    fn of(self, part: u64, sampled: u64) -> Self {
+        let scaled = |n: u64| {
+            if sampled == 0 { 0 } else { (n as f64 * part as f64 / sampled as f64).round() as u64 }
+        };
+        match self {
+            Self::Exactly(n) if n == sampled => Self::Exactly(part),
+            Self::Exactly(n) | Self::About(n) => Self::About(scaled(n)),
+            Self::MoreThan(n) => Self::MoreThan(scaled(n)),
+        }
+    }
+
+    fn plus(self, other: Self) -> Self {
+        let sum = self.number().saturating_add(other.number());
+        match (self, other) {
+            (Self::MoreThan(_), _) | (_, Self::MoreThan(_)) => Self::MoreThan(sum),
+            (Self::About(_), _) | (_, Self::About(_)) => Self::About(sum),
+            (Self::Exactly(_), Self::Exactly(_)) => Self::Exactly(sum),
+        }
+    }
+}
+
+impl fmt::Display for Forecast {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Exactly(n) => f.pad(&number(*n)),
+            Self::About(n) => f.pad(&format!("about {}", number(*n))),
+            Self::MoreThan(n) => f.pad(&format!("more than {}", number(*n))),
+        }
+    }
+}
+
+/// Rehearses a run of a plan.
+pub(super) async fn dry_run(engine: &Engine, plan: &ExecutionPlan) -> Result<DryRun> {
+    let name = &plan.0.graph.name;
+    let checkpoint = match &engine.0.checkpoints {
+        Some(store) => store.peek(name).await?.unwrap_or_default(),
+        None => nvisy_core::Checkpoint::default(),
+    };
+    let state = RunState::of(name, &checkpoint)?;
+    let resumes = Some(state).filter(|state| state.run.is_some() && !state.finished);
+    let cursors = match resumes {
+        Some(_) => cursors_in(name, &checkpoint)?,
+        None => std::collections::HashMap::new(),
+    };
+    let (plan, samples, tallies) = rehearsed(plan, &cursors);
+    let sample = {
+        let prepared = prepare::prepare(&engine.without_state(), &plan).await?;
+        executor::start(prepared).wait().await?
+    };
+    let mut sources = Vec::new();
+    let mut forecasts: Vec<Option<(Forecast, u64)>> = Vec::new();
+    let mut nodes = Vec::new();
+    for (index, node) in plan.0.nodes.iter().enumerate() {
+        if let Some(seen) = &samples[index] {
+            let forecast = seen.forecast(&node.name);
+            forecasts.push(Some((forecast.items, forecast.sampled)));
+            sources.push(forecast);
+            continue;
+        }
+        // What comes of a source grows as the source does.
+        let before = node.inputs.iter().map(|edge| plan.0.edges[*edge].from);
+        let before: Option<Vec<(Forecast, u64)>> =
+            before.map(|from| forecasts[from].filter(|_| tallies[from].is_none())).collect();
+        let scale = before.and_then(|before| {
+            before
+                .into_iter()
+                .reduce(|(a, n), (b, m)| if (a, n) == (b, m) { (a, n) } else { (a.plus(b), n + m) })
+        });
+        forecasts.push(scale);
+        let report = sample.nodes.get(index);
+        let received = report.map_or(0, |report| report.received);
+        let calls = tallies[index].as_ref().zip(scale).map(|(tally, (all, sampled))| {
+            let tally = *tally.lock().unwrap_or_else(PoisonError::into_inner);
+            CallsForecast {
+                items: all.of(tally.items, sampled),
+                tokens: tally.tokens.map(|tokens| all.of(tokens, sampled)),
+                remembered: all.of(received.saturating_sub(tally.items), sampled),
+            }
+        });
+        nodes.push(NodeForecast {
+            name: node.name.clone(),
+            operation: node.operation.clone(),
+            items: scale.map(|(all, sampled)| all.of(received, sampled)),
+            calls,
+        });
+    }
+    Ok(DryRun { graph: name.as_str().into(), resumes, sources, nodes, sample })
+}
+
+/// What a node would be called with.
+#[derive(Clone, Copy, Debug, Default)]
+struct Tally {
+    items: u64,
+    tokens: Option<u64>,
+}
+
+type Tallies = Vec<Option<Arc<Mutex<Tally>>>>;
+type Samples = Vec<Option<Arc<Sample>>>;
+
+impl DryRun {
+    /// Returns whether the sample went through without a failure.
+    #[must_use]
+    pub fn is_success(&self) -> bool {
+        self.sample.status == RunStatus::Success
+    }
+}
+
+impl fmt::Display for DryRun {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "dry run of \"{}\": nothing was written, and nobody was called", self.graph)?;
+        match &self.resumes {
+            Some(state) => write!(f, "  a run would go on with this one: {state}")?,
+            None => writeln!(f, "  a run would begin anew")?,
+        }
+        for source in &self.sources {
+            let SourceForecast { name, partitions, done, items, bytes, sampled } = source;
+            write!(f, "  {name}: {items} items in {}", count(*partitions, "partition"))?;
+            if *done > 0 {
+                write!(f, ", of which {} are done with", number(*done))?;
+            }
+            writeln!(f, ", {bytes} bytes in memory ({} looked at)", count(*sampled, "item"))?;
+        }
+        for node in &self.nodes {
+            match &node.items {
+                Some(items) => write!(f, "  {} ({}): {items} items", node.name, node.operation)?,
+                None => write!(f, "  {} ({}): what the calls before it give", node.name, node.operation)?,
+            }
+            if let Some(CallsForecast { items, tokens, remembered }) = &node.calls {
+                write!(f, "; it would be called with {items}")?;
+                if let Some(tokens) = tokens {
+                    write!(f, " of {tokens} tokens")?;
+                }
+                if remembered.number() > 0 {
+                    write!(f, ", the memo has {remembered}")?;
+                }
+            }
+            writeln!(f)?;
+        }
+        if !self.is_success() {
+            write!(f, "the sample failed: {}", self.sample)?;
+        }
+        Ok(())
+    }
+}
