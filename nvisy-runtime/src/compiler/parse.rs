@@ -1,19 +1,19 @@
 //! JSON to a graph: every problem that can be found without a registry, each with its place.
 
+mod broken;
+mod node;
+mod reader;
+
 use std::collections::HashSet;
 
-use nvisy_core::config::{Problem, parse};
-use serde::de::DeserializeOwned;
 use serde::{Deserialize, Deserializer};
-use serde_json::{Map, Value};
+use serde_json::Value;
 
+pub(super) use self::broken::Broken;
+use self::reader::Reader;
 use super::diagnostic::{Diagnostic, Diagnostics, code};
 use super::json::{Json, Member, Shape, join, lines_and_columns, shown};
-use crate::graph::{
-    ActionNode, BranchNode, ConnectionSpec, ConnectionUse, FanInNode, FanOutNode, Graph, Named, Node,
-    NodeBody, Policies, Route, Settings, SinkNode, SourceNode,
-};
-use crate::suggest::{did_you_mean, known_fields, nearest};
+use crate::graph::{ConnectionSpec, Graph, Named, Settings};
 
 /// The most nodes, connections and, on the whole, inputs that a graph may have.
 pub(super) const MAX_NODES: usize = 10_000;
@@ -67,44 +67,6 @@ pub(super) struct Draft {
     pub(super) diagnostics: Vec<Diagnostic>,
 }
 
-/// What is there but could not be read: it has been complained of.
-#[derive(Debug, Default)]
-pub(super) struct Broken {
-    /// The names of nodes of which nothing is known.
-    pub(super) nodes: HashSet<String>,
-    /// The names of connections of which nothing is known.
-    pub(super) connections: HashSet<String>,
-    /// The paths of the fields of which nothing is known, or not all.
-    fields: HashSet<String>,
-    /// Whether the inputs of a node are among them, and whether its connection is.
-    inputs: bool,
-    connection: bool,
-}
-
-impl Broken {
-    /// Returns whether a field is there but was not read, or not all of it.
-    pub(super) fn has(&self, path: &str) -> bool {
-        self.fields.contains(path)
-    }
-
-    /// Returns whether a node may read from others than those that are known.
-    pub(super) fn hides_inputs(&self) -> bool {
-        !self.nodes.is_empty() || self.inputs
-    }
-
-    /// Returns whether a node may work through others than the connections that are known.
-    pub(super) fn hides_connections(&self) -> bool {
-        !self.nodes.is_empty() || self.connection
-    }
-
-    fn insert(&mut self, path: String) {
-        let field = path.rsplit('.').next();
-        self.inputs |= field == Some("inputs");
-        self.connection |= field == Some("connection");
-        self.fields.insert(path);
-    }
-}
-
 impl Draft {
     pub(super) fn read(json: &Json) -> Self {
         let mut reader = Reader::default();
@@ -114,151 +76,7 @@ impl Draft {
     }
 }
 
-#[derive(Default)]
-struct Reader {
-    diagnostics: Vec<Diagnostic>,
-    broken: Broken,
-}
-
 impl Reader {
-    fn say(&mut self, diagnostic: Diagnostic) {
-        self.diagnostics.push(diagnostic);
-    }
-
-    fn unread(&mut self, path: impl Into<String>) {
-        self.broken.insert(path.into());
-    }
-
-    fn invalid(&mut self, path: &str, message: impl Into<String>) {
-        self.unread(path);
-        self.say(Diagnostic::new(code::GRAPH_INVALID, path, message));
-    }
-
-    /// Says that a field is missing, unless it is there under a wrong name.
-    fn missing(&mut self, path: &str, field: &str) {
-        if self.broken.has(&join(path, field)) {
-            return;
-        }
-        self.unread(join(path, field));
-        let missing = Diagnostic::new(code::GRAPH_INVALID, path, format!("the field `{field}` is missing"));
-        self.say(match field {
-            "version" => missing.with_help(format!("write \"version\": {}", Graph::VERSION)),
-            "type" => missing.with_help(format!("the types are {}", NodeBody::TYPES.join(", "))),
-            _ => missing,
-        });
-    }
-
-    /// Returns the members of an object.
-    fn object<'j>(&mut self, json: &'j Json, path: &str, what: &str) -> Option<&'j [Member]> {
-        if let Shape::Object(members) = &json.shape {
-            return Some(members);
-        }
-        self.invalid(path, format!("expected {what}, found {}", json.describe()));
-        None
-    }
-
-    fn string(&mut self, json: &Json, path: &str, what: &str) -> Option<String> {
-        if let Shape::String(string) = &json.shape {
-            return Some(string.clone());
-        }
-        self.invalid(path, format!("expected {what}, found {}", json.describe()));
-        None
-    }
-
-    /// Reads an array of names; in the place of what is none stands an empty one.
-    fn names(&mut self, json: &Json, path: &str) -> Vec<String> {
-        let Shape::Array(items) = &json.shape else {
-            self.invalid(path, format!("expected an array of names, found {}", json.describe()));
-            return Vec::new();
-        };
-        let mut names = Vec::with_capacity(items.len());
-        for (i, item) in items.iter().enumerate() {
-            let name = self.string(item, &format!("{path}[{i}]"), "a name");
-            if name.is_none() {
-                self.unread(path);
-            }
-            names.push(name.unwrap_or_default());
-        }
-        names
-    }
-
-    /// Says that an object has fields that do not exist. Those that were probably meant are not
-    /// complained of again.
-    fn unknown<'k>(
-        &mut self,
-        path: &str,
-        members: &[Member],
-        known: impl IntoIterator<Item = &'k str>,
-        of: &str,
-    ) {
-        let known: Vec<_> = known.into_iter().collect();
-        for Member { key, .. } in members.iter().filter(|member| !known.contains(&member.key.as_str())) {
-            let meant = nearest(key, known.iter().copied());
-            if let Some(meant) = meant.filter(|meant| !members.iter().any(|member| member.key == *meant)) {
-                self.unread(join(path, meant));
-            }
-            let help = match meant {
-                Some(meant) => format!("did you mean \"{meant}\"?"),
-                None => format!("{of} has the fields {}", known.join(", ")),
-            };
-            let message = format!("{of} has no field `{}`", shown(key));
-            self.say(Diagnostic::new(code::GRAPH_UNKNOWN_FIELD, join(path, key), message).with_help(help));
-        }
-    }
-
-    /// Reads one of the small values with a type of their own.
-    fn typed<T: DeserializeOwned>(&mut self, value: &Value, path: &str) -> Option<T> {
-        match parse(value) {
-            Ok(value) => Some(value),
-            Err(problems) => {
-                for problem in problems {
-                    self.problem(problem, path);
-                }
-                None
-            }
-        }
-    }
-
-    /// Reads an object of which each field stands for itself: those that can be read.
-    fn fields<'j, T: DeserializeOwned + Default>(
-        &mut self,
-        members: impl IntoIterator<Item = &'j Member>,
-        path: &str,
-    ) -> T {
-        let mut sound = Map::new();
-        for Member { key, value, .. } in members {
-            let one = Map::from_iter([(key.clone(), value.to_value())]);
-            match self.typed::<T>(&Value::Object(one.clone()), path) {
-                Some(_) => sound.extend(one),
-                None => self.unread(join(path, key)),
-            }
-        }
-        serde_json::from_value(Value::Object(sound)).unwrap_or_default()
-    }
-
-    fn problem(&mut self, problem: Problem, path: &str) {
-        if problem.code != Problem::UNKNOWN_FIELD {
-            return self.say(Diagnostic::of(problem.with_code(code::GRAPH_INVALID), path));
-        }
-        let mut diagnostic = Diagnostic::of(problem.with_code(code::GRAPH_UNKNOWN_FIELD), path);
-        if let (Some(field), Some(known)) =
-            (diagnostic.path.rsplit('.').next(), known_fields(&diagnostic.message))
-        {
-            let message = format!("there is no field `{}` here", shown(field));
-            let known: Vec<&str> = known.iter().map(String::as_str).collect();
-            let meant = nearest(field, known.iter().copied());
-            let help = match meant {
-                Some(meant) => format!("did you mean \"{meant}\"?"),
-                None => format!("the fields are {}", known.join(", ")),
-            };
-            if let Some(meant) = meant {
-                self.broken.insert(join(path, meant));
-            }
-            diagnostic = Diagnostic { message, help: Some(help), ..diagnostic };
-        }
-        self.say(diagnostic);
-    }
-
     fn graph(&mut self, json: &Json, graph: &mut Graph) {
         const FIELDS: &[&str] = &["version", "name", "connections", "nodes", "settings"];
         let Some(members) = self.object(json, "", "a graph, which is an object") else { return };
@@ -370,175 +188,5 @@ impl Reader {
                 .invalid(path, format!("expected a config, which is an object, found {}", json.describe())),
         }
         crate::graph::connection::empty_config()
-    }
-
-    fn node(&mut self, json: &Json, path: &str) -> Option<Node> {
-        let members = self.object(json, path, "a node, which is an object")?;
-        let get = |field: &str| {
-            let member = members.iter().find(|m| m.key == field)?;
-            (member.value.shape != Shape::Null).then_some(&member.value)
-        };
-        let Some(kind) = get("type") else {
-            self.missing(path, "type");
-            return None;
-        };
-        let kind = self.string(kind, &join(path, "type"), "the type of a node")?;
-        let fields = match kind.as_str() {
-            "source" => SourceNode::FIELDS,
-            "action" => ActionNode::FIELDS,
-            "sink" => SinkNode::FIELDS,
-            "branch" => BranchNode::FIELDS,
-            "fan_out" => FanOutNode::FIELDS,
-            "fan_in" => FanInNode::FIELDS,
-            other => {
-                let help = did_you_mean(other, NodeBody::TYPES.iter().copied())
-                    .unwrap_or_else(|| format!("the types are {}", NodeBody::TYPES.join(", ")));
-                let message = format!("there is no type of node \"{}\"", shown(other));
-                self.say(Diagnostic::new(code::GRAPH_INVALID, join(path, "type"), message).with_help(help));
-                return None;
-            }
-        };
-        let known = ["type"].iter().chain(fields).chain(Policies::FIELDS).copied();
-        self.unknown(path, members, known, &format!("a node of type \"{kind}\""));
-        let policies = members.iter().filter(|member| Policies::FIELDS.contains(&member.key.as_str()));
-        let policies = self.fields(policies, path);
-        Some(Node { body: self.body(&kind, &get, path), policies })
-    }
-
-    fn body<'j>(&mut self, kind: &str, get: &impl Fn(&str) -> Option<&'j Json>, path: &str) -> NodeBody {
-        match kind {
-            "source" => SourceNode {
-                uses: self.uses(get("use"), path),
-                connection: get("connection").and_then(|json| self.connection(json, path)),
-                config: self.config_of(get("config"), path),
-                key: get("key").and_then(|json| self.string(json, &join(path, "key"), "an expression")),
-            }
-            .into(),
-            "action" => ActionNode {
-                uses: self.uses(get("use"), path),
-                connection: get("connection").and_then(|json| self.connection(json, path)),
-                inputs: self.inputs(get("inputs"), path, true),
-                config: self.config_of(get("config"), path),
-            }
-            .into(),
-            "sink" => SinkNode {
-                uses: self.uses(get("use"), path),
-                connection: get("connection").and_then(|json| self.connection(json, path)),
-                inputs: self.inputs(get("inputs"), path, false),
-                config: self.config_of(get("config"), path),
-            }
-            .into(),
-            "branch" => BranchNode {
-                inputs: self.inputs(get("inputs"), path, true),
-                routes: self.routes(get("routes"), path),
-                default: get("default")
-                    .and_then(|json| self.string(json, &join(path, "default"), "the name of a route")),
-            }
-            .into(),
-            "fan_out" => FanOutNode {
-                inputs: self.inputs(get("inputs"), path, true),
-                best_effort: get("best_effort")
-                    .map(|json| self.names(json, &join(path, "best_effort")))
-                    .unwrap_or_default(),
-            }
-            .into(),
-            _ => FanInNode { inputs: self.inputs(get("inputs"), path, true) }.into(),
-        }
-    }
-
-    fn uses(&mut self, json: Option<&Json>, path: &str) -> String {
-        match json {
-            Some(json) => self.string(json, &join(path, "use"), "the name of a type").unwrap_or_default(),
-            None => {
-                self.missing(path, "use");
-                String::new()
-            }
-        }
-    }
-
-    fn config_of(&mut self, json: Option<&Json>, path: &str) -> Value {
-        json.map_or_else(crate::graph::connection::empty_config, |json| {
-            self.config(json, &join(path, "config"))
-        })
-    }
-
-    fn connection(&mut self, json: &Json, path: &str) -> Option<ConnectionUse> {
-        let path = join(path, "connection");
-        match &json.shape {
-            Shape::String(name) => Some(ConnectionUse::Shared(name.clone())),
-            Shape::Object(_) => self.connection_spec(json, &path).map(ConnectionUse::Inline),
-            _ => {
-                self.invalid(
-                    &path,
-                    format!("expected the name of a connection, or a connection, found {}", json.describe()),
-                );
-                None
-            }
-        }
-    }
-
-    fn inputs(&mut self, json: Option<&Json>, path: &str, required: bool) -> Vec<String> {
-        match json {
-            Some(json) => self.names(json, &join(path, "inputs")),
-            None => {
-                if required {
-                    self.missing(path, "inputs");
-                }
-                Vec::new()
-            }
-        }
-    }
-
-    fn routes(&mut self, json: Option<&Json>, path: &str) -> Vec<Route> {
-        let Some(json) = json else {
-            self.missing(path, "routes");
-            return Vec::new();
-        };
-        let path = join(path, "routes");
-        match &json.shape {
-            Shape::Object(members) => {
-                // The name of a route is known even where its expression is none.
-                let route = |Member { key, value, .. }: &Member| {
-                    let when = self.string(value, &join(&path, key), "an expression");
-                    Route::new(key, when.unwrap_or_default())
-                };
-                members.iter().map(route).collect()
-            }
-            Shape::Array(items) => {
-                let route = |(i, item): (usize, &Json)| self.route(item, &format!("{path}[{i}]"));
-                let routes: Vec<Route> = items.iter().enumerate().filter_map(route).collect();
-                if routes.len() < items.len() {
-                    self.unread(path);
-                }
-                routes
-            }
-            _ => {
-                self.invalid(
-                    &path,
-                    format!("expected an object, from route to expression, found {}", json.describe()),
-                );
-                Vec::new()
-            }
-        }
-    }
-
-    fn route(&mut self, json: &Json, path: &str) -> Option<Route> {
-        let members = self.object(json, path, "a route: {\"route\": NAME, \"when\": EXPRESSION}")?;
-        self.unknown(path, members, ["route", "when"], "a route");
-        let (mut name, mut when) = (None, None);
-        for Member { key, value, .. } in members {
-            match key.as_str() {
-                "route" => name = Some(self.string(value, &join(path, "route"), "the name of a route")?),
-                "when" => when = Some(self.string(value, &join(path, "when"), "an expression")?),
-                _ => {}
-            }
-        }
-        if name.is_none() {
-            self.missing(path, "route");
-        }
-        if when.is_none() {
-            self.missing(path, "when");
-        }
-        Some(Route::new(name?, when?))
     }
 }

@@ -1,5 +1,9 @@
 //! The values that expressions compute with: borrowed from the item wherever it holds them.
 
+mod collection;
+mod field;
+mod time;
+
 use std::cmp::Ordering;
 use std::collections::BTreeMap;
 use std::rc::Rc;
@@ -9,11 +13,13 @@ use chrono::TimeDelta;
 use nvisy_core::Metadata;
 use nvisy_core::metadata::Timestamp;
 use nvisy_core::primitive::document::Document;
-use nvisy_core::primitive::embedding::{Embedding, Metric};
+use nvisy_core::primitive::embedding::Embedding;
 use nvisy_core::primitive::object::Object;
-use nvisy_core::primitive::row::{Cell, ListCell, MapCell, Row, StructCell, TimeUnit};
+use nvisy_core::primitive::row::{Cell, ListCell, MapCell, Row, StructCell};
 use serde_json::Value as Json;
 
+use self::time::duration;
+pub(super) use self::time::{duration_text, parse_duration, timestamp_text};
 use super::types::Type;
 
 /// A value that an expression gives.
@@ -389,257 +395,4 @@ pub(super) fn order_with_double(integer: i128, double: f64) -> Option<Ordering> 
         rest if rest < 0.0 => Ordering::Greater,
         _ => Ordering::Equal,
     }))
-}
-
-impl<'a> List<'a> {
-    pub(super) fn len(&self) -> usize {
-        match self {
-            Self::Cells(list) => list.len(),
-            Self::Json(values) => values.len(),
-            Self::Floats(values) => values.len(),
-            Self::Own(values) => values.len(),
-        }
-    }
-
-    pub(super) fn get(&self, index: usize) -> Option<Val<'a>> {
-        match self {
-            Self::Cells(list) => list.get(index).map(Val::of_cell),
-            Self::Json(values) => values.get(index).map(Val::of_json),
-            Self::Floats(values) => values.get(index).map(|value| Val::Double((*value).into())),
-            Self::Own(values) => values.get(index).cloned(),
-        }
-    }
-
-    pub(super) fn iter(&self) -> impl Iterator<Item = Val<'a>> {
-        (0..self.len()).filter_map(|index| self.get(index))
-    }
-}
-
-impl<'a> Map<'a> {
-    pub(super) fn len(&self) -> usize {
-        match self {
-            Self::Row(row) => row.schema().fields().len(),
-            Self::Struct(fields) => fields.iter().len(),
-            Self::Cells(map) => map.keys().len(),
-            Self::Json(fields) => fields.len(),
-            Self::Tags(tags) => tags.len(),
-            Self::Custom(custom) => custom.len(),
-            Self::Own(entries) => entries.len(),
-            Self::Document(_) | Self::Embedding(_) | Self::Object(_) | Self::Meta(_) => self.names().len(),
-        }
-    }
-
-    /// What looking for a key takes.
-    pub(super) fn lookup(&self) -> u64 {
-        match self {
-            Self::Own(_) | Self::Cells(_) => self.len() as u64 / 2,
-            Self::Row(_) | Self::Struct(_) => self.len() as u64 / 16,
-            _ => 0,
-        }
-    }
-
-    fn names(&self) -> &'static [&'static str] {
-        match self {
-            Self::Document(_) => &super::types::DOCUMENT,
-            Self::Embedding(_) => &super::types::EMBEDDING,
-            Self::Object(_) => &super::types::OBJECT,
-            Self::Meta(_) => &super::types::META,
-            _ => &[],
-        }
-    }
-
-    /// The value of a key, if the key is there.
-    pub(super) fn get(&self, key: &Val<'_>) -> Option<Val<'a>> {
-        match (self, key) {
-            (Self::Own(entries), key) => entries.iter().find(|(k, _)| k.is(key)).map(|(_, v)| v.clone()),
-            (Self::Cells(map), key) => {
-                map.iter().find(|(k, _)| Val::of_cell(*k).is(key)).map(|(_, v)| Val::of_cell(v))
-            }
-            (_, Val::Text(name)) => self.field(name),
-            _ => None,
-        }
-    }
-
-    /// The value of a field, if the field is there.
-    pub(super) fn field(&self, name: &str) -> Option<Val<'a>> {
-        match self {
-            Self::Row(row) => row.get(name).map(Val::of_cell),
-            Self::Struct(fields) => fields.get(name).map(Val::of_cell),
-            Self::Json(fields) => fields.get(name).map(Val::of_json),
-            Self::Tags(tags) => tags.get(name).map(|tag| Val::of_text(tag)),
-            Self::Custom(custom) => custom.get(name).map(Val::of_json),
-            Self::Document(document) => document_field(document, name),
-            Self::Embedding(embedding) => embedding_field(embedding, name),
-            Self::Object(object) => object_field(object, name),
-            Self::Meta(metadata) => meta_field(metadata, name),
-            Self::Own(_) | Self::Cells(_) => self.get(&Val::text(name)),
-        }
-    }
-
-    /// Whether the key is there: in a row, a struct and a payload null counts as not there.
-    pub(super) fn has(&self, name: &str) -> bool {
-        match (self, self.field(name)) {
-            (_, None) => false,
-            (Self::Json(_) | Self::Own(_) | Self::Cells(_) | Self::Custom(_), Some(_)) => true,
-            (_, Some(value)) => !matches!(value, Val::Null),
-        }
-    }
-
-    pub(super) fn entries(&self) -> Vec<(Val<'a>, Val<'a>)> {
-        let named = |(name, cell)| (Val::of_text(name), Val::of_cell(cell));
-        match self {
-            Self::Row(row) => row.columns().map(named).collect(),
-            Self::Struct(fields) => fields.iter().map(named).collect(),
-            Self::Cells(map) => map.iter().map(|(k, v)| (Val::of_cell(k), Val::of_cell(v))).collect(),
-            Self::Json(fields) => fields.iter().map(|(k, v)| (Val::of_text(k), Val::of_json(v))).collect(),
-            Self::Tags(tags) => tags.iter().map(|(k, v)| (Val::of_text(k), Val::of_text(v))).collect(),
-            Self::Custom(custom) => custom.iter().map(|(k, v)| (Val::of_text(k), Val::of_json(v))).collect(),
-            Self::Own(entries) => entries.to_vec(),
-            Self::Document(_) | Self::Embedding(_) | Self::Object(_) | Self::Meta(_) => {
-                let value = |name: &'static str| Some((Val::of_text(name), self.field(name)?));
-                self.names().iter().filter_map(|name| value(name)).collect()
-            }
-        }
-    }
-}
-
-fn document_field<'a>(document: &'a Document, name: &str) -> Option<Val<'a>> {
-    Some(match name {
-        "text" => Val::of_text(&document.text),
-        "title" => Val::optional(document.title.as_ref()),
-        "language" => Val::optional(document.language.as_ref()),
-        "mime_type" => Val::optional(document.mime_type.as_ref()),
-        "source_uri" => Val::optional(document.source_uri.as_ref()),
-        "byte_range" => document.byte_range.as_ref().map_or(Val::Null, |range| {
-            let bound = |name, at| (Val::of_text(name), integer(at));
-            Val::Map(Map::Own(Rc::new([bound("start", range.start), bound("end", range.end)])))
-        }),
-        "chunk" => document.chunk.map_or(Val::Null, integer),
-        "attributes" => Val::Map(Map::Custom(&document.attributes)),
-        _ => return None,
-    })
-}
-
-fn embedding_field<'a>(embedding: &'a Embedding, name: &str) -> Option<Val<'a>> {
-    Some(match name {
-        "vector" => Val::List(List::Floats(&embedding.vector)),
-        "dimensions" => integer(embedding.dimensions() as u64),
-        "model" => Val::of_text(&embedding.model),
-        "document" => {
-            embedding.document.as_ref().map_or(Val::Null, |document| Val::Map(Map::Document(document)))
-        }
-        "content_hash" => Val::optional(embedding.content_hash.as_ref()),
-        "metric" => embedding.metric.map_or(Val::Null, |metric| {
-            Val::of_text(match metric {
-                Metric::Cosine => "cosine",
-                Metric::Dot => "dot",
-                Metric::L2 => "l2",
-            })
-        }),
-        _ => return None,
-    })
-}
-
-fn object_field<'a>(object: &'a Object, name: &str) -> Option<Val<'a>> {
-    Some(match name {
-        "key" => Val::of_text(&object.key),
-        "size" => integer(ObjectSize::of(object)),
-        "mime_type" => Val::optional(object.mime_type.as_ref()),
-        "etag" => Val::optional(object.etag.as_ref()),
-        "last_modified" => object.last_modified.map_or(Val::Null, Val::Timestamp),
-        "bytes" => object.bytes.as_ref().map_or(Val::Null, |bytes| Val::Bytes(Octets::Ref(bytes))),
-        _ => return None,
-    })
-}
-
-/// The field, not the method of the same name.
-struct ObjectSize;
-
-impl ObjectSize {
-    fn of(object: &Object) -> u64 {
-        let fields: &nvisy_core::primitive::object::ObjectFields = object;
-        fields.size
-    }
-}
-
-fn meta_field<'a>(metadata: &'a Metadata, name: &str) -> Option<Val<'a>> {
-    Some(match name {
-        "tags" => Val::Map(Map::Tags(&metadata.tags)),
-        "custom" => Val::Map(Map::Custom(&metadata.custom)),
-        "node" => Val::of_text(&metadata.node),
-        "graph" => Val::of_text(&metadata.graph),
-        "created_at" => Val::Timestamp(metadata.created_at),
-        _ => return None,
-    })
-}
-
-fn integer(value: u64) -> Val<'static> {
-    i64::try_from(value).map_or(Val::UInt(value), Val::Int)
-}
-
-fn duration(ticks: i64, unit: TimeUnit) -> Option<TimeDelta> {
-    match unit {
-        TimeUnit::Second => TimeDelta::try_seconds(ticks),
-        TimeUnit::Millisecond => TimeDelta::try_milliseconds(ticks),
-        TimeUnit::Microsecond => Some(TimeDelta::microseconds(ticks)),
-        TimeUnit::Nanosecond => Some(TimeDelta::nanoseconds(ticks)),
-    }
-}
-
-/// Writes a moment as RFC 3339, with as many digits as it has.
-pub(super) fn timestamp_text(timestamp: &Timestamp) -> String {
-    timestamp.to_rfc3339_opts(chrono::SecondsFormat::AutoSi, true)
-}
-
-/// Writes a duration in seconds, as CEL does: `5400s`, `-1.5s`.
-pub(super) fn duration_text(duration: &TimeDelta) -> String {
-    let sign = if *duration < TimeDelta::zero() { "-" } else { "" };
-    let (seconds, rest) = (duration.num_seconds().unsigned_abs(), duration.subsec_nanos().unsigned_abs());
-    let digits = format!("{rest:09}");
-    let digits = digits.trim_end_matches('0');
-    let point = if digits.is_empty() { "" } else { "." };
-    format!("{sign}{seconds}{point}{digits}s")
-}
-
-/// Reads a duration as CEL does: `1h30m`, `-1.5s`, with `h`, `m`, `s`, `ms`, `us` and `ns`.
-pub(super) fn parse_duration(text: &str) -> Option<TimeDelta> {
-    let (sign, mut rest) = match text.strip_prefix('-') {
-        Some(rest) => (-1, rest),
-        None => (1, text),
-    };
-    if rest == "0" {
-        return Some(TimeDelta::zero());
-    }
-    let mut nanoseconds: i128 = 0;
-    if rest.is_empty() || rest.len() > 64 {
-        return None;
-    }
-    while !rest.is_empty() {
-        let number_len = rest.find(|c: char| !c.is_ascii_digit() && c != '.').filter(|len| *len > 0)?;
-        let (number, after) = rest.split_at(number_len);
-        let unit_len = after.find(|c: char| c.is_ascii_digit() || c == '.').unwrap_or(after.len());
-        let (unit, after) = after.split_at(unit_len);
-        let unit: i128 = match unit {
-            "h" => 3_600_000_000_000,
-            "m" => 60_000_000_000,
-            "s" => 1_000_000_000,
-            "ms" => 1_000_000,
-            "us" | "µs" => 1_000,
-            "ns" => 1,
-            _ => return None,
-        };
-        let (whole, fraction) = number.split_once('.').unwrap_or((number, ""));
-        if whole.len() > 18
-            || fraction.len() > 12
-            || fraction.contains('.')
-            || (whole.is_empty() && fraction.is_empty())
-        {
-            return None;
-        }
-        let parse = |digits: &str| if digits.is_empty() { Some(0) } else { digits.parse::<i128>().ok() };
-        let scale = 10_i128.pow(fraction.len() as u32);
-        nanoseconds += parse(whole)? * unit + parse(fraction)? * unit / scale;
-        rest = after;
-    }
-    i64::try_from(sign * nanoseconds).ok().map(TimeDelta::nanoseconds)
 }
