@@ -13,8 +13,11 @@ use serde_json::json;
 use crate::engine::{builder, plan, rows_plan, runtime, through_the_engine};
 use crate::measure::{Target, in_turns, print_targets};
 
-/// How many items the runs read that are compared.
-const READ: u64 = 2_000_000;
+/// How many items the runs read that are compared; `NVISY_BENCH_ITEMS` says otherwise.
+fn items_read() -> u64 {
+    std::env::var("NVISY_BENCH_ITEMS").ok().and_then(|items| items.parse().ok()).unwrap_or(2_000_000)
+}
+
 const ROUNDS: usize = 5;
 
 /// How many items the log has that is asked.
@@ -52,18 +55,19 @@ pub(crate) fn run() -> bool {
     let runtime = runtime();
     let place = tempfile::tempdir().unwrap();
     let (log, silent) = (engine(Some(&place.path().join("cost"))), engine(None));
-    let cost = |plan: &ExecutionPlan| {
+    let cost = |read: u64, plan: &ExecutionPlan| {
         let [with, without] = in_turns(
             ROUNDS,
             [&mut || _ = through_the_engine(&runtime, &log, plan), &mut || {
                 _ = through_the_engine(&runtime, &silent, plan)
             }],
         );
-        println!("{READ} items: {with:.0?} with the log, {without:.0?} without");
+        println!("{read} items: {with:.0?} with the log, {without:.0?} without");
         without.as_secs_f64() / with.as_secs_f64()
     };
-    let items = cost(&plan(&silent, READ, 1));
-    let rows = cost(&rows_plan(&silent, READ * 5));
+    let read = items_read();
+    let items = cost(read, &plan(&silent, read, 1));
+    let rows = cost(read * 5, &rows_plan(&silent, read * 5));
 
     let place = place.path().join("log");
     let engine = engine(Some(&place));

@@ -398,6 +398,20 @@ impl EngineBuilder {
 
     /// Logs in a directory where everything comes from that sinks write, with or without state:
     /// see [`lineage`](crate::lineage).
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use nvisy_runtime::Engine;
+    ///
+    /// # fn main() -> nvisy_core::Result<()> {
+    /// # let place = tempfile::tempdir().unwrap();
+    /// # let directory = place.path();
+    /// let logging = Engine::builder().lineage(directory).build()?;
+    /// let silent = Engine::builder().state(directory).without_lineage().build()?;
+    /// # Ok(())
+    /// # }
+    /// ```
     #[cfg(feature = "lineage")]
     #[must_use]
     pub fn lineage(mut self, directory: impl Into<PathBuf>) -> Self {

@@ -45,13 +45,14 @@
 //!
 //! # let place = tempfile::tempdir().unwrap();
 //! # let place = place.path();
+//! # let db = place.join("index.db").display().to_string();
 //! std::fs::write(place.join("guide.txt"), "Water them weekly. Feed them in spring.").unwrap();
 //! let graph = Graph::builder("passages");
 //! let files = graph.connect("files", object::Local::at(place));
-//! let index = graph.connect("index", vector::Sqlite::at(place.join("index.db")).create());
+//! let index = graph.connect("index", vector::Sqlite::at(db).create());
 //! graph
 //!     .source("read", object::Text::all().glob("*.txt").on(&files))
-//!     .then("chunk", ai::Chunk::sentences(5).overlap(0))
+//!     .then("chunk", ai::Chunk::sentences(1).overlap(0))
 //!     .then("embed", ai::Embed::model(ai::Local::HASH).on(ai::Local::new()))
 //!     .sink("store", vector::SqliteSink::collection("passages").create().on(&index));
 //! let state = place.join("state");

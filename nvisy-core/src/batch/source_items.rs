@@ -88,13 +88,15 @@ impl Batch {
     ///
     /// use nvisy_core::lineage::Step;
     /// use nvisy_core::metadata::Metadata;
-    /// use nvisy_core::{Batch, Payload, Positions, SourceIdentity};
+    /// use nvisy_core::primitive::raw::Raw;
+    /// use nvisy_core::{Batch, Positions, SourceIdentity};
     ///
     /// # fn main() -> nvisy_core::Result<()> {
     /// let step = Arc::new(Step::new("read", "object/jsonl", chrono::Utc::now()));
     /// let tickets = SourceIdentity::new("file:///data");
-    /// let payloads = vec![Payload::from(serde_json::json!(1)), Payload::from(serde_json::json!(2))];
-    /// let read = Batch::read(payloads, Positions::offsets("a.jsonl", [0, 17]), &tickets, step, Arc::new(Metadata::default()))?;
+    /// let payloads = [1, 2].map(|n| Raw::Json(n.into()).into()).to_vec();
+    /// let positions = Positions::offsets("a.jsonl", [0, 17]);
+    /// let read = Batch::read(payloads, positions, &tickets, step, Arc::new(Metadata::default()))?;
     ///
     /// let (items, origin) = &read.source_items()[0];
     /// let (object, offsets) = origin.as_ref().and_then(|origin| origin.offsets()).unwrap();

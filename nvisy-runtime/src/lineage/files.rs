@@ -194,6 +194,7 @@ impl Files {
         let Some(Open { mut writer, path, number, .. }) = self.open.take() else { return Ok(()) };
         let failed = |error| io_error(&path, error);
         writer.flush().map_err(|error| parquet_error(&path, error))?;
+        writer.sync().map_err(failed)?;
         // From here on bytes count for the checksum in the name.
         let (rows, sum) = writer.inner_mut().restart();
         writer.append_key_value_metadata(KeyValue::new(key::ROWS.to_owned(), format!("{sum:08x}")));
