@@ -301,7 +301,7 @@ fn delivery(source: &PlanNode, sink: &PlanNode, config: &dyn ErasedSinkConfig, w
     };
     let replayed = config.replayed().filter(|_| !way.best_effort);
     let mut because = replayed.unwrap_or_else(|| because.to_owned());
-    let stages = config.stages() && guarantee == DeliveryGuarantee::AtLeastOnce;
+    let stages = (config.stages() || config.remembers()) && guarantee == DeliveryGuarantee::AtLeastOnce;
     if stages {
         because = format!("with a state directory each item is there once; without, {because}");
     }

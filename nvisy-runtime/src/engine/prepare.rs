@@ -6,7 +6,7 @@ use futures::future::FutureExt;
 use nvisy_core::connection::{ConnectContext, SecretResolver};
 use nvisy_core::observability::field;
 use nvisy_core::plugin::AnyClient;
-use nvisy_core::{Action, Calls, Context, Error, ErrorKind, Result, RunId, Staging};
+use nvisy_core::{Action, Calls, Context, Error, ErrorKind, Guarantee, Result, RunId, Staging};
 use tokio::sync::{Notify, Semaphore, watch};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -501,15 +501,17 @@ impl<'a> Builder<'a> {
             Work::Sink(config) => {
                 let staging = match &self.journal {
                     Some(journal) if config.stages() => Staging::On(journal.staged(&node.name)),
+                    Some(_) if config.remembers() => Staging::Remember,
                     _ => Staging::Off,
                 };
+                let remembers = staging == Staging::Remember;
                 let open = |context| {
                     let staging = staging.clone();
                     async move { config.open(context, client, staging).await }
                 };
                 let sink = caller.plain(open).await?;
                 let stage = match staging {
-                    Staging::Off => None,
+                    Staging::Off | Staging::Remember => None,
                     Staging::On(before) => {
                         let caller = self.caller(index, node, &self.context(index, node));
                         let stage = Stage::new(node.name.clone(), sink.clone(), caller, before);
@@ -517,7 +519,7 @@ impl<'a> Builder<'a> {
                     }
                 };
                 self.stages.extend(stage.clone());
-                let guarantee = config.guarantee();
+                let guarantee = if remembers { Guarantee::Transactional } else { config.guarantee() };
                 // What is staged is durable when it has been, whatever the sink says of its writes.
                 let buffers = config.buffers() || stage.is_some();
                 let letters = self.letters[index];

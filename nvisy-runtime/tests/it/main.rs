@@ -17,6 +17,8 @@ mod engine;
 mod expression;
 mod fixture;
 mod graph;
+#[cfg(feature = "sql")]
+mod insert;
 #[cfg(all(feature = "ai", feature = "object", feature = "sql", feature = "vector"))]
 mod kill;
 mod memo;

@@ -367,8 +367,7 @@ fn after_a_kill_one_group_is_on_its_way_in_the_whole_graph() {
 
     let (now, both) = (Arc::default(), Arc::<AtomicBool>::default());
     let work = beside(&outs, &now, &both);
-    let accepting =
-        builder().checkpoints(store).accept_changes(["work_a", "work_b"]).build().unwrap();
+    let accepting = builder().checkpoints(store).accept_changes(["work_a", "work_b"]).build().unwrap();
     let report = run_until(&accepting, &work, PATIENCE).unwrap();
     assert_eq!(report.status, RunStatus::Success, "{report}");
     assert!(!both.load(Ordering::Relaxed), "{report}");
