@@ -279,7 +279,8 @@ impl EngineBuilder {
     /// was killed is taken up where it stood when its graph is run again, by its name.
     ///
     /// Sinks that write by id have then everything once; so have files, which show when a
-    /// checkpoint has them. The directory is made; remove it to begin anew.
+    /// checkpoint has them. The directory is made; remove it to begin anew. A graph can name one
+    /// itself, where the engine does not: `settings.checkpoint.directory`.
     ///
     /// Nodes whose policy says `"memo": true` keep results of paid calls in its directory `memo`,
     /// which all graphs share, up to 1 GiB; [`memo`](Self::memo) keeps them elsewhere.

@@ -6,7 +6,9 @@ use futures::future::FutureExt;
 use nvisy_core::connection::{ConnectContext, SecretResolver};
 use nvisy_core::observability::field;
 use nvisy_core::plugin::AnyClient;
-use nvisy_core::{Action, Calls, Context, Error, ErrorKind, Guarantee, Result, RunId, Staging};
+use nvisy_core::{
+    Action, Calls, CheckpointStore, Context, Error, ErrorKind, Guarantee, Result, RunId, Staging,
+};
 use tokio::sync::{Notify, Semaphore, watch};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -24,6 +26,7 @@ use super::node::{Built, Node};
 use super::outlet::{Outlet, Outlets};
 use super::source::{SharedTracker, SourceWork};
 use super::tracker::{Bounds, Tracker};
+use crate::checkpoint::DirectoryStore;
 use crate::compiler::DEFAULT_UNCOMMITTED_ITEMS;
 use crate::compiler::plan::{ExecutionPlan, PlanConnection, PlanNode, PlanParts, Port, Work};
 use crate::graph::policy::{Retry, Ways};
@@ -198,7 +201,7 @@ pub(super) async fn prepare(engine: &Engine, plan: &ExecutionPlan) -> Result<Pre
 
 async fn prepare_since(began: Instant, engine: &Engine, plan: &ExecutionPlan) -> Result<Prepared> {
     // First: of two runs of a graph one is refused before it has touched anything.
-    let journal = match &engine.0.checkpoints {
+    let journal = match store(engine, plan)? {
         None => None,
         Some(store) => {
             let graph = &plan.0.graph;
@@ -229,6 +232,19 @@ async fn prepare_since(began: Instant, engine: &Engine, plan: &ExecutionPlan) ->
             connections.disconnect().await;
             Err(error)
         }
+    }
+}
+
+/// Returns where checkpoints are kept: as the engine says, or the graph.
+fn store(engine: &Engine, plan: &ExecutionPlan) -> Result<Option<Arc<dyn CheckpointStore>>> {
+    let settings = plan.0.graph.settings.checkpoint.as_ref();
+    match (&engine.0.checkpoints, settings.and_then(|settings| settings.directory.as_deref())) {
+        (Some(_), Some(directory)) => Err(Error::configuration(format!(
+            "the graph keeps its state in \"{directory}\" (`settings.checkpoint.directory`), and the engine names a place, too (`EngineBuilder::state` or `checkpoints`): leave one of them out"
+        ))),
+        (Some(store), None) => Ok(Some(store.clone())),
+        (None, Some(directory)) => Ok(Some(Arc::new(DirectoryStore::new(directory)))),
+        (None, None) => Ok(None),
     }
 }
 

@@ -29,4 +29,5 @@ mod observability;
 mod poison;
 mod resume;
 mod sample;
+mod state;
 mod sweep;
