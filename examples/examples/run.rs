@@ -32,7 +32,7 @@ usage: run GRAPH.json [--check | --explain | --mermaid | --dot | --dry-run | --s
   --dry-run        connect, look at some of the items, and say what a run would do
   --state DIR      keep there what it takes to go on: run again with it, a run that was
                    stopped or killed goes on where it stood
-  --status         say where the run in DIR stands
+  --status         say where the run in DIR, or where the graph keeps it, stands
   --trace-back ID  say where what was written under that id comes from
   --trace-forward ID|PATH
                    list what was made of a source item, or of a whole object, by its path:
@@ -142,6 +142,10 @@ async fn execute(command: Command) -> Result<u8, Stop> {
         code: exit::DOES_NOT_COMPILE,
         message: format!("{}: {diagnostics}", path.display()),
     })?;
+    let own_state = || {
+        let settings = plan.graph().settings.checkpoint.as_ref();
+        settings.and_then(|settings| settings.directory.as_ref()).map(PathBuf::from)
+    };
     match task {
         Task::Check => print(&format!("{}: compiles\n", path.display())),
         Task::Explain => print(&plan.explain()),
@@ -154,16 +158,22 @@ async fn execute(command: Command) -> Result<u8, Stop> {
         }
         Task::Status => {
             let name = &plan.graph().name;
-            let checkpoint = DirectoryStore::new(state.unwrap_or_default()).peek(name).await?;
+            let Some(state) = state.or_else(own_state) else {
+                return Err(Stop {
+                    code: exit::USAGE,
+                    message: "--status: of which --state DIR?".to_owned(),
+                });
+            };
+            let checkpoint = DirectoryStore::new(state).peek(name).await?;
             print(&RunState::of(name, &checkpoint.unwrap_or_default())?.to_string());
         }
         Task::Run { report: to } => {
             let report = run(engine.start_plan(&plan).await?).await?;
             print(&report.to_string());
-            if let (Some(checkpoint), Some(state)) = (&report.checkpoint, state)
-                && !checkpoint.finished
-            {
-                print(&format!("run it again with --state {} to go on\n", state.display()));
+            if report.checkpoint.as_ref().is_some_and(|checkpoint| !checkpoint.finished) {
+                let with =
+                    state.map_or_else(String::new, |state| format!(" with --state {}", state.display()));
+                print(&format!("run it again{with} to go on\n"));
             }
             if let Some(to) = to {
                 save(&report, &to).map_err(|error| Stop::file(&to, &error))?;
@@ -322,9 +332,6 @@ impl Command {
             (_, _, _, true) => Err("--schema stands alone".to_owned()),
             (None, ..) => Err("which graph?".to_owned()),
             (Some(_), Some(_), Some(_), _) => Err("there is a report only of a run".to_owned()),
-            (_, Some(Task::Status), ..) if state.is_none() => {
-                Err("--status: of which --state DIR?".to_owned())
-            }
             (Some(path), Some(task), None, _) => Ok(Self::Graph { path, task, state }),
             (Some(path), None, report, _) => Ok(Self::Graph { path, task: Task::Run { report }, state }),
         }

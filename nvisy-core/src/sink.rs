@@ -180,6 +180,15 @@ pub trait SinkConfig: Config {
         false
     }
 
+    /// Returns whether it can keep which items it has written, in the transaction that writes them, so
+    /// that what comes again in the same run is not added again. Default no.
+    ///
+    /// In a run with checkpoints what it writes is there once then, though it only appends, and though
+    /// the checkpoint store has lost its newest.
+    fn remembers(&self) -> bool {
+        false
+    }
+
     /// Returns whether it can delete what derives from a source item.
     fn deletes_by_root(&self) -> bool {
         false
@@ -194,16 +203,20 @@ pub trait SinkConfig: Config {
     fn open(&self, context: &OpenContext<Self::Client>) -> impl Future<Output = Result<Self::Sink>> + Send;
 }
 
-/// Whether a sink stages what it writes, for a run with checkpoints.
+/// What a run with checkpoints asks of a sink.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum Staging {
-    /// It does not: what is flushed shows.
+    /// Nothing: what is flushed shows.
     #[default]
     Off,
-    /// It does. Where a run is resumed, with what the last checkpoint has of it: all of that is
+    /// To stage what it writes. Where a run is resumed, with what the last checkpoint has of it: all of that is
     /// to be shown when the sink opens, in case that was not done, and what else the run before
     /// left is to be removed.
     On(Option<Bytes>),
+    /// To remember what it has written in this run ([`SinkConfig::remembers`]), until it is closed and
+    /// another run begins. One that was not closed goes on when the sink opens again, also under
+    /// another [`RunId`](crate::RunId): the store may have lost that it began.
+    Remember,
 }
 
 /// An open sink.

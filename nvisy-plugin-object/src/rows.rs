@@ -274,6 +274,12 @@ pub(crate) fn read<F: TextFormat>(
                 if after.is_some_and(|after| end <= after) && !block.last {
                     continue;
                 }
+                if let Some(after) = after
+                    && end <= after
+                    && block.oversize.is_none()
+                {
+                    Err(cut_short(&key, after))?;
+                }
                 let (key, empty, limit) = (key.clone(), schema.clone(), format.max_record());
                 let give_up = move |oversize: &Oversize, records: &mut Records| {
                     give_up(&key, &empty, oversize, limit, records);
@@ -298,6 +304,14 @@ pub(crate) fn read<F: TextFormat>(
             Err(error)?;
         }
     }
+}
+
+/// The error of an object that does not have the record after which reading is to go on.
+fn cut_short(key: &str, after: u64) -> Error {
+    let message = format!(
+        "object \"{key}\" ends before byte {after}, up to which it was read before: it was cut short or replaced: put it back as it was, or begin anew without the run's state"
+    );
+    Error::new(ErrorKind::Conflict, message)
 }
 
 /// Decodes what stands before a header that there is not: nothing.

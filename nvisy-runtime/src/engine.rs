@@ -83,11 +83,12 @@ struct EngineParts {
     memo: Option<Arc<dyn MemoStore>>,
     /// Below which folder nodes keep what does not fit into memory, if it is to stay.
     spill: Option<PathBuf>,
-    /// Where runs log what their sinks have written, if they do.
-    lineage: Option<PathBuf>,
+    /// Where runs log what their sinks have written, if they do. The outer one says whether somebody
+    /// has said anything.
+    lineage: Option<Option<PathBuf>>,
     /// The nodes that may have changed since a run stopped half way.
     accepted_changes: Vec<String>,
-    connections: Mutex<HashMap<ConnectionKey, Weak<ConnectionState>>>,
+    connections: Arc<Mutex<HashMap<ConnectionKey, Weak<ConnectionState>>>>,
 }
 
 /// What makes two connections the same: their type, and their config with its limits.
@@ -243,19 +244,50 @@ impl Engine {
         })
     }
 
-    /// Returns an engine of the same types that keeps nothing, and shares no limits with this one.
+    /// Returns the engine that keeps what a plan's runs need where its graph says.
+    ///
+    /// # Errors
+    ///
+    /// `configuration` if this engine keeps it elsewhere.
+    fn keeping(&self, plan: &ExecutionPlan) -> Result<Self> {
+        let settings = plan.0.graph.settings.checkpoint.as_ref();
+        let Some(directory) = settings.and_then(|settings| settings.directory.as_deref()) else {
+            return Ok(self.clone());
+        };
+        if self.0.checkpoints.is_some() {
+            return Err(Error::configuration(format!(
+                "the graph keeps its state in \"{directory}\" (`settings.checkpoint.directory`), and the engine names a place, too (`EngineBuilder::state` or `checkpoints`): leave one of them out"
+            )));
+        }
+        let EngineBuilder { checkpoints, memo, spill, lineage, .. } =
+            EngineBuilder { memo: self.0.memo.clone(), lineage: self.0.lineage.clone(), ..Self::builder() }
+                .state(directory);
+        Ok(self.with_places(checkpoints, memo, spill, lineage))
+    }
+
+    /// Returns an engine of the same types that keeps nothing.
     fn without_state(&self) -> Self {
+        self.with_places(None, self.0.memo.clone(), None, Some(None))
+    }
+
+    fn with_places(
+        &self,
+        checkpoints: Option<Arc<dyn CheckpointStore>>,
+        memo: Option<Arc<dyn MemoStore>>,
+        spill: Option<PathBuf>,
+        lineage: Option<Option<PathBuf>>,
+    ) -> Self {
         let parts = &*self.0;
         Self(Arc::new(EngineParts {
             registry: parts.registry.clone(),
             secrets: parts.secrets.clone(),
-            options: parts.options.clone(),
-            checkpoints: None,
-            memo: parts.memo.clone(),
-            spill: None,
-            lineage: None,
-            accepted_changes: Vec::new(),
-            connections: Mutex::default(),
+            options: parts.options,
+            checkpoints,
+            memo,
+            spill,
+            lineage,
+            accepted_changes: parts.accepted_changes.clone(),
+            connections: parts.connections.clone(),
         }))
     }
 
@@ -363,7 +395,8 @@ impl EngineBuilder {
     /// in its directory `spill`.
     ///
     /// Sinks that write by id have then everything once; so have files, which show when a
-    /// checkpoint has them. The directory is made; remove it to begin anew.
+    /// checkpoint has them. The directory is made; remove it to begin anew. A graph can name one
+    /// itself, where the engine does not: `settings.checkpoint.directory`.
     ///
     /// Nodes whose policy says `"memo": true` keep results of paid calls in its directory `memo`,
     /// which all graphs share, up to 1 GiB; [`memo`](Self::memo) keeps them elsewhere.
@@ -492,7 +525,7 @@ impl EngineBuilder {
             None if untrusted => Arc::new(Secrets::none()),
             None => Arc::new(Secrets::default()),
         };
-        let (lineage, connections) = (lineage.flatten(), Mutex::default());
+        let connections = Arc::default();
         let parts = EngineParts {
             registry,
             secrets,

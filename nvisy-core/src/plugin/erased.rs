@@ -233,6 +233,8 @@ pub trait ErasedSinkConfig: fmt::Debug + Send + Sync {
     fn buffers(&self) -> bool;
     /// See [`SinkConfig::stages`].
     fn stages(&self) -> bool;
+    /// See [`SinkConfig::remembers`].
+    fn remembers(&self) -> bool;
     /// See [`SinkConfig::open`].
     fn open<'a>(
         &'a self,
@@ -270,6 +272,10 @@ impl<S: SinkConfig> ErasedSinkConfig for S {
 
     fn stages(&self) -> bool {
         SinkConfig::stages(self)
+    }
+
+    fn remembers(&self) -> bool {
+        SinkConfig::remembers(self)
     }
 
     fn open<'a>(

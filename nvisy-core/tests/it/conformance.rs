@@ -3,5 +3,6 @@
 
 mod action;
 mod checkpoint;
+mod memory;
 mod sink;
 mod source;

@@ -1,6 +1,7 @@
 //! An open database: the pools, and all of SQLite's language.
 
 mod checkpoint;
+mod memory;
 mod read;
 mod schema;
 mod write;
@@ -18,7 +19,7 @@ use sqlx::{ConnectOptions, Executor};
 
 pub(crate) use self::read::{From, Selection};
 pub(crate) use self::schema::Table;
-pub(crate) use self::write::{Extra, Target, Write, Writer};
+pub(crate) use self::write::{Extra, Taken, Target, Write, Writer};
 use super::config::Sqlite;
 use crate::error::translate;
 

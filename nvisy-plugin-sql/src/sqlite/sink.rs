@@ -4,12 +4,12 @@ use futures::lock::Mutex;
 use nvisy_core::config::Problem;
 use nvisy_core::prelude::*;
 use nvisy_core::primitive::row::Row;
-use nvisy_core::{BatchLimits, Payload};
+use nvisy_core::{BatchLimits, Payload, PrimitiveId, Staging};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 
-use super::client::{Extra, SqliteClient, Table, Target, Write, Writer};
+use super::client::{Extra, SqliteClient, Table, Taken, Target, Write, Writer};
 
 /// The column of an item's id.
 const ID: &str = "nvisy_id";
@@ -52,9 +52,16 @@ pub enum Drift {
 ///
 /// | mode | guarantee |
 /// |---|---|
-/// | `insert` | append: a row that is written again is there twice, or conflicts |
+/// | `insert` | append: a row that is written again is there twice, or conflicts; in a run with checkpoints once |
 /// | `upsert` (default) | upsert by `key`, which is the item's id unless set |
 /// | `replace` | upsert by `key`; columns that the row does not have fall back to their defaults |
+///
+/// In a run with checkpoints `insert` keeps, in the transaction that adds the rows, which items they
+/// are: in the tables `nvisy_writing` and `nvisy_written`, with an id an item until the run after the
+/// next begins. What a run that is resumed reads again is not added again then, also where the
+/// checkpoints have lost their newest; the next run adds rows of its own. An item that comes by two
+/// ways is added once. Who begins anew without the checkpoints of a run that did not come to its end
+/// empties the table, too: else it goes on where that run stopped.
 ///
 /// # Examples
 ///
@@ -169,7 +176,15 @@ impl SqliteSink {
         } else {
             Vec::new()
         };
-        Target { table: self.table.clone(), write, key, create: self.create, drift: self.drift, extra }
+        Target {
+            table: self.table.clone(),
+            write,
+            key,
+            create: self.create,
+            drift: self.drift,
+            extra,
+            memory: None,
+        }
     }
 }
 
@@ -184,6 +199,10 @@ impl SinkConfig for SqliteSink {
             Mode::Insert => Guarantee::Append,
             Mode::Upsert | Mode::Replace => Guarantee::Upsert,
         }
+    }
+
+    fn remembers(&self) -> bool {
+        self.mode == Mode::Insert
     }
 
     fn optimum(&self) -> BatchLimits {
@@ -207,11 +226,14 @@ impl SinkConfig for SqliteSink {
     }
 
     async fn open(&self, context: &OpenContext<SqliteClient>) -> Result<OpenSqliteSink> {
-        let (client, target) = (context.client().clone(), self.target());
+        let (client, mut target) = (context.client().clone(), self.target());
         match client.describe(&target.table).await? {
             Some(table) => client.check_key(&target, &table)?,
             None if target.create => {}
             None => return Err(client.no_such_table(&target.table).await),
+        }
+        if *context.staging() == Staging::Remember && self.remembers() {
+            target.memory = Some(client.remember(context.context(), &target.table).await?);
         }
         Ok(OpenSqliteSink { client, target, known: Mutex::new(None) })
     }
@@ -237,6 +259,12 @@ impl OpenSqliteSink {
     }
 }
 
+/// What an item is remembered by: where it came from, too, for keys of the user's own may collide.
+fn remembered(batch: &Batch, index: usize) -> PrimitiveId {
+    let origin = batch.lineage(index).root().map(|root| root.source.id(&root.position));
+    PrimitiveId::merge(std::iter::once(batch.id(index)).chain(origin), "written", 0)
+}
+
 impl Sink for OpenSqliteSink {
     async fn write(&self, batch: &Batch, context: &Context) -> Result<WriteReport> {
         let mut statuses = vec![WriteStatus::Applied; batch.len()];
@@ -256,19 +284,34 @@ impl Sink for OpenSqliteSink {
         }
         let items: Vec<Writer<'_>> = rows
             .iter()
-            .map(|(index, row)| Writer { row, extra: self.extra(batch, *index, context) })
+            .map(|(index, row)| Writer {
+                row,
+                extra: self.extra(batch, *index, context),
+                item: remembered(batch, *index),
+            })
             .collect();
         let mut known = self.known.lock().await;
         let results = self.client.write(&self.target, &mut known, &items).await?;
         for ((index, _), result) in rows.iter().zip(results) {
-            if let Err(error) = result {
-                let error = error.at_item(batch.id(*index));
-                statuses[*index] = match error.retry_class() {
-                    RetryClass::Transient => WriteStatus::Retryable(error),
-                    _ => WriteStatus::Rejected(error),
-                };
+            match result {
+                Ok(Taken::Now) => {}
+                Ok(Taken::Before) => statuses[*index] = WriteStatus::AlreadyApplied,
+                Err(error) => {
+                    let error = error.at_item(batch.id(*index));
+                    statuses[*index] = match error.retry_class() {
+                        RetryClass::Transient => WriteStatus::Retryable(error),
+                        _ => WriteStatus::Rejected(error),
+                    };
+                }
             }
         }
         Ok(WriteReport::new(statuses))
+    }
+
+    async fn close(&self, _: &Context) -> Result<()> {
+        match self.target.memory {
+            Some(sink) => self.client.complete(sink).await,
+            None => Ok(()),
+        }
     }
 }

@@ -1,6 +1,6 @@
 //! Checkpoints in memory.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -31,12 +31,15 @@ use nvisy_core::{Changes, Checkpoint, CheckpointStore, Checkpoints, Error, Error
 #[derive(Clone, Default)]
 pub struct MemoryStore(Arc<Mutex<HashMap<String, Slot>>>);
 
+/// How many commits may be forgotten.
+const REMEMBERED: usize = 8;
+
 /// The checkpoints of one graph.
 #[derive(Default)]
 struct Slot {
     last: Checkpoint,
-    /// The one before, unless the store has gone back to it.
-    previous: Option<Checkpoint>,
+    /// Those before, the oldest first, as far as they are remembered.
+    previous: VecDeque<Checkpoint>,
     open: bool,
 }
 
@@ -54,11 +57,11 @@ impl MemoryStore {
     }
 
     /// Forgets the last commit of a graph, as a store may that lost power, and returns whether
-    /// there was one to forget: only the last is remembered.
+    /// there was one to forget: the last eight are remembered.
     pub fn go_back(&self, graph: &str) -> bool {
         let mut slots = self.lock();
         let Some(slot) = slots.get_mut(graph) else { return false };
-        let Some(previous) = slot.previous.take() else { return false };
+        let Some(previous) = slot.previous.pop_back() else { return false };
         slot.last = previous;
         true
     }
@@ -111,7 +114,10 @@ impl Open {
             return Err(Error::new(ErrorKind::Conflict, message));
         }
         self.last.apply(changes);
-        slot.previous = Some(std::mem::replace(&mut slot.last, self.last.clone()));
+        slot.previous.push_back(std::mem::replace(&mut slot.last, self.last.clone()));
+        if slot.previous.len() > REMEMBERED {
+            slot.previous.pop_front();
+        }
         Ok(self.last.generation)
     }
 }

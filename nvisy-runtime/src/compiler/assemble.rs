@@ -46,7 +46,8 @@ pub(super) fn assemble(graph: &Graph, draft: Draft<'_>) -> ExecutionPlan {
         let (from, to) = (place[edge.from], place[edge.to]);
         plan_edges.push(PlanEdge { from, port: edge.port.clone(), to, items: EDGE_ITEMS, bytes });
     }
-    let span = graph.settings.checkpoint.and_then(|c| c.uncommitted_items).map(std::num::NonZeroU64::get);
+    let checkpoint = graph.settings.checkpoint.as_ref();
+    let span = checkpoint.and_then(|c| c.uncommitted_items).map(std::num::NonZeroU64::get);
     let largest = usize::try_from(span.unwrap_or(DEFAULT_UNCOMMITTED_ITEMS)).unwrap_or(usize::MAX);
     let mut slots: Vec<Option<DraftNode<'_>>> = nodes.into_iter().map(Some).collect();
     let mut plan_nodes: Vec<PlanNode> = order
@@ -65,7 +66,7 @@ pub(super) fn assemble(graph: &Graph, draft: Draft<'_>) -> ExecutionPlan {
         concurrency: graph.settings.concurrency.map_or(DEFAULT_CONCURRENCY, NonZeroUsize::get),
         timeout: graph.settings.timeout,
         uncommitted_items: span,
-        checkpoint_every: graph.settings.checkpoint.and_then(|checkpoint| checkpoint.every),
+        checkpoint_every: checkpoint.and_then(|checkpoint| checkpoint.every),
     }))
 }
 
@@ -301,7 +302,7 @@ fn delivery(source: &PlanNode, sink: &PlanNode, config: &dyn ErasedSinkConfig, w
     };
     let replayed = config.replayed().filter(|_| !way.best_effort);
     let mut because = replayed.unwrap_or_else(|| because.to_owned());
-    let stages = config.stages() && guarantee == DeliveryGuarantee::AtLeastOnce;
+    let stages = (config.stages() || config.remembers()) && guarantee == DeliveryGuarantee::AtLeastOnce;
     if stages {
         because = format!("with a state directory each item is there once; without, {because}");
     }

@@ -42,6 +42,9 @@ fn explain(plan: &PlanParts, out: &mut String) -> fmt::Result {
     if let Some(items) = plan.uncommitted_items {
         writeln!(out, "a source reads at most {} items ahead of what is settled", number(items))?;
     }
+    if let Some(directory) = plan.graph.settings.checkpoint.as_ref().and_then(|c| c.directory.as_deref()) {
+        writeln!(out, "the run keeps what it needs to go on in \"{directory}\"")?;
+    }
     if let Some(limit) = plan.graph.settings.dead_letter_limit {
         match limit.most() {
             Some(most) => writeln!(

@@ -30,6 +30,20 @@ pub(super) fn refuse(reach: &Reach, connection: &str, prefix: &str) -> Option<Di
     }
 }
 
+/// Returns what is wrong with the directory where a graph keeps its state.
+pub(super) fn refuse_state(directory: &str, untrusted: bool) -> Option<Diagnostic> {
+    let path = "settings.checkpoint.directory";
+    if untrusted {
+        let message = "the graph keeps its state in a directory of this machine, which a stranger's may not";
+        let help = "leave it out: the host says where state is kept, with `EngineBuilder::state`";
+        return Some(Diagnostic::new(code::REACH_FILES, path, message).with_help(help));
+    }
+    let help = "name one, such as \"state\", or leave it out";
+    directory.is_empty().then(|| {
+        Diagnostic::new(code::POLICY_INVALID, path, "the name of the directory is empty").with_help(help)
+    })
+}
+
 /// Says that a connection of a stranger's graph names a secret where there are none.
 pub(super) fn refuse_secret(secret: &SecretRef, connection: &str, path: String) -> Diagnostic {
     let secret = shown(secret.name());

@@ -136,6 +136,7 @@ impl fmt::Display for Forecast {
 /// Rehearses a run of a plan.
 pub(super) async fn dry_run(engine: &Engine, plan: &ExecutionPlan) -> Result<DryRun> {
     let name = &plan.0.graph.name;
+    let engine = &engine.keeping(plan)?;
     let checkpoint = match &engine.0.checkpoints {
         Some(store) => store.peek(name).await?.unwrap_or_default(),
         None => nvisy_core::Checkpoint::default(),

@@ -7,7 +7,7 @@ use futures::future::FutureExt;
 use nvisy_core::connection::{ConnectContext, SecretResolver};
 use nvisy_core::observability::field;
 use nvisy_core::plugin::AnyClient;
-use nvisy_core::{Action, Calls, Context, Error, ErrorKind, Result, RunId, Spill, Staging};
+use nvisy_core::{Action, Calls, Context, Error, ErrorKind, Guarantee, Result, RunId, Spill, Staging};
 use tokio::sync::{Notify, Semaphore, watch};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -204,6 +204,7 @@ pub(super) async fn prepare(engine: &Engine, plan: &ExecutionPlan) -> Result<Pre
 
 async fn prepare_since(began: Instant, engine: &Engine, plan: &ExecutionPlan) -> Result<Prepared> {
     // First: of two runs of a graph one is refused before it has touched anything.
+    let engine = &engine.keeping(plan)?;
     let journal = match &engine.0.checkpoints {
         None => None,
         Some(store) => {
@@ -248,7 +249,7 @@ async fn build<'a>(
 ) -> Result<(Builder<'a>, Vec<Node>, Sources, Option<Checkpointer>)> {
     let (phase, phase_seen) = watch::channel(Phase::Read);
     let mut builder = Builder::new(engine, plan, journal, phase_seen);
-    let (directory, graph) = (engine.0.lineage.as_deref(), &plan.0.graph.name);
+    let (directory, graph) = (engine.0.lineage.as_ref().and_then(Option::as_deref), &plan.0.graph.name);
     builder.lineage = LineageLog::open(directory, builder.run, graph).await?;
     let (mut builder, nodes, sources) = builder.build(connections).await?;
     let Some(mut journal) = builder.journal.take() else { return Ok((builder, nodes, sources, None)) };
@@ -571,15 +572,17 @@ impl<'a> Builder<'a> {
             Work::Sink(config) => {
                 let staging = match &self.journal {
                     Some(journal) if config.stages() => Staging::On(journal.staged(&node.name)),
+                    Some(_) if config.remembers() => Staging::Remember,
                     _ => Staging::Off,
                 };
+                let remembers = staging == Staging::Remember;
                 let open = |context| {
                     let staging = staging.clone();
                     async move { config.open(context, client, staging).await }
                 };
                 let sink = caller.plain(open).await?;
                 let stage = match staging {
-                    Staging::Off => None,
+                    Staging::Off | Staging::Remember => None,
                     Staging::On(before) => {
                         let caller = self.caller(index, node, &self.context(index, node));
                         let stage = Stage::new(node.name.clone(), sink.clone(), caller, before);
@@ -587,7 +590,7 @@ impl<'a> Builder<'a> {
                     }
                 };
                 self.stages.extend(stage.clone());
-                let guarantee = config.guarantee();
+                let guarantee = if remembers { Guarantee::Transactional } else { config.guarantee() };
                 // What is staged is durable when it has been, whatever the sink says of its writes.
                 let buffers = config.buffers() || stage.is_some();
                 let (letters, lineage) = (self.letters[index], self.lineage.clone());

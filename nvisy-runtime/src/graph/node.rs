@@ -170,7 +170,8 @@ pub struct SourceNode {
     #[schemars(default = "empty_config", with = "Map<String, Value>")]
     pub config: Value,
     /// An expression that gives an item's natural key, such as `row.ticket_id`: half of its
-    /// id. Default the connector's own.
+    /// id. Items with the same key are one item to sinks that replace by id: the last one stays, and
+    /// the report counts each. Default the connector's own.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub key: Option<String>,
 }

@@ -323,7 +323,7 @@ pub struct Settings {
     /// of the last 1,000.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub dead_letter_limit: Option<DeadLetterLimit>,
-    /// How far reading may run ahead of what is settled.
+    /// Where the run keeps what it needs to go on, and how far reading may run ahead of that.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub checkpoint: Option<CheckpointSettings>,
 }
@@ -415,10 +415,26 @@ impl Default for DeadLetterLimit {
     }
 }
 
-/// How far reading may run ahead of what is settled: what a crash repeats at the most.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+/// Where a run keeps what it needs to go on, and how much of it a crash repeats at the most.
+///
+/// # Examples
+///
+/// ```
+/// use nvisy_runtime::graph::CheckpointSettings;
+///
+/// let settings = CheckpointSettings { directory: Some("state".to_owned()), ..Default::default() };
+/// assert_eq!(serde_json::to_string(&settings).unwrap(), r#"{"directory":"state"}"#);
+/// ```
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct CheckpointSettings {
+    /// The directory where runs of this graph keep what they need in order to go on, as
+    /// [`EngineBuilder::state`](crate::engine::EngineBuilder::state) keeps it, but for results of the
+    /// policy `memo`. A relative path starts at the working directory. Default the engine's place, or
+    /// no checkpoints where it has none; where it has one, too, the run does not start. Not for graphs
+    /// from strangers.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub directory: Option<String>,
     /// Items between the first unsettled one and the last one read, a source: sinks that hold back
     /// what they write flush for it. Default 65,536, of which what only waits for such a sink is
     /// not counted. In a run with checkpoints, items that no checkpoint has: those count all.

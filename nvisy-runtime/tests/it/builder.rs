@@ -40,6 +40,7 @@ fn tickets() -> Graph {
     graph.settings(|settings| {
         settings.concurrency = std::num::NonZeroUsize::new(10);
         settings.checkpoint = Some(nvisy_runtime::graph::CheckpointSettings {
+            directory: None,
             uncommitted_items: std::num::NonZeroU64::new(65_536),
             every: Some(std::time::Duration::from_secs(1)),
         });

@@ -56,16 +56,18 @@ async fn checkpoints_in_a_directory_keep_the_contract() {
 }
 
 #[tokio::test]
-async fn a_store_in_memory_goes_back_one_commit() {
+async fn a_store_in_memory_goes_back_as_far_as_it_remembers() {
     let store = MemoryStore::new();
     assert!(!store.go_back("tickets"));
     let mut open = store.open("tickets").await.unwrap();
-    for _ in 0..3 {
+    for _ in 0..10 {
         commit(&mut *open).await.unwrap();
     }
-    assert!(store.go_back("tickets"));
-    assert!(!store.go_back("tickets"), "it remembers one");
-    assert_eq!(store.peek("tickets"), Some(state(2)));
+    for back in 1..=8 {
+        assert!(store.go_back("tickets"));
+        assert_eq!(store.peek("tickets"), Some(state(10 - back)));
+    }
+    assert!(!store.go_back("tickets"), "it remembers eight");
     assert_eq!(commit(&mut *open).await.unwrap_err().kind(), ErrorKind::Conflict);
     drop(open);
     assert_eq!(*store.open("tickets").await.unwrap().last(), state(2));

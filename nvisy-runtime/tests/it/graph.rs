@@ -146,6 +146,7 @@ fn settings() -> impl Strategy<Value = Settings> {
             dead_letter_limit: items
                 .map(|items| DeadLetterLimit::share(f64::from(items % 101) / 100.0).of(items)),
             checkpoint: items.map(|items| CheckpointSettings {
+                directory: (items % 2 == 0).then(|| format!("state/{items}")),
                 uncommitted_items: NonZeroU64::new(items.into()),
                 every: (items % 3 == 0).then(|| Duration::from_millis(u64::from(items) + 1)),
             }),

@@ -60,6 +60,8 @@ fn graph(dir: &Path) -> String {
             "copies": { "type": "fan_out", "inputs": ["log"] },
             "table": { "type": "sink", "use": "sql/sqlite", "connection": "db", "inputs": ["copies"],
                        "config": { "table": "records", "mode": "upsert", "key": ["n"], "create": true } },
+            "added": { "type": "sink", "use": "sql/sqlite", "connection": "db", "inputs": ["copies"],
+                       "config": { "table": "added", "mode": "insert", "create": true } },
             "lines": { "type": "sink", "use": "object/jsonl", "connection": "files", "inputs": ["copies"],
                        "config": file("out/lines-{part}.jsonl") },
             "columns": { "type": "sink", "use": "object/parquet", "connection": "files", "inputs": ["copies"],
@@ -223,6 +225,10 @@ fn whenever_it_is_killed_everything_is_there_once_in_the_end() {
             (files("object/jsonl", "out/letters-*.jsonl"), true),
             (
                 json!({ "type": "source", "use": "sql/sqlite", "connection": "db", "config": { "table": "records" } }),
+                false,
+            ),
+            (
+                json!({ "type": "source", "use": "sql/sqlite", "connection": "db", "config": { "table": "added" } }),
                 false,
             ),
             (

@@ -18,6 +18,8 @@ mod engine;
 mod expression;
 mod fixture;
 mod graph;
+#[cfg(feature = "sql")]
+mod insert;
 #[cfg(all(feature = "ai", feature = "object", feature = "sql", feature = "vector"))]
 mod kill;
 #[cfg(all(feature = "ai", feature = "lineage", feature = "object", feature = "sql", feature = "vector"))]
@@ -26,6 +28,7 @@ mod memo;
 mod model;
 #[cfg(feature = "otel")]
 mod observability;
+mod place;
 #[cfg(all(feature = "object", feature = "sql"))]
 mod poison;
 mod resume;

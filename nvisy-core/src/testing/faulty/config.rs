@@ -184,6 +184,10 @@ impl<T: SinkConfig> SinkConfig for FaultySink<T> {
         self.sink.stages()
     }
 
+    fn remembers(&self) -> bool {
+        self.sink.remembers()
+    }
+
     fn deletes_by_root(&self) -> bool {
         self.sink.deletes_by_root()
     }

@@ -130,6 +130,10 @@ impl ErasedSinkConfig for FaultyConfig {
         self.config.stages()
     }
 
+    fn remembers(&self) -> bool {
+        self.config.remembers()
+    }
+
     fn open<'a>(
         &'a self,
         context: Context,

@@ -1,15 +1,15 @@
 //! Writing: one transaction a batch, in which a bad item stays alone.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use arrow::datatypes::{DataType, Schema};
 use nvisy_core::primitive::row::Row;
-use nvisy_core::{Error, ErrorKind, Result};
+use nvisy_core::{Error, ErrorKind, PrimitiveId, Result};
 use sqlx::sqlite::SqliteArguments;
 use sqlx::{AssertSqlSafe, Connection, Executor, SqliteConnection};
 
 use super::schema::describe;
-use super::{SqliteClient, Table, quoted};
+use super::{SqliteClient, Table, memory, quoted};
 use crate::error::{is_about_the_item, translate, translate_commit};
 use crate::sqlite::sink::Drift;
 use crate::sqlite::value::Bound;
@@ -38,6 +38,8 @@ pub(crate) struct Target {
     pub(crate) drift: Drift,
     /// The names of the columns that come from the item rather than from its row.
     pub(crate) extra: Vec<&'static str>,
+    /// Under which number what is written is remembered, if it is.
+    pub(crate) memory: Option<i64>,
 }
 
 /// The values of [`Target::extra`], in order.
@@ -48,11 +50,21 @@ pub(crate) type Extra = Vec<Option<String>>;
 pub(crate) struct Writer<'a> {
     pub(crate) row: &'a Row,
     pub(crate) extra: Extra,
+    /// What it is remembered by.
+    pub(crate) item: PrimitiveId,
+}
+
+/// What became of an item that the database took.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Taken {
+    Now,
+    /// The run has written it before.
+    Before,
 }
 
 /// What became of the items of a batch that was written together.
 enum Together {
-    Done(Vec<Result<()>>),
+    Done(Vec<Result<Taken>>),
     /// Something rolled the transaction back: each item has to be tried alone.
     Torn,
 }
@@ -117,7 +129,7 @@ impl SqliteClient {
         target: &Target,
         known: &mut Option<Table>,
         items: &[Writer<'_>],
-    ) -> Result<Vec<Result<()>>> {
+    ) -> Result<Vec<Result<Taken>>> {
         let mut connection = self.writer().await?;
         // What is seen of the table counts once it is committed: a write may end anywhere.
         let mut seen = known.take();
@@ -151,30 +163,37 @@ impl SqliteClient {
         let place = format!("{}: table \"{}\"", self.place(), target.table);
         let failed = |error| translate(&place, error);
         let mut transaction = connection.begin_with("BEGIN IMMEDIATE").await.map_err(failed)?;
+        let before = before(&mut transaction, target, items).await.map_err(failed)?;
         let (mut shapes, prepared) = self.prepare(&mut transaction, target, known, items).await?;
-        let mut results: Vec<Result<()>> = Vec::with_capacity(items.len());
+        let mut results: Vec<Result<Taken>> = Vec::with_capacity(items.len());
         let mut start = 0;
         while start < prepared.len() {
+            if before[start] {
+                results.push(Ok(Taken::Before));
+                start += 1;
+                continue;
+            }
             let Ok(first) = &prepared[start] else {
-                results.push(prepared[start].as_ref().map(drop).map_err(Clone::clone));
+                results.push(prepared[start].as_ref().map(|_| Taken::Now).map_err(Clone::clone));
                 start += 1;
                 continue;
             };
             let shape = &mut shapes[first.shape];
-            let same = prepared[start..].iter().take(shape.rows());
+            let same = prepared[start..].iter().zip(&before[start..]).take(shape.rows());
             let chunk: Vec<&Values<'_>> = same
-                .map_while(|item| item.as_ref().ok().filter(|values| values.shape == first.shape))
+                .take_while(|(_, before)| !**before)
+                .map_while(|(item, _)| item.as_ref().ok().filter(|values| values.shape == first.shape))
                 .collect();
             let sql = shape.statement(target, chunk.len());
             match attempt(&mut transaction, sql, &chunk).await.map_err(failed)? {
-                Attempt::Written => results.extend(chunk.iter().map(|_| Ok(()))),
+                Attempt::Written => results.extend(chunk.iter().map(|_| Ok(Taken::Now))),
                 Attempt::Torn => return Ok(Together::Torn),
                 Attempt::Refused(error) if chunk.len() == 1 => results.push(Err(failed(error))),
                 Attempt::Refused(_) => {
                     let sql = shape.statement(target, 1);
                     for values in &chunk {
                         match attempt(&mut transaction, sql, &[values]).await.map_err(failed)? {
-                            Attempt::Written => results.push(Ok(())),
+                            Attempt::Written => results.push(Ok(Taken::Now)),
                             Attempt::Refused(error) => results.push(Err(failed(error))),
                             Attempt::Torn => return Ok(Together::Torn),
                         }
@@ -182,6 +201,11 @@ impl SqliteClient {
                 }
             }
             start += chunk.len();
+        }
+        if let Some(sink) = target.memory {
+            let taken = items.iter().zip(&results).filter(|(_, result)| matches!(result, Ok(Taken::Now)));
+            let taken: Vec<_> = taken.map(|(item, _)| item.item).collect();
+            memory::keep(&mut transaction, sink, &taken).await.map_err(failed)?;
         }
         match transaction.commit().await {
             Ok(()) => Ok(Together::Done(results)),
@@ -192,13 +216,13 @@ impl SqliteClient {
     }
 
     /// Writes each item in a transaction of its own.
-    async fn write_alone(&self, target: &Target, items: &[Writer<'_>]) -> Result<Vec<Result<()>>> {
+    async fn write_alone(&self, target: &Target, items: &[Writer<'_>]) -> Result<Vec<Result<Taken>>> {
         let place = format!("{}: table \"{}\"", self.place(), target.table);
-        let mut results: Vec<Result<()>> = Vec::with_capacity(items.len());
+        let mut results: Vec<Result<Taken>> = Vec::with_capacity(items.len());
         for index in 0..items.len() {
             let mut connection = self.writer().await?;
             let written = self.write_one(&mut connection, target, &items[index..=index], &place).await;
-            if !matches!(written, Ok(Ok(()))) {
+            if !matches!(written, Ok(Ok(_))) {
                 connection.close_on_drop();
             }
             match written {
@@ -219,22 +243,30 @@ impl SqliteClient {
         target: &Target,
         item: &[Writer<'_>],
         place: &str,
-    ) -> Result<Result<()>> {
+    ) -> Result<Result<Taken>> {
         let failed = |error| translate(place, error);
         let mut transaction = connection.begin_with("BEGIN IMMEDIATE").await.map_err(failed)?;
+        if before(&mut transaction, target, item).await.map_err(failed)?.contains(&true) {
+            return Ok(Ok(Taken::Before));
+        }
         let (mut shapes, prepared) = self.prepare(&mut transaction, target, &mut None, item).await?;
         let values = match prepared.into_iter().next() {
             Some(Ok(values)) => values,
             Some(Err(error)) => return Ok(Err(error)),
-            None => return Ok(Ok(())),
+            None => return Ok(Ok(Taken::Now)),
         };
         let sql = shapes[values.shape].statement(target, 1);
         let written = match execute(&mut transaction, sql, &[&values]).await {
-            Ok(()) => transaction.commit().await,
+            Ok(()) => {
+                if let (Some(sink), [item]) = (target.memory, item) {
+                    memory::keep(&mut transaction, sink, &[item.item]).await.map_err(failed)?;
+                }
+                transaction.commit().await
+            }
             Err(error) => Err(error),
         };
         match written {
-            Ok(()) => Ok(Ok(())),
+            Ok(()) => Ok(Ok(Taken::Now)),
             Err(error) if is_about_the_item(&error) => Ok(Err(failed(error))),
             Err(error) => Err(translate_commit(place, error)),
         }
@@ -443,6 +475,18 @@ impl Plan {
     }
 }
 
+/// Returns of each item whether the run has written it, in this batch or before.
+async fn before(
+    connection: &mut SqliteConnection,
+    target: &Target,
+    items: &[Writer<'_>],
+) -> Result<Vec<bool>, sqlx::Error> {
+    let Some(sink) = target.memory else { return Ok(vec![false; items.len()]) };
+    let all: Vec<_> = items.iter().map(|item| item.item).collect();
+    let mut there: HashSet<_> = memory::written(connection, sink, &all).await?;
+    Ok(all.into_iter().map(|item| !there.insert(item)).collect())
+}
+
 async fn execute(
     connection: &mut SqliteConnection,
     sql: &str,
@@ -556,6 +600,7 @@ mod tests {
             create: false,
             drift: Drift::Fail,
             extra: Vec::new(),
+            memory: None,
         }
     }
 

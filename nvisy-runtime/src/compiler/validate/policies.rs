@@ -12,6 +12,7 @@ use crate::compiler::assemble::{DEFAULT_UNCOMMITTED_ITEMS, calls, said_of_batche
 use crate::compiler::diagnostic::code;
 use crate::compiler::json::{join_path, shown};
 use crate::compiler::plan::{Port, Work};
+use crate::compiler::reach;
 use crate::graph::policy::Ways;
 use crate::graph::schema::applicable_policies;
 use crate::graph::{DeadLetterLimit, NodeBody, OnError, RateLimit, Retry};
@@ -32,6 +33,9 @@ impl Check<'_> {
         if settings.concurrency.is_some_and(|n| n.get() > MAX_CONCURRENCY) {
             let message = format!("no more than {MAX_CONCURRENCY} calls run at once");
             self.say(code::POLICY_INVALID, "settings.concurrency", message);
+        }
+        if let Some(directory) = settings.checkpoint.as_ref().and_then(|c| c.directory.as_deref()) {
+            self.said.extend(reach::refuse_state(directory, self.options.untrusted));
         }
         if let Some(limit) = settings.dead_letter_limit {
             let path = "settings.dead_letter_limit";
@@ -238,7 +242,7 @@ impl Check<'_> {
     /// Says so where the batches that nodes wait for, along one path, hold more items than a
     /// source may read ahead: they would wait for ever.
     pub(super) fn spans(&mut self, order: &[usize]) {
-        let span = (self.graph.settings.checkpoint)
+        let span = (self.graph.settings.checkpoint.as_ref())
             .and_then(|checkpoint| checkpoint.uncommitted_items)
             .map_or(DEFAULT_UNCOMMITTED_ITEMS, std::num::NonZeroU64::get);
         let mut held = vec![0_u64; self.nodes.len()];

@@ -327,6 +327,10 @@ impl ErasedSinkConfig for Unwritten {
         false
     }
 
+    fn remembers(&self) -> bool {
+        false
+    }
+
     fn open<'a>(
         &'a self,
         _: Context,
