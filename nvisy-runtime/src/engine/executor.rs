@@ -43,8 +43,8 @@ pub(super) fn start(prepared: Prepared) -> RunHandle {
         began,
     } = prepared;
     let (deadline, deadline_seen) = watch::channel(None);
-    let parts = RunParts::new(run, plan, meters, edges, sources, memories, cancel, drain);
-    let parts = Arc::new(parts.with_lineage(lineage));
+    let parts = RunParts::new(run, plan, meters, edges, sources, cancel, drain);
+    let parts = Arc::new(parts.remembering(memories).with_lineage(lineage));
     let span = tracing::info_span!(
         span::RUN,
         otel.name = %parts.plan.0.graph.name,

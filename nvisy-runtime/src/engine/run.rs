@@ -47,7 +47,6 @@ impl RunParts {
         meters: Vec<Arc<NodeMeter>>,
         edges: Vec<EdgeCount>,
         sources: Vec<(usize, Arc<SharedTracker>, CancellationToken)>,
-        memories: Vec<(usize, Arc<Memory>)>,
         cancel: CancellationToken,
         drain: CancellationToken,
     ) -> Self {
@@ -56,7 +55,7 @@ impl RunParts {
             plan,
             meters,
             sources,
-            memories,
+            memories: Vec::new(),
             cancel,
             drain,
             lineage: LineageLog::default(),
@@ -66,6 +65,11 @@ impl RunParts {
             done: CancellationToken::new(),
             failure: Mutex::new(None),
         }
+    }
+
+    /// Adds what remembers.
+    pub(super) fn remembering(self, memories: Vec<(usize, Arc<Memory>)>) -> Self {
+        Self { memories, ..self }
     }
 
     /// The run as a whole failed.
