@@ -2,6 +2,7 @@
 
 mod columns;
 mod each;
+mod wire;
 
 use std::fmt;
 use std::sync::{Arc, OnceLock};
@@ -11,6 +12,7 @@ use arrow::compute::{concat_batches, filter_record_batch, take_record_batch};
 use arrow::error::ArrowError;
 
 use self::columns::{Envelopes, Ids, Stretch, Trail};
+pub use self::wire::{BatchReader, BatchWriter};
 use crate::error::{Error, Result};
 use crate::id::{PrimitiveId, SourceIdentity};
 use crate::lineage::{Lineage, Link, Parents, Step};

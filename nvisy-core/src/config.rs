@@ -1,6 +1,7 @@
 //! Typed configs: what one chains in Rust is what serializes.
 
 pub mod duration;
+pub mod size;
 
 use std::fmt;
 

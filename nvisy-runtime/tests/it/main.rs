@@ -24,5 +24,6 @@ mod model;
 #[cfg(feature = "otel")]
 mod observability;
 mod resume;
+mod stateful;
 mod sample;
 mod sweep;
