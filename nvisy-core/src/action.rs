@@ -156,7 +156,8 @@ pub trait Columnar: Send + Sync + 'static {
 /// # Contract
 ///
 /// 1. What it keeps of an input counts as [absorbed](Outcomes::absorbed), and comes out of
-///    [`release`](Self::release) at a time of its own.
+///    [`release`](Self::release) at a time of its own. When it is asked for that is not part of
+///    its input: a checkpoint puts it off.
 /// 2. The same input in the same order gives the same output under the same ids: after a crash a
 ///    part of the input comes again.
 /// 3. [`save`](Self::save) and then [`restore`](Self::restore) give an action that does what this
@@ -174,9 +175,12 @@ pub trait Stateful: Send + 'static {
     ) -> impl Future<Output = Result<Outcomes>> + Send;
 
     /// Lets go of a batch of what it has absorbed, if there is any: asked again and again after
-    /// each batch, and when its input has `ended`, until there is none. Default none.
+    /// each batch, and when all of its input has come and `ended`, until there is none. Default
+    /// none.
     ///
-    /// What it gives has ids and lineage; to the engine it is as if a source had read it.
+    /// What it gives has ids and lineage; to the engine it is as if a source had read it. Of an
+    /// input that ends before all of it came, because a node failed or the run was drained, the
+    /// rest stays absorbed.
     fn release(
         &mut self,
         ended: bool,
@@ -198,7 +202,11 @@ pub trait Stateful: Send + 'static {
         std::future::ready(Ok(()))
     }
 
-    /// Takes up what checkpoints hold of it, before the first batch.
+    /// Takes up what checkpoints hold of it, before the first batch: in every run that makes
+    /// checkpoints, also with nothing where it begins anew.
+    ///
+    /// It may be older than what was saved last: what the files of the spill have beyond that is
+    /// to be forgotten.
     ///
     /// # Errors
     ///

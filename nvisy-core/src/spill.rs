@@ -40,6 +40,12 @@ impl Spill {
         self.0.kept
     }
 
+    /// Returns where it is if it is there for the next run, whether it has been made or not.
+    #[must_use]
+    pub fn kept_path(&self) -> Option<&Path> {
+        self.0.kept.then_some(&*self.0.path)
+    }
+
     /// Returns the folder, which is there now.
     ///
     /// # Errors

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use futures::stream::{BoxStream, Stream, StreamExt};
 
-use crate::action::Action;
+use crate::action::{Action, ErasedStateful};
 use crate::batch::Batch;
 use crate::context::{Context, OpenContext, ReadContext};
 use crate::error::Result;
@@ -56,7 +56,8 @@ fn read_partition<S: Source>(
 /// Adds [`apply`](Self::apply) to streams of batches.
 pub trait ApplyExt: Stream<Item = Result<Batch>> + Send + Sized {
     /// Applies an action to every batch. Items that fail come as errors; the stream goes on
-    /// behind them. There is no retry, no timeout and no concurrency: those are the engine's.
+    /// behind them. What an action absorbs comes when it lets go of it, at the latest when the
+    /// stream ends. There is no retry, no timeout and no concurrency: those are the engine's.
     fn apply<'a>(self, action: &'a Action, context: &'a Context) -> BoxStream<'a, Result<Batch>>
     where
         Self: 'a,
@@ -83,14 +84,27 @@ pub trait ApplyExt: Stream<Item = Result<Batch>> + Send + Sized {
                 let state = make();
                 split(async_stream::stream! {
                     let mut state = state;
+                    let mut whole = true;
                     for await batch in self {
                         match batch {
                             Ok(batch) => {
-                            let len = batch.len();
-                            let outcomes = state.call(batch, 0, context).await;
-                            yield outcomes.and_then(|outcomes| outcomes.check(len).map(|()| outcomes));
-                        }
+                                let len = batch.len();
+                                let outcomes = state.call(batch, 0, context).await;
+                                let outcomes = outcomes.and_then(|outcomes| outcomes.check(len).map(|()| outcomes));
+                                whole &= outcomes.is_ok();
+                                yield outcomes;
+                                for await released in release(&mut *state, false, context) {
+                                    whole &= released.is_ok();
+                                    yield released;
+                                }
+                            }
                             Err(error) => yield Err(error),
+                        }
+                    }
+                    // What failed has left behind nobody knows what.
+                    if whole {
+                        for await released in release(&mut *state, true, context) {
+                            yield released;
                         }
                     }
                 })
@@ -115,6 +129,26 @@ pub trait ApplyExt: Stream<Item = Result<Batch>> + Send + Sized {
 }
 
 impl<S: Stream<Item = Result<Batch>> + Send + Sized> ApplyExt for S {}
+
+/// What a stateful action lets go of, until there is no more for now.
+fn release<'a>(
+    state: &'a mut dyn ErasedStateful,
+    ended: bool,
+    context: &'a Context,
+) -> impl Stream<Item = Result<Outcomes>> + Send + 'a {
+    async_stream::stream! {
+        loop {
+            match state.release(ended, context).await {
+                Ok(None) => break,
+                Ok(Some(batch)) => yield Ok(Outcomes::same(batch)),
+                Err(error) => {
+                    yield Err(error);
+                    break;
+                }
+            }
+        }
+    }
+}
 
 fn split<'a>(outcomes: impl Stream<Item = Result<Outcomes>> + Send + 'a) -> BoxStream<'a, Result<Batch>> {
     outcomes

@@ -25,6 +25,7 @@ use crate::plugin::Plugin;
 /// | name | type |
 /// |---|---|
 /// | `memory/source` | [`MemorySource`](memory::MemorySource) |
+/// | `memory/hoard` | [`Hoard`](memory::Hoard) |
 /// | `memory/relay` | [`Relay`](memory::Relay) |
 /// | `memory/sink` | [`MemorySink`](memory::MemorySink) |
 /// | `faulty/source`, `faulty/action`, `faulty/sink` | the same with a [`Script`](faulty::Script) of faults |
@@ -32,6 +33,7 @@ use crate::plugin::Plugin;
 pub fn plugin() -> Plugin {
     Plugin::new("testing")
         .source::<memory::MemorySource>()
+        .action::<memory::Hoard>()
         .action::<memory::Relay>()
         .sink::<memory::MemorySink>()
         .source::<faulty::FaultySource<memory::MemorySource>>()

@@ -35,7 +35,7 @@ use nvisy_core::{
     ActionConfig, CheckpointStore, Connection, Error, Item, Kind, Outcome, Plugin, Result, SinkConfig, Source,
 };
 
-pub use self::checkpoint::RunState;
+pub use self::checkpoint::{NodeMemory, RunState};
 use self::connection::ConnectionState;
 pub use self::report::{
     CheckpointReport, Latency, NodeProgress, NodeReport, NodeStatus, PartitionReport, Progress, RunReport,
@@ -77,6 +77,8 @@ struct EngineParts {
     checkpoints: Option<Arc<dyn CheckpointStore>>,
     /// Where results of paid calls are kept, if they are.
     memo: Option<Arc<dyn MemoStore>>,
+    /// Below which folder nodes keep what does not fit into memory, if it is to stay.
+    spill: Option<std::path::PathBuf>,
     /// The nodes that may have changed since a run stopped half way.
     accepted_changes: Vec<String>,
     connections: Mutex<HashMap<ConnectionKey, Weak<ConnectionState>>>,
@@ -95,6 +97,7 @@ impl Engine {
             untrusted: false,
             checkpoints: None,
             memo: None,
+            spill: None,
             accepted_changes: Vec::new(),
         }
     }
@@ -210,6 +213,7 @@ pub struct EngineBuilder {
     untrusted: bool,
     checkpoints: Option<Arc<dyn CheckpointStore>>,
     memo: Option<Arc<dyn MemoStore>>,
+    spill: Option<std::path::PathBuf>,
     accepted_changes: Vec<String>,
 }
 
@@ -278,6 +282,9 @@ impl EngineBuilder {
     /// Keeps in a directory what runs need in order to go on: a run that was stopped, failed, or
     /// was killed is taken up where it stood when its graph is run again, by its name.
     ///
+    /// What actions remember is part of a checkpoint; what of it does not fit into memory is kept
+    /// in its directory `spill`.
+    ///
     /// Sinks that write by id have then everything once; so have files, which show when a
     /// checkpoint has them. The directory is made; remove it to begin anew.
     ///
@@ -301,7 +308,8 @@ impl EngineBuilder {
         let directory = directory.into();
         let memo = self.memo.clone();
         let memo = memo.unwrap_or_else(|| Arc::new(memos::DirectoryStore::new(directory.join("memo"))));
-        Self { memo: Some(memo), ..self.checkpoints(DirectoryStore::new(directory)) }
+        let spill = Some(directory.join("spill"));
+        Self { memo: Some(memo), spill, ..self.checkpoints(DirectoryStore::new(directory)) }
     }
 
     /// Keeps in a store what nodes pay for whose policy says `"memo": true`: see
@@ -359,7 +367,7 @@ impl EngineBuilder {
     /// `configuration` if a name is registered twice.
     pub fn build(self) -> Result<Engine> {
         self.registry.check()?;
-        let Self { registry, secrets, untrusted, checkpoints, memo, accepted_changes } = self;
+        let Self { registry, secrets, untrusted, checkpoints, memo, spill, accepted_changes } = self;
         let options = CompileOptions { untrusted, without_secrets: untrusted && secrets.is_none() };
         let secrets = match secrets {
             Some(secrets) => secrets,
@@ -367,8 +375,16 @@ impl EngineBuilder {
             None => Arc::new(Secrets::default()),
         };
         let connections = Mutex::default();
-        let parts =
-            EngineParts { registry, secrets, options, checkpoints, memo, accepted_changes, connections };
+        let parts = EngineParts {
+            registry,
+            secrets,
+            options,
+            checkpoints,
+            memo,
+            spill,
+            accepted_changes,
+            connections,
+        };
         Ok(Engine(Arc::new(parts)))
     }
 }

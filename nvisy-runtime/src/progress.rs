@@ -149,6 +149,7 @@ mod tests {
             status: NodeStatus::Running,
             received,
             emitted: received,
+            absorbed: 0,
             dropped: 0,
             dead_lettered: 0,
             failed: 0,

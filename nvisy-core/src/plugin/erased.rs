@@ -20,6 +20,7 @@ use crate::primitive::{Kind, Kinds};
 use crate::secret::SecretRef;
 use crate::sink::{Guarantee, Sink, SinkConfig, Staging, WriteReport};
 use crate::source::{Source, SourceBatch};
+use crate::spill::Spill;
 
 /// A client of any type.
 #[derive(Clone)]
@@ -170,7 +171,12 @@ pub trait ErasedActionConfig: fmt::Debug + Send + Sync {
     /// See [`ActionConfig::is_columnar`].
     fn is_columnar(&self) -> bool;
     /// See [`ActionConfig::build`].
-    fn build<'a>(&'a self, context: Context, client: &'a AnyClient) -> BoxFuture<'a, Result<Action>>;
+    fn build<'a>(
+        &'a self,
+        context: Context,
+        client: &'a AnyClient,
+        spill: Spill,
+    ) -> BoxFuture<'a, Result<Action>>;
 }
 
 impl<A: ActionConfig> ErasedActionConfig for A {
@@ -198,8 +204,16 @@ impl<A: ActionConfig> ErasedActionConfig for A {
         ActionConfig::is_columnar(self)
     }
 
-    fn build<'a>(&'a self, context: Context, client: &'a AnyClient) -> BoxFuture<'a, Result<Action>> {
-        Box::pin(async move { ActionConfig::build(self, &OpenContext::new(context, client.typed()?)).await })
+    fn build<'a>(
+        &'a self,
+        context: Context,
+        client: &'a AnyClient,
+        spill: Spill,
+    ) -> BoxFuture<'a, Result<Action>> {
+        Box::pin(async move {
+            let context = OpenContext::new(context, client.typed()?).with_spill(spill);
+            ActionConfig::build(self, &context).await
+        })
     }
 }
 

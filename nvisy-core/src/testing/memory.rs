@@ -26,12 +26,14 @@
 //! # }
 //! ```
 
+mod hoard;
 mod input;
 mod relay;
 mod sink;
 mod source;
 mod store;
 
+pub use self::hoard::Hoard;
 pub(super) use self::input::rows_of;
 pub use self::relay::{Form, Relay};
 pub use self::sink::{MemorySink, Mode, OpenMemorySink};

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures::{FutureExt, StreamExt};
+use nvisy_core::Spill;
 use nvisy_core::outcome::Attribution;
 use nvisy_core::plugin::{AnyClient, ErasedActionConfig, ErasedSinkConfig, ErasedSource};
 use nvisy_core::prelude::*;
@@ -168,7 +169,8 @@ async fn an_action_meets_every_fault_in_every_form() {
             script.inject(Site::Apply, 1, kind);
             let config: Arc<dyn ErasedActionConfig> = Arc::new(Relay::new(form));
             let config = faulty::action_config(config, &script);
-            let action = config.build(Context::detached(), &AnyClient::none()).await.unwrap();
+            let action =
+                config.build(Context::detached(), &AnyClient::none(), Spill::temporary()).await.unwrap();
             let context = Context::detached();
             let batch = numbers(0..5);
             let run = async {

@@ -148,7 +148,9 @@ impl Stateful for Deduplicating {
     }
 
     async fn restore(&mut self, _: Entries) -> Result<()> {
-        Ok(())
+        Err(Error::configuration(
+            "`deduplicate` remembers what it has seen, and checkpoints do not hold that yet: run the graph without state, or without this node",
+        ))
     }
 }
 

@@ -210,18 +210,23 @@ pub(crate) fn make(path: &Path) -> std::io::Result<()> {
     sync_directory(parent.unwrap_or(Path::new(".")))
 }
 
-/// Names the directory of a graph with letters that every file system keeps apart.
+/// Names the directory of a graph.
 fn directory_name(graph: &str) -> String {
+    file_name("graph-", graph)
+}
+
+/// Names a file after a thing, with letters that every file system keeps apart.
+pub(crate) fn file_name(kind: &str, of: &str) -> String {
     const LONGEST: usize = 150;
-    let mut name = String::from("graph-");
-    for byte in graph.bytes() {
+    let mut name = String::from(kind);
+    for byte in of.bytes() {
         match byte {
             b'a'..=b'z' | b'0'..=b'9' | b'-' | b'_' => name.push(char::from(byte)),
             _ => name.push_str(&format!("%{byte:02x}")),
         }
     }
     if name.len() > LONGEST {
-        let hash = Sha256::digest(graph.as_bytes());
+        let hash = Sha256::digest(of.as_bytes());
         name.truncate(LONGEST - 66);
         name.push_str("%%");
         hash.iter().for_each(|byte| name.push_str(&format!("{byte:02x}")));

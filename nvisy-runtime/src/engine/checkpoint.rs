@@ -2,12 +2,14 @@
 //!
 //! The order is: sinks and dead letters durable, then the checkpoint, then what sinks have staged
 //! shows. Where no sink stages, the watermarks of the sources are committed as they stand: what
-//! is read again after a crash is written again by its id. Where one does, all sources are held
-//! for a moment, until nothing is on its way: a cut through the graph on one side of which
-//! everything is written, and on the other side nothing.
+//! is read again after a crash is written again by its id. Where one does, or an action remembers
+//! what it has seen, all sources are held for a moment, until nothing is on its way: a cut through
+//! the graph on one side of which everything is written or remembered, and on the other side
+//! nothing. What actions remember is part of the checkpoint, and goes back with the cursors.
 
 mod fingerprint;
 mod journal;
+mod memory;
 mod stage;
 mod state;
 
@@ -19,8 +21,9 @@ use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
 
 pub(super) use self::journal::{Cursors, Journal, Outcome};
+pub(super) use self::memory::{Memory, clear};
 pub(super) use self::stage::Stage;
-pub use self::state::RunState;
+pub use self::state::{NodeMemory, RunState};
 use super::report::CheckpointReport;
 use super::run::RunParts;
 use super::source::SharedTracker;
@@ -48,6 +51,7 @@ pub(super) enum Phase {
 pub(super) struct Checkpointer {
     journal: Journal,
     stages: Vec<Arc<Stage>>,
+    memories: Vec<Arc<Memory>>,
     every: Duration,
     phase: watch::Sender<Phase>,
     /// Asks for a checkpoint before its time.
@@ -58,6 +62,7 @@ impl Checkpointer {
     pub(super) fn new(
         journal: Journal,
         stages: Vec<Arc<Stage>>,
+        memories: Vec<Arc<Memory>>,
         every: Option<Duration>,
         phase: watch::Sender<Phase>,
         request: Arc<Notify>,
@@ -67,7 +72,7 @@ impl Checkpointer {
         } else {
             EVERY_FILE
         });
-        Self { journal, stages, every, phase, request }
+        Self { journal, stages, memories, every, phase, request }
     }
 
     /// Makes checkpoints until `stop`.
@@ -83,13 +88,18 @@ impl Checkpointer {
                 () = self.request.notified() => {}
                 () = tokio::time::sleep(self.every) => {}
             }
-            if self.stages.is_empty() {
+            if self.cuts() {
+                self.cut(parts, stop).await?;
+            } else {
                 let changes = self.journal.gather(parts, &[]);
                 self.journal.commit(parts, changes).await?;
-            } else {
-                self.cut(parts, stop).await?;
             }
         }
+    }
+
+    /// Returns whether nothing may be on its way when a checkpoint is made.
+    fn cuts(&self) -> bool {
+        !self.stages.is_empty() || !self.memories.is_empty()
     }
 
     /// Holds the sources until all that they have read is written, and makes a checkpoint of that.
@@ -97,24 +107,34 @@ impl Checkpointer {
         if parts.trackers().all(|tracker| !tracker.has_news()) {
             return Ok(());
         }
-        let held = Held::all(parts, &self.phase);
-        self.phase.send_replace(Phase::Settle);
+        let Self { journal, stages, memories, phase, .. } = self;
+        let held = Held::all(parts, phase);
+        phase.send_replace(Phase::Settle);
         if !quiet(parts, stop, SharedTracker::is_still).await {
             return Ok(());
         }
-        self.phase.send_replace(Phase::Stage);
+        phase.send_replace(Phase::Stage);
         if !quiet(parts, stop, SharedTracker::is_settled).await {
             return Ok(());
         }
         // What failed is to be read again, and with it what came after it, which is staged: no
         // checkpoint can have one without the other.
-        if parts.trackers().any(|tracker| tracker.has_failed()) {
+        if parts.trackers().any(SharedTracker::has_failed) {
+            parts.trackers().for_each(SharedTracker::forsake);
             return Ok(());
         }
-        let changes = self.journal.gather(parts, &self.stages);
+        let changes = gather(journal, parts, stages, memories).await?;
         drop(held);
-        self.journal.commit(parts, changes).await?;
+        self.commit(parts, changes).await?;
         self.publish().await
+    }
+
+    async fn commit(&mut self, parts: &RunParts, changes: Changes) -> Result<()> {
+        self.journal.commit(parts, changes).await?;
+        for memory in &self.memories {
+            memory.saved().await?;
+        }
+        Ok(())
     }
 
     async fn publish(&self) -> Result<()> {
@@ -131,41 +151,58 @@ impl Checkpointer {
     ///
     /// If that is not possible: what was read since the checkpoint before is read again.
     pub(super) async fn finish(&mut self, parts: &RunParts, outcome: Outcome) -> Result<()> {
-        if self.stages.is_empty() {
+        if !self.cuts() {
             let changes = self.journal.gather(parts, &[]);
             return match outcome {
                 Outcome::Finished => self.journal.finish(parts, changes).await,
                 Outcome::Stopped | Outcome::Broken => self.journal.commit(parts, changes).await,
             };
         }
-        let failed = parts.trackers().any(|tracker| tracker.has_failed());
+        let failed = parts.trackers().any(SharedTracker::has_failed);
         let outcome = match outcome {
-            // Of what is staged, a run shows all that came or, since the last checkpoint, nothing.
+            // Of what is staged, a run shows all that came or, since the last checkpoint, nothing;
+            // and what is remembered goes back to where the cursors are.
             Outcome::Broken => return Ok(()),
             Outcome::Stopped if parts.drain.is_cancelled() && failed => return Ok(()),
             // All that is required is there: what is withheld is a best-effort copy.
             Outcome::Finished => outcome,
             Outcome::Stopped if self.stages.iter().any(|stage| stage.is_withheld()) => return Ok(()),
+            Outcome::Stopped if failed && self.stages.is_empty() => return Ok(()),
             // What could not be read is counted; a run that reads it again would double the rest.
             Outcome::Stopped if failed => Outcome::Finished,
             Outcome::Stopped => outcome,
         };
-        let changes = self.journal.gather(parts, &self.stages);
-        self.journal.commit(parts, changes).await?;
+        let changes = gather(&mut self.journal, parts, &self.stages, &self.memories).await?;
+        self.commit(parts, changes).await?;
         self.publish().await?;
         for stage in &self.stages {
             stage.close().await?;
         }
-        // Not before all of it shows: a run that has finished is not taken up again.
-        match outcome {
-            Outcome::Finished => self.journal.finish(parts, Changes::default()).await,
-            Outcome::Stopped | Outcome::Broken => Ok(()),
+        if outcome == Outcome::Finished {
+            // Not before all of it shows: a run that has finished is not taken up again.
+            self.journal.finish(parts, Changes::default()).await?;
+            self.memories.iter().for_each(|memory| memory.forget());
         }
+        Ok(())
     }
 
     pub(super) fn report(&self) -> CheckpointReport {
         self.journal.report()
     }
+}
+
+/// Collects what the next checkpoint has, while nothing is on its way.
+async fn gather(
+    journal: &mut Journal,
+    parts: &RunParts,
+    stages: &[Arc<Stage>],
+    memories: &[Arc<Memory>],
+) -> Result<Changes> {
+    let mut changes = journal.gather(parts, stages);
+    for memory in memories {
+        memory.save(&mut changes).await?;
+    }
+    Ok(changes)
 }
 
 /// Sources that read nothing while this is held.

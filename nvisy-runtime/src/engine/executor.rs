@@ -34,6 +34,7 @@ pub(super) fn start(prepared: Prepared) -> RunHandle {
         meters,
         edges,
         sources,
+        memories,
         connections,
         checkpointer,
         cancel,
@@ -41,7 +42,7 @@ pub(super) fn start(prepared: Prepared) -> RunHandle {
         began,
     } = prepared;
     let (deadline, deadline_seen) = watch::channel(None);
-    let parts = Arc::new(RunParts::new(run, plan, meters, edges, sources, cancel, drain));
+    let parts = Arc::new(RunParts::new(run, plan, meters, edges, sources, memories, cancel, drain));
     let span = tracing::info_span!(
         span::RUN,
         otel.name = %parts.plan.0.graph.name,
@@ -211,11 +212,16 @@ async fn until(moment: Option<Instant>) {
     }
 }
 
-/// Stops the sources from which no sink can be reached any more.
+/// Stops the sources, and what lets go of what it remembers, from which no sink can be reached any more.
 fn stop_sources(parts: &RunParts, plan: &PlanParts) {
     for (source, _, stop) in &parts.sources {
         if !reaches_a_sink(*source, parts, plan) {
             stop.cancel();
+        }
+    }
+    for (node, memory) in &parts.memories {
+        if !reaches_a_sink(*node, parts, plan) {
+            memory.stop.cancel();
         }
     }
 }
@@ -248,7 +254,7 @@ fn reaches_a_sink(from: usize, parts: &RunParts, plan: &PlanParts) -> bool {
 
 /// What of a node's counts the metrics recorder has already.
 #[derive(Default)]
-struct Published([u64; 6]);
+struct Published([u64; 7]);
 
 fn publish_counts(meters: &[Arc<NodeMeter>], published: &mut [Published]) {
     for (meter, published) in meters.iter().zip(published) {
@@ -258,6 +264,7 @@ fn publish_counts(meters: &[Arc<NodeMeter>], published: &mut [Published]) {
             ("dead_lettered", meter.dead_lettered.get()),
             ("failed", meter.failed.get()),
             ("received", meter.received.get()),
+            ("absorbed", meter.absorbed.get()),
         ];
         for ((outcome, count), last) in counts.into_iter().zip(&mut published.0) {
             if count > *last {
@@ -271,10 +278,10 @@ fn publish_counts(meters: &[Arc<NodeMeter>], published: &mut [Published]) {
             }
         }
         let batches = meter.batches.get();
-        if batches > published.0[5] {
+        if batches > published.0[6] {
             let labels = [("graph", meter.graph.to_string()), ("node", meter.node.to_string())];
-            metrics::counter!(metric::NODE_BATCHES, &labels).increment(batches - published.0[5]);
-            published.0[5] = batches;
+            metrics::counter!(metric::NODE_BATCHES, &labels).increment(batches - published.0[6]);
+            published.0[6] = batches;
         }
     }
 }

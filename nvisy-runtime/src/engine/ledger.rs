@@ -30,6 +30,8 @@ pub(super) struct NodeMeter {
     pub(super) dropped: Counter,
     /// Items that became part of the node's memory.
     pub(super) absorbed: Counter,
+    /// Items that it let go of what it had absorbed.
+    pub(super) released: Counter,
     pub(super) dead_lettered: Counter,
     pub(super) failed: Counter,
     /// Copies that a best-effort branch did not take.
@@ -61,6 +63,8 @@ struct Words {
     memo_error: Option<Error>,
     errors: Vec<Error>,
     failure: Option<Error>,
+    /// Whether not all is let go of that was absorbed.
+    withholding: bool,
 }
 
 /// A count that many may add to.
@@ -99,6 +103,7 @@ impl NodeMeter {
             emitted: counter(),
             dropped: counter(),
             absorbed: counter(),
+            released: counter(),
             dead_lettered: counter(),
             failed: counter(),
             missed: counter(),
@@ -155,6 +160,15 @@ impl NodeMeter {
                 *words.reasons.entry(reason).or_default() += items;
             }
         }
+    }
+
+    /// Not all that was absorbed is let go of.
+    pub(super) fn withhold(&self) {
+        self.words().withholding = true;
+    }
+
+    pub(super) fn is_withholding(&self) -> bool {
+        self.words().withholding
     }
 
     /// Keeps an item's error, as one of the first few.

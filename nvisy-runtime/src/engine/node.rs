@@ -7,10 +7,12 @@ mod sink;
 mod work;
 
 use std::panic::AssertUnwindSafe;
+use std::pin::Pin;
 use std::sync::{Arc, Mutex};
+use std::task::{Context, Poll};
 
 use futures::future::FutureExt;
-use futures::stream::{SelectAll, StreamExt};
+use futures::stream::{SelectAll, Stream, StreamExt};
 use nvisy_core::action::Calls;
 use nvisy_core::observability::field;
 use nvisy_core::plugin::ErasedSink;
@@ -20,7 +22,8 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use self::action::{ActionWorker, inline};
-use self::memory::{piped, stateful};
+pub(super) use self::memory::Remembering;
+use self::memory::piped;
 use self::routes::{branch, fan_in, fan_out};
 use self::sink::SinkWorker;
 use self::work::concurrent;
@@ -52,6 +55,10 @@ pub(super) enum Built {
         caller: Caller,
         gather: Gatherer,
         concurrency: usize,
+    },
+    Stateful {
+        work: Box<Remembering>,
+        gather: Gatherer,
     },
     Sink {
         sink: Arc<dyn ErasedSink>,
@@ -148,9 +155,7 @@ async fn drive(
 ) -> Result<Ended> {
     match work {
         Built::Source(source) => source.run(outlets, cancel).await,
-        Built::Action { action: Action::Stateful(make), caller, gather, .. } => {
-            stateful(make(), &caller, gather, inbox, outlets, meter).await
-        }
+        Built::Stateful { work, gather } => work.run(gather, inbox, outlets, meter).await,
         Built::Action { action: Action::Pipe(pipe), caller, gather, .. } => {
             piped(&*pipe, &caller, gather, inbox, outlets, meter).await
         }
@@ -175,9 +180,26 @@ async fn drive(
     }
 }
 
+/// One of the edges into a node.
+struct Edge {
+    from: usize,
+    receiver: Receiver,
+}
+
+impl Stream for Edge {
+    type Item = (usize, Parcel);
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        let from = self.from;
+        self.receiver.poll_next_unpin(cx).map(|parcel| parcel.map(|parcel| (from, parcel)))
+    }
+}
+
 /// What comes into a node, over all its edges.
 pub(super) struct Inbox {
-    edges: SelectAll<Receiver>,
+    edges: SelectAll<Edge>,
+    /// Over which of them the last parcel came.
+    from: usize,
     /// The worst end of an edge so far.
     end: End,
     meter: Arc<NodeMeter>,
@@ -185,13 +207,15 @@ pub(super) struct Inbox {
 
 impl Inbox {
     fn new(edges: Vec<Receiver>, meter: Arc<NodeMeter>) -> Self {
-        Self { edges: futures::stream::select_all(edges), end: End::Complete, meter }
+        let edges = edges.into_iter().enumerate().map(|(from, receiver)| Edge { from, receiver });
+        Self { edges: futures::stream::select_all(edges), from: 0, end: End::Complete, meter }
     }
 
     /// Returns what comes next; none when all edges have ended.
     async fn next(&mut self) -> Option<Parcel> {
         loop {
-            let parcel = self.edges.next().await?;
+            let (from, parcel) = self.edges.next().await?;
+            self.from = from;
             match &parcel {
                 Parcel::Batch(batch) => {
                     self.meter.received.add(batch.len() as u64);

@@ -1,29 +1,31 @@
 //! From a plan to nodes that are ready to run: secrets, connections, actions, sinks, edges.
 
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 
 use futures::future::FutureExt;
 use nvisy_core::connection::{ConnectContext, SecretResolver};
 use nvisy_core::observability::field;
 use nvisy_core::plugin::AnyClient;
-use nvisy_core::{Action, Calls, Context, Error, ErrorKind, Result, RunId, Staging};
+use nvisy_core::{Action, Calls, Context, Error, ErrorKind, Result, RunId, Spill, Staging};
 use tokio::sync::{Notify, Semaphore, watch};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::Engine;
 use super::call::{AdaptiveSize, Caller};
-use super::checkpoint::{Checkpointer, Journal, Phase, Stage};
+use super::checkpoint::{self, Checkpointer, Journal, Memory, Phase, Stage};
 use super::connection::ConnectionState;
 use super::edge::{EdgeCount, Receiver, Sender, edge};
 use super::flood::Flood;
 use super::gather::Gatherer;
 use super::ledger::NodeMeter;
 use super::memo::Memo;
-use super::node::{Built, Node};
+use super::node::{Built, Node, Remembering};
 use super::outlet::{Outlet, Outlets};
-use super::source::{SharedTracker, SourceWork};
+use super::source::{Asks, SharedTracker, SourceWork};
 use super::tracker::{Bounds, Tracker};
+use crate::checkpoint::file_name;
 use crate::compiler::DEFAULT_UNCOMMITTED_ITEMS;
 use crate::compiler::plan::{ExecutionPlan, PlanConnection, PlanNode, PlanParts, Port, Work};
 use crate::graph::policy::{Retry, Ways};
@@ -42,6 +44,8 @@ pub(super) struct Prepared {
     pub(super) edges: Vec<EdgeCount>,
     /// The trackers of the sources, and what stops each, by node.
     pub(super) sources: Vec<(usize, Arc<SharedTracker>, CancellationToken)>,
+    /// What remembers, by node.
+    pub(super) memories: Vec<(usize, Arc<Memory>)>,
     pub(super) connections: Connections,
     pub(super) checkpointer: Option<Checkpointer>,
     pub(super) cancel: CancellationToken,
@@ -209,7 +213,7 @@ async fn prepare_since(began: Instant, engine: &Engine, plan: &ExecutionPlan) ->
     match build(engine, plan, journal, &connections).await {
         Ok(built) => {
             let (builder, nodes, sources, checkpointer) = built;
-            let Builder { run, meters, cancel, drain, counts, .. } = builder;
+            let Builder { run, meters, cancel, drain, counts, memories, .. } = builder;
             Ok(Prepared {
                 run,
                 plan: plan.clone(),
@@ -217,6 +221,7 @@ async fn prepare_since(began: Instant, engine: &Engine, plan: &ExecutionPlan) ->
                 meters,
                 edges: counts,
                 sources,
+                memories,
                 connections,
                 checkpointer,
                 cancel,
@@ -243,7 +248,9 @@ async fn build<'a>(
     let Some(mut journal) = builder.journal.take() else { return Ok((builder, nodes, sources, None)) };
     journal.begin().await?;
     let (stages, request) = (std::mem::take(&mut builder.stages), builder.request.clone());
-    let checkpointer = Checkpointer::new(journal, stages, builder.plan.checkpoint_every, phase, request);
+    let memories = builder.memories.iter().map(|(_, memory)| memory.clone()).collect();
+    let every = builder.plan.checkpoint_every;
+    let checkpointer = Checkpointer::new(journal, stages, memories, every, phase, request);
     Ok((builder, nodes, sources, Some(checkpointer)))
 }
 
@@ -264,7 +271,9 @@ struct Builder<'a> {
     drain: CancellationToken,
     journal: Option<Journal>,
     memo: Option<Arc<dyn MemoStore>>,
+    spill: Option<PathBuf>,
     stages: Vec<Arc<Stage>>,
+    memories: Vec<(usize, Arc<Memory>)>,
     phase: watch::Receiver<Phase>,
     request: Arc<Notify>,
 }
@@ -306,7 +315,9 @@ impl<'a> Builder<'a> {
             drain: CancellationToken::new(),
             journal,
             memo: engine.0.memo.clone(),
+            spill: engine.0.spill.clone(),
             stages: Vec::new(),
+            memories: Vec::new(),
             phase,
             request: Arc::default(),
         }
@@ -335,7 +346,75 @@ impl<'a> Builder<'a> {
                 work,
             });
         }
+        if self.journal.is_some() && !self.memories.is_empty() {
+            // Checkpoints are cuts: what is written becomes durable by them.
+            for node in &mut nodes {
+                match &mut node.work {
+                    Built::Source(source) => source.asks.staged = true,
+                    Built::Stateful { work, .. } => work.asks.staged = true,
+                    _ => {}
+                }
+            }
+        }
         Ok((self, nodes, sources))
+    }
+
+    /// Returns the tracker of a node that opens slots.
+    fn tracker(&self) -> Arc<SharedTracker> {
+        let said = self.plan.uncommitted_items;
+        let span = said.unwrap_or(DEFAULT_UNCOMMITTED_ITEMS);
+        let saved = self.journal.is_some();
+        let durable = said.is_some() || saved;
+        let bounds = Bounds { items: CREDIT_ITEMS, bytes: CREDIT_BYTES, span, durable, saved };
+        Arc::new(SharedTracker::new(Tracker::new(bounds)))
+    }
+
+    fn asks(&self) -> Asks {
+        let request = self.journal.is_some().then(|| self.request.clone());
+        Asks { request, staged: self.stages_any() }
+    }
+
+    /// Returns where a node keeps what does not fit into memory. What a run before left there that
+    /// does not go on is removed.
+    fn spill(&self, node: &PlanNode) -> Result<Spill> {
+        let Some(folder) = &self.spill else { return Ok(Spill::temporary()) };
+        let spill = Spill::kept(
+            folder.join(file_name("graph-", &self.plan.graph.name)).join(file_name("node-", &node.name)),
+        );
+        if self.journal.as_ref().is_none_or(|journal| !journal.is_resumed()) {
+            checkpoint::clear(&spill)?;
+        }
+        Ok(spill)
+    }
+
+    /// Returns the work of a built action.
+    async fn acting(
+        &mut self,
+        index: usize,
+        node: &PlanNode,
+        action: Action,
+        spill: Spill,
+        caller: Caller,
+    ) -> Result<Built> {
+        let gather = Gatherer::new(node.limits, node.gather);
+        let Action::Stateful(make) = action else {
+            return Ok(Built::Action { action, caller, gather, concurrency: node.concurrency.max(1) });
+        };
+        let stop = self.drain.child_token();
+        let memory = Arc::new(Memory::new(node.name.clone(), make(), self.tracker(), stop, spill));
+        if let Some(journal) = &self.journal {
+            memory.restore(journal.state(&node.name)).await?;
+        }
+        self.memories.push((index, memory.clone()));
+        let work = Remembering {
+            memory,
+            caller,
+            asks: self.asks(),
+            phase: self.phase.clone(),
+            drain: self.drain.clone(),
+            kept: self.journal.is_some(),
+        };
+        Ok(Built::Stateful { work: Box::new(work), gather })
     }
 
     fn context(&self, index: usize, node: &PlanNode) -> Context {
@@ -374,17 +453,6 @@ impl<'a> Builder<'a> {
         };
         let connection = node.connection.map(|at| &self.plan.connections[at]);
         Ok(Some(Memo::new(store.clone(), node, version, connection, self.meters[index].clone())))
-    }
-
-    /// Refuses actions whose memory a checkpoint would have to hold.
-    fn refuse_memory(&self, node: &PlanNode, action: &Action) -> Result<()> {
-        if self.journal.is_none() || !matches!(action, Action::Stateful(_)) {
-            return Ok(());
-        }
-        let operation = &node.operation;
-        Err(Error::configuration(format!(
-            "`{operation}` remembers what it has seen, and checkpoints do not hold that yet: run the graph without state, or without this node"
-        )))
     }
 
     /// Refuses policies that would do nothing, where only the action that is built shows it.
@@ -450,13 +518,7 @@ impl<'a> Builder<'a> {
         let concurrency = node.concurrency.max(1);
         Ok(match &node.work {
             Work::Source { config, key } => {
-                let said = self.plan.uncommitted_items;
-                let span = said.unwrap_or(DEFAULT_UNCOMMITTED_ITEMS);
-                let staged = self.stages_any();
-                let saved = self.journal.is_some();
-                let durable = said.is_some() || saved;
-                let bounds = Bounds { items: CREDIT_ITEMS, bytes: CREDIT_BYTES, span, durable, saved };
-                let tracker = Arc::new(SharedTracker::new(Tracker::new(bounds)));
+                let tracker = self.tracker();
                 let stop = self.drain.child_token();
                 sources.push((index, tracker.clone(), stop.clone()));
                 Built::Source(Box::new(SourceWork {
@@ -477,23 +539,21 @@ impl<'a> Builder<'a> {
                         .map(|journal| journal.cursors(&node.name))
                         .unwrap_or_default(),
                     phase: self.phase.clone(),
-                    request: saved.then(|| self.request.clone()),
-                    staged,
+                    asks: self.asks(),
                 }))
             }
             Work::Action(config) => {
                 // Building is no call: it takes no permit, and counts for no limit.
-                let built = caller.bounded(config.build(context, client)).await;
+                let spill = self.spill(node)?;
+                let built = caller.bounded(config.build(context, client, spill.clone())).await;
                 let action = built.map_err(|error| caller.final_error(error, 1))?;
                 self.refuse_idle(node, &action)?;
-                self.refuse_memory(node, &action)?;
                 let caller = Caller { memo: self.memo(index, node, config.version())?, ..caller };
-                Built::Action { action, caller, gather, concurrency }
+                self.acting(index, node, action, spill, caller).await?
             }
             Work::Function(action) => {
-                let action: Action = action.clone();
-                self.refuse_memory(node, &action)?;
-                Built::Action { action, caller: Caller { calls: Calls::None, ..caller }, gather, concurrency }
+                let caller = Caller { calls: Calls::None, ..caller };
+                self.acting(index, node, action.clone(), Spill::temporary(), caller).await?
             }
             Work::Sink(config) => {
                 let staging = match &self.journal {

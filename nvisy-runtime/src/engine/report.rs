@@ -118,7 +118,10 @@ pub struct NodeReport {
     /// Of those: that became part of the node's memory.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub absorbed: u64,
-    /// Of those: dropped on purpose.
+    /// Items that went out of that memory again, or were made of it.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub released: u64,
+    /// Of those that came in: dropped on purpose.
     pub dropped: u64,
     /// Dropped items by reason.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
@@ -331,9 +334,11 @@ impl fmt::Display for RunReport {
         }
         let settled = if self.imbalances.is_empty() { "balances" } else { "DOES NOT BALANCE" };
         let in_flight: u64 = self.nodes.iter().map(|node| node.in_flight).sum();
+        let absorbs = self.nodes.iter().any(|node| node.absorbed > 0);
+        let absorbed = if absorbs { " + absorbed" } else { "" };
         writeln!(
             f,
-            "  ledger {settled}: in = passed + dropped + set aside + failed + {in_flight} in flight"
+            "  ledger {settled}: in = passed{absorbed} + dropped + set aside + failed + {in_flight} in flight"
         )?;
         for imbalance in &self.imbalances {
             writeln!(f, "    {imbalance}")?;
@@ -342,6 +347,10 @@ impl fmt::Display for RunReport {
             writeln!(f, "  {checkpoint}")?;
         }
         for node in &self.nodes {
+            if node.absorbed + node.released > 0 {
+                let (absorbed, released) = (count(node.absorbed, "item"), number(node.released));
+                writeln!(f, "  {}: absorbed {absorbed}, let go of {released}", node.name)?;
+            }
             for (reason, count) in &node.dropped_because {
                 writeln!(f, "  {}: dropped {} because {reason}", node.name, number(*count))?;
             }
@@ -433,6 +442,9 @@ pub struct NodeProgress {
     pub emitted: u64,
     /// Items dropped.
     pub dropped: u64,
+    /// Items that became part of the node's memory.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub absorbed: u64,
     /// Items set aside.
     pub dead_lettered: u64,
     /// Items that failed.

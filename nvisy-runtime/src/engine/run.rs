@@ -11,13 +11,15 @@ use tokio::task::JoinHandle;
 use tokio::time::Instant;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
-use super::checkpoint::Outcome;
+use super::checkpoint::{Memory, Outcome};
 use super::edge::EdgeCount;
 use super::ledger::NodeMeter;
-use super::report::{NodeProgress, NodeReport, NodeStatus, PartitionReport, Progress, RunReport, RunStatus};
+use super::report::{
+    NodeProgress, NodeReport, NodeStatus, PartitionReport, Progress, RunReport, RunStatus, count,
+};
 use super::source::SharedTracker;
-use crate::compiler::ExecutionPlan;
 use crate::compiler::plan::{Delivery, DeliveryGuarantee, PlanNode, PlanParts, Port, Work};
+use crate::compiler::{ExecutionPlan, number};
 
 /// What the tasks of a run, its supervisor and its handle share.
 pub(super) struct RunParts {
@@ -25,6 +27,8 @@ pub(super) struct RunParts {
     pub(super) plan: ExecutionPlan,
     pub(super) meters: Vec<Arc<NodeMeter>>,
     pub(super) sources: Vec<(usize, Arc<SharedTracker>, CancellationToken)>,
+    /// What remembers, by node.
+    pub(super) memories: Vec<(usize, Arc<Memory>)>,
     pub(super) cancel: CancellationToken,
     pub(super) drain: CancellationToken,
     edges: Vec<EdgeCount>,
@@ -41,6 +45,7 @@ impl RunParts {
         meters: Vec<Arc<NodeMeter>>,
         edges: Vec<EdgeCount>,
         sources: Vec<(usize, Arc<SharedTracker>, CancellationToken)>,
+        memories: Vec<(usize, Arc<Memory>)>,
         cancel: CancellationToken,
         drain: CancellationToken,
     ) -> Self {
@@ -49,6 +54,7 @@ impl RunParts {
             plan,
             meters,
             sources,
+            memories,
             cancel,
             drain,
             edges,
@@ -64,9 +70,10 @@ impl RunParts {
         self.failure.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert_with(|| error.clone());
     }
 
-    /// Returns the trackers of all sources.
+    /// Returns the trackers of all that opens slots: sources, and what remembers.
     pub(super) fn trackers(&self) -> impl Iterator<Item = &SharedTracker> {
-        self.sources.iter().map(|(_, tracker, _)| &**tracker)
+        let memories = self.memories.iter().map(|(_, memory)| &*memory.tracker);
+        self.sources.iter().map(|(_, tracker, _)| &**tracker).chain(memories)
     }
 
     /// Returns how the run has ended, for the one after it.
@@ -104,6 +111,7 @@ impl RunParts {
                 received: meter.received.get(),
                 emitted: meter.emitted.get(),
                 dropped: meter.dropped.get(),
+                absorbed: meter.absorbed.get(),
                 dead_lettered: meter.dead_lettered.get(),
                 failed: meter.failed.get(),
                 retries: meter.retries.get(),
@@ -141,6 +149,15 @@ impl RunParts {
                     meter.node
                 ));
             }
+        }
+        for meter in self.meters.iter().filter(|meter| meter.is_withholding()) {
+            let (absorbed, released) = (meter.absorbed.get(), meter.released.get());
+            warnings.push(format!(
+                "node \"{}\" absorbed {} and let go of {}: the rest waits for all of its input, of which not all came",
+                meter.node,
+                count(absorbed, "item"),
+                number(released)
+            ));
         }
         for (meter, error) in self.meters.iter().filter_map(|meter| Some((meter, meter.memo_error()?))) {
             warnings
@@ -195,6 +212,7 @@ impl RunParts {
             received: meter.received.get(),
             emitted_from: meter.emitted_from.get(),
             absorbed: meter.absorbed.get(),
+            released: meter.released.get(),
             dropped: meter.dropped.get(),
             dropped_because: meter.reasons(),
             dead_lettered: meter.dead_lettered.get(),
@@ -244,11 +262,11 @@ impl RunParts {
             }
         }
         if wrong.is_empty() && !self.cancel.is_cancelled() {
-            let open: usize = self.sources.iter().map(|(_, tracker, _)| tracker.open_slots()).sum();
+            let open: usize = self.trackers().map(SharedTracker::open_slots).sum();
             if open > 0 {
                 wrong.push(format!("{open} source slots were never resolved"));
             }
-            let abandoned: u64 = self.sources.iter().map(|(_, tracker, _)| tracker.abandoned_slots()).sum();
+            let abandoned: u64 = self.trackers().map(SharedTracker::abandoned_slots).sum();
             let complete = self.meters.iter().all(|meter| meter.status() == NodeStatus::Completed);
             if abandoned > 0 && complete {
                 wrong.push(format!("{abandoned} source slots were abandoned though every node did its work"));

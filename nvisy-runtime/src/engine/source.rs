@@ -45,10 +45,43 @@ pub(super) struct SourceWork {
     pub(super) cursors: Cursors,
     /// What is asked of it for a checkpoint.
     pub(super) phase: watch::Receiver<Phase>,
-    /// Asks for a checkpoint, where one has to come before the source can read on.
+    /// How it asks for room.
+    pub(super) asks: Asks,
+}
+
+/// How what opens slots asks for room where it has none.
+#[derive(Clone)]
+pub(super) struct Asks {
+    /// Asks for a checkpoint, where one has to come before there can be more slots.
     pub(super) request: Option<Arc<Notify>>,
     /// Whether sinks become durable by checkpoints alone.
     pub(super) staged: bool,
+}
+
+impl Asks {
+    /// Returns which pulse helps, where there is no room; none where there is.
+    fn lacking(&self, tracker: &Tracker) -> Option<Pulse> {
+        if tracker.may_read() {
+            return None;
+        }
+        Some(match &self.request {
+            Some(request) if tracker.lacks_saving() || tracker.lacks_span() => {
+                request.notify_one();
+                if self.staged || !tracker.wants_durability() { Pulse::Gathered } else { Pulse::Durable }
+            }
+            None if tracker.wants_durability() => Pulse::Durable,
+            _ => Pulse::Gathered,
+        })
+    }
+
+    /// Asks for a checkpoint before there is no room.
+    fn early(&self, tracker: &Tracker) {
+        if let Some(request) = &self.request
+            && (tracker.wants_saving() || tracker.news_bytes() >= checkpoint::BYTES)
+        {
+            request.notify_one();
+        }
+    }
 }
 
 /// The tracker of a source, and who waits for it.
@@ -124,6 +157,65 @@ impl SharedTracker {
             }
             settled.await;
         }
+    }
+
+    /// No checkpoint will have what is read from here on.
+    pub(super) fn forsake(&self) {
+        self.lock().forsake();
+        self.changed.notify_one();
+    }
+
+    pub(super) fn is_held(&self) -> bool {
+        self.lock().is_held()
+    }
+
+    /// Waits until slots may be opened again.
+    pub(super) async fn until_free(&self) {
+        loop {
+            let changed = self.changed.notified();
+            if !self.is_held() {
+                return;
+            }
+            changed.await;
+        }
+    }
+
+    /// Opens a slot for what is not known yet, when there is credit for more. None as soon as no
+    /// slot may be opened. Asks for what has to happen before.
+    pub(super) async fn reserve(&self, partition: &Arc<str>, outlets: &Outlets, asks: &Asks) -> Option<u64> {
+        let mut asked = None;
+        loop {
+            let changed = self.changed.notified();
+            let pulse = {
+                let mut tracker = self.lock();
+                if tracker.is_held() {
+                    return None;
+                }
+                match asks.lacking(&tracker) {
+                    None => return Some(tracker.open(partition, Position::Offset(0), 0, 0)),
+                    pulse => pulse,
+                }
+            };
+            if asked != pulse {
+                pulse.into_iter().for_each(|pulse| outlets.pulse(pulse));
+                asked = pulse;
+            }
+            changed.await;
+        }
+    }
+
+    /// Has nothing held back on its way that was sent behind the pulse of a checkpoint.
+    pub(super) fn let_go_if_held(&self, outlets: &Outlets) {
+        if self.is_held() {
+            outlets.pulse(Pulse::Gathered);
+        }
+    }
+
+    /// Says how much is in a slot that was reserved.
+    pub(super) fn fill(&self, slot: u64, items: u64, bytes: u64, asks: &Asks) {
+        let mut tracker = self.lock();
+        tracker.fill(slot, items, bytes);
+        asks.early(&tracker);
     }
 
     /// Opens a slot, when the source may.
@@ -335,12 +427,7 @@ impl SourceWork {
         outlets.meter.bytes.add(bytes);
         // An empty batch is a slot too: it moves the position on.
         let slot = self.tracker.open(&partition.id, after, all, bytes).await;
-        if let Some(request) = &self.request {
-            let tracker = self.tracker.lock();
-            if tracker.wants_saving() || tracker.news_bytes() >= checkpoint::BYTES {
-                request.notify_one();
-            }
-        }
+        self.asks.early(&self.tracker.lock());
         let tokens = Tokens::one(Token::open(slot, self.tracker.clone()));
         if let Some(first) = rejected.first() {
             let first = first.error.clone();
@@ -370,6 +457,7 @@ impl SourceWork {
             tokens.settle(Settlement::Delivered);
         } else {
             outlets.send(batch.with_tokens(tokens)).await;
+            self.tracker.let_go_if_held(outlets);
         }
         result
     }
@@ -396,24 +484,7 @@ impl SourceWork {
         let mut asked = None;
         loop {
             let changed = self.tracker.changed.notified();
-            let pulse = {
-                let tracker = self.tracker.lock();
-                if tracker.may_read() {
-                    return true;
-                }
-                match &self.request {
-                    Some(request) if tracker.lacks_saving() || tracker.lacks_span() => {
-                        request.notify_one();
-                        if self.staged || !tracker.wants_durability() {
-                            Pulse::Gathered
-                        } else {
-                            Pulse::Durable
-                        }
-                    }
-                    None if tracker.wants_durability() => Pulse::Durable,
-                    _ => Pulse::Gathered,
-                }
-            };
+            let Some(pulse) = self.asks.lacking(&self.tracker.lock()) else { return true };
             if asked != Some(pulse) {
                 outlets.pulse(pulse);
                 asked = Some(pulse);
@@ -429,7 +500,7 @@ impl SourceWork {
 }
 
 /// Passes on what is asked of the source for checkpoints.
-async fn follow(mut phase: watch::Receiver<Phase>, outlets: &Outlets) -> std::convert::Infallible {
+pub(super) async fn follow(mut phase: watch::Receiver<Phase>, outlets: &Outlets) -> std::convert::Infallible {
     while phase.changed().await.is_ok() {
         match *phase.borrow_and_update() {
             Phase::Read => {}

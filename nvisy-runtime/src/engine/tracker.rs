@@ -235,6 +235,22 @@ impl Tracker {
         number
     }
 
+    /// Says how much is in a slot that was opened before that was known.
+    pub(super) fn fill(&mut self, number: u64, items: u64, bytes: u64) {
+        let Some((partition, at)) = self.slot(number) else { return };
+        self.partitions[partition].slots[at].amount = Amount { items, bytes };
+        self.news.items += items;
+        self.news.bytes += bytes;
+        self.moving.items += items;
+        self.moving.bytes += bytes;
+        self.read += items;
+    }
+
+    /// No checkpoint will have what is read from here on: reading does not wait for one.
+    pub(super) fn forsake(&mut self) {
+        self.bounds.saved = false;
+    }
+
     fn slot(&mut self, number: u64) -> Option<(usize, usize)> {
         let partition = *self.open.get(&number)?;
         let slots = &self.partitions[partition].slots;

@@ -26,4 +26,5 @@ mod observability;
 mod resume;
 mod stateful;
 mod sample;
+mod state;
 mod sweep;

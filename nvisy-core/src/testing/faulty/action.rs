@@ -14,6 +14,7 @@ use crate::error::{Error, Result};
 use crate::outcome::{Attribution, Outcome, Outcomes};
 use crate::plugin::{AnyClient, ErasedActionConfig};
 use crate::primitive::{Any, Kinds, Primitive};
+use crate::spill::Spill;
 
 /// Wraps an action, in whichever form it is: its calls meet the faults of a script.
 #[must_use]
@@ -181,9 +182,14 @@ impl ErasedActionConfig for FaultyConfig {
         self.config.is_columnar()
     }
 
-    fn build<'a>(&'a self, context: Context, client: &'a AnyClient) -> BoxFuture<'a, Result<Action>> {
+    fn build<'a>(
+        &'a self,
+        context: Context,
+        client: &'a AnyClient,
+        spill: Spill,
+    ) -> BoxFuture<'a, Result<Action>> {
         Box::pin(async move {
-            let built = self.script.around(Site::Build, self.config.build(context, client)).await?;
+            let built = self.script.around(Site::Build, self.config.build(context, client, spill)).await?;
             Ok(action(built, &self.script))
         })
     }

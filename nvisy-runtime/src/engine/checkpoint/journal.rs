@@ -5,17 +5,18 @@
 //! | `run` | which run it is, of which graph, and how it stands |
 //! | `read/…` | how far one partition of one source is done with |
 //! | `staged/NODE` | what a sink has staged |
+//! | `state/NODE/…` | what an action remembers, in its own words |
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use bytes::Bytes;
-use nvisy_core::checkpoint::{Changes, Checkpoints};
+use nvisy_core::checkpoint::{Changes, Checkpoints, Entries};
 use nvisy_core::{Error, ErrorKind, Position, Result, RunId};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
-use super::{Stage, fingerprint};
+use super::{Stage, fingerprint, memory};
 use crate::engine::report::CheckpointReport;
 use crate::engine::run::RunParts;
 use crate::engine::source::SharedTracker;
@@ -146,6 +147,16 @@ impl Journal {
         before.filter(|_| self.resumed).cloned()
     }
 
+    /// Returns what an action remembered.
+    pub(in crate::engine) fn state(&self, node: &str) -> Entries {
+        if self.resumed { memory::entries_of(node, &self.checkpoints.last().entries) } else { Entries::new() }
+    }
+
+    /// Returns whether the run goes on where one before it stopped.
+    pub(in crate::engine) fn is_resumed(&self) -> bool {
+        self.resumed
+    }
+
     /// Collects what the next checkpoint has: how far sources are done with, and then what sinks
     /// have staged, which is settled only after that.
     pub(super) fn gather(&mut self, parts: &RunParts, stages: &[Arc<Stage>]) -> Changes {
@@ -168,6 +179,9 @@ impl Journal {
     /// If that cannot be made durable.
     pub(super) async fn finish(&mut self, parts: &RunParts, mut changes: Changes) -> Result<()> {
         self.header.finished = true;
+        for key in self.checkpoints.last().entries.keys().filter(|key| key.starts_with(memory::KEYS)) {
+            changes.remove(key.clone());
+        }
         changes.put("run", json(&self.header)?);
         self.commit(parts, changes).await
     }
@@ -188,6 +202,10 @@ impl Journal {
     /// Returns the cursors that have moved since they were asked for last.
     fn moved(&mut self, parts: &RunParts) -> Changes {
         let mut changes = Changes::default();
+        for (_, memory) in &parts.memories {
+            // Where it stands is in its own words.
+            memory.tracker.checkpointed();
+        }
         for (index, tracker, _) in &parts.sources {
             let source = &parts.plan.0.nodes[*index].name;
             for committed in tracker.checkpointed() {

@@ -7,6 +7,7 @@ use nvisy_core::{Checkpoint, Result, RunId};
 use serde::{Deserialize, Serialize};
 
 use super::journal::{Cursor, Header, read};
+use super::memory;
 use crate::compiler::number;
 use crate::engine::report::{PartitionReport, count};
 
@@ -42,6 +43,20 @@ pub struct RunState {
     pub ended: usize,
     /// The sinks that have files which a checkpoint has.
     pub staged: Vec<Arc<str>>,
+    /// What nodes remember.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub remembered: Vec<NodeMemory>,
+}
+
+/// How much a checkpoint has of what a node remembers. What it keeps in files beside is not counted.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NodeMemory {
+    /// The node.
+    pub node: Arc<str>,
+    /// How many entries.
+    pub entries: u64,
+    /// How many bytes in them.
+    pub bytes: u64,
 }
 
 impl RunState {
@@ -60,6 +75,7 @@ impl RunState {
             partitions: Vec::new(),
             ended: 0,
             staged: Vec::new(),
+            remembered: Vec::new(),
         };
         for (key, bytes) in &checkpoint.entries {
             if key.starts_with("read/") {
@@ -69,6 +85,15 @@ impl RunState {
                 state.partitions.push(PartitionReport { source, partition, position, items });
             } else if let Some(sink) = key.strip_prefix("staged/") {
                 state.staged.push(sink.into());
+            } else if let Some(node) = memory::node_of(key) {
+                // The entries of a node stand together.
+                if state.remembered.last().is_none_or(|last| *last.node != *node) {
+                    state.remembered.push(NodeMemory { node: node.into(), entries: 0, bytes: 0 });
+                }
+                if let Some(last) = state.remembered.last_mut() {
+                    last.entries += 1;
+                    last.bytes += bytes.len() as u64;
+                }
             }
         }
         Ok(state)
@@ -102,6 +127,10 @@ impl fmt::Display for RunState {
         }
         for sink in &self.staged {
             writeln!(f, "  {sink}: its files are those of the checkpoint")?;
+        }
+        for NodeMemory { node, entries, bytes } in &self.remembered {
+            let (entries, bytes) = (number(*entries), number(*bytes));
+            writeln!(f, "  {node}: remembers {entries} entries of {bytes} bytes")?;
         }
         Ok(())
     }

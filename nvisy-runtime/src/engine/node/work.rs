@@ -55,6 +55,16 @@ pub(super) async fn next_gathered(
     inbox: &mut Inbox,
     cut: &dyn Cut,
 ) -> (Vec<Ready>, bool) {
+    next_gathered_of(gather, inbox, cut, |_, _| {}).await
+}
+
+/// The same, and tells over which edge a batch comes, before the gatherer has it.
+pub(super) async fn next_gathered_of(
+    gather: &mut Gatherer,
+    inbox: &mut Inbox,
+    cut: &dyn Cut,
+    comes: impl FnOnce(&mut Gatherer, usize),
+) -> (Vec<Ready>, bool) {
     let due = gather.due();
     let parcel = tokio::select! {
         biased;
@@ -62,7 +72,10 @@ pub(super) async fn next_gathered(
         () = sleep_until(due), if due.is_some() => return (gather.flush(cut), false),
     };
     match parcel {
-        Some(Parcel::Batch(batch)) => (gather.push(batch, cut), false),
+        Some(Parcel::Batch(batch)) => {
+            comes(gather, inbox.from);
+            (gather.push(batch, cut), false)
+        }
         Some(Parcel::Pulse(pulse)) => {
             let mut out = gather.flush(cut);
             out.push(Ready::Pulse(pulse));

@@ -12,6 +12,7 @@ use crate::id::{PrimitiveId, SourceIdentity};
 use crate::outcome::{Outcome, Outcomes};
 use crate::position::Positions;
 use crate::primitive::{Payload, Primitive};
+use crate::spill::Spill;
 use crate::testing::conformance::examiner::Seen;
 
 /// What became of an input.
@@ -72,7 +73,7 @@ impl ActionHarness {
 
 impl OpenAction {
     pub(super) async fn build(&self, context: &Context) -> Result<Action> {
-        self.config.build(context.clone(), &self.client).await
+        self.config.build(context.clone(), &self.client, Spill::temporary()).await
     }
 }
 

@@ -1,0 +1,221 @@
+//! Actions that remember: what they absorb, let go of, and take up again.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use nvisy_core::prelude::*;
+use nvisy_core::testing::memory::{Form, MemoryStore as Place};
+use nvisy_core::{CheckpointStore as _, ErrorKind};
+use nvisy_runtime::Engine;
+use nvisy_runtime::checkpoint::MemoryStore;
+use nvisy_runtime::engine::{NodeStatus, RunReport, RunState, RunStatus};
+use nvisy_runtime::graph::Graph;
+use serde_json::{Value, json};
+
+use crate::fixture::*;
+
+const ITEMS: u64 = 240;
+
+fn engine_with(store: &MemoryStore) -> Engine {
+    builder().checkpoints(store.clone()).build().unwrap()
+}
+
+/// A node that keeps so many items to itself and lets go of the rest, three at once.
+fn hoard(input: &str, keep: usize) -> Value {
+    json!({ "type": "action", "use": "memory/hoard", "inputs": [input], "config": { "keep": keep, "batch_items": 3 } })
+}
+
+/// An action that takes a millisecond a batch.
+fn slowly(input: &str) -> Value {
+    let work = act(Form::Batch, input, |items: Vec<Item>, _| async move {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+        Ok(items.into_iter().map(Outcome::emit).collect())
+    });
+    with(work, json!({ "config": { "items": 6 } }))
+}
+
+/// Items that take their time, two that remember one behind the other, and a sink.
+fn slow(to: Value) -> Graph {
+    document(json!({
+        "settings": { "checkpoint": { "every": "5ms", "uncommitted_items": 60 } },
+        "nodes": {
+            "in": with(batches(ITEMS, 6), json!({ "config": { "partitions": 3 } })),
+            "work": slowly("in"),
+            "some": hoard("work", 20),
+            "again": slowly("some"),
+            "all": hoard("again", usize::MAX),
+            "last": slowly("all"),
+            "out": to,
+        },
+    }))
+}
+
+/// Runs for some virtual time, and then is gone, as if killed: nothing more is polled.
+fn run_until(engine: &Engine, graph: &Graph, killed_after: Duration) -> Option<RunReport> {
+    let runtime =
+        tokio::runtime::Builder::new_current_thread().enable_all().start_paused(true).build().unwrap();
+    let report = runtime.block_on(async { tokio::time::timeout(killed_after, engine.run(graph)).await });
+    runtime.shutdown_background();
+    report.ok().map(|report| report.unwrap_or_else(|error| panic!("{error:?}")))
+}
+
+#[test]
+fn whenever_it_is_killed_what_is_remembered_goes_back_with_the_cursors() {
+    for (seed, goes_back) in (1..4_u64).flat_map(|seed| [(seed, false), (seed, true)]) {
+        for staging in [false, true] {
+            let (store, out) = (MemoryStore::new(), unique("out"));
+            let graph = slow(with(sink(&out, "last"), json!({ "config": { "staging": staging } })));
+            let mut kills = 0;
+            let report = loop {
+                let life = Duration::from_millis(seed + (kills * 7 + seed * 3) % 13 + kills / 8);
+                match run_until(&engine_with(&store), &graph, life) {
+                    Some(report) => break report,
+                    None => kills += 1,
+                }
+                assert!(kills < 1_000, "seed {seed}: it never ends");
+                // What is staged shows for good: a store that forgets it is not the sink's to mend.
+                if goes_back && !staging && kills % 2 == 0 {
+                    store.go_back("test");
+                }
+            };
+            let what = format!("seed {seed}, staging {staging}, {kills} kills: {report}");
+            assert_eq!((report.status, written(&out)), (RunStatus::Success, all(ITEMS)), "{what}");
+            assert_eq!(settled_items(&report), ITEMS, "{what}");
+            assert!(report.imbalances.is_empty(), "{what}");
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_was_absorbed_stays_when_a_run_is_drained_and_goes_on_in_the_next() {
+    let (store, out) = (MemoryStore::new(), unique("out"));
+    let (engine, graph) = (engine_with(&store), slow(sink(&out, "last")));
+    let mut drained = 0;
+    let report = loop {
+        let handle = engine.start(&graph).await.unwrap();
+        tokio::time::sleep(Duration::from_millis(9)).await;
+        handle.drain(Duration::from_secs(60));
+        let report = within(handle.wait()).await.unwrap();
+        assert!(report.imbalances.is_empty() && report.warnings.is_empty(), "{report}");
+        if report.checkpoint.as_ref().unwrap().finished {
+            break report;
+        }
+        assert_eq!(report.status, RunStatus::Success, "{report}");
+        drained += 1;
+        if settled_items(&report) < ITEMS {
+            assert_eq!(written(&out), Vec::<u64>::new(), "not all has come: {report}");
+            let checkpoints = store.open("test").await.unwrap();
+            let state = RunState::of("test", checkpoints.last()).unwrap();
+            let held: Vec<_> =
+                state.remembered.iter().map(|memory| (&*memory.node, memory.entries)).collect();
+            let [("all", whole), ("some", some)] = held[..] else { panic!("{held:?}") };
+            // Each has an entry beside its items.
+            assert_eq!(whole - 1 + some - 1, settled_items(&report), "{report}");
+            assert!(state.to_string().contains("all: remembers"), "{state}");
+        }
+        assert!(drained < 100, "it never ends");
+    };
+    assert!(drained > 2, "{report}");
+    assert_eq!(written(&out), all(ITEMS));
+    let tally = Place::named(&out).tally();
+    assert_eq!(tally.written, ITEMS, "nothing is written twice: {tally:?}");
+    let checkpoints = store.open("test").await.unwrap();
+    assert!(!checkpoints.last().entries.keys().any(|key| key.starts_with("state/")), "{report}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn without_checkpoints_a_drained_run_says_what_it_did_not_let_go_of() {
+    let out = unique("out");
+    let nodes = json!({
+        "in": batches(ITEMS, 6), "work": slowly("in"), "all": hoard("work", 10), "out": sink(&out, "all"),
+    });
+    let handle = engine().start(&graph(nodes)).await.unwrap();
+    tokio::time::sleep(Duration::from_millis(5)).await;
+    handle.drain(Duration::from_secs(60));
+    let report = within(handle.wait()).await.unwrap();
+    let all = node(&report, "all");
+    assert_eq!(all.absorbed, all.received, "{report}");
+    assert!(0 < all.released && all.released < all.absorbed, "{report}");
+    assert_eq!(written(&out).len() as u64, all.released);
+    let warning = format!("\"all\" absorbed {} items and let go of {}", all.absorbed, all.released);
+    assert!(report.warnings.iter().any(|told| told.contains(&warning)), "{report}");
+    assert!(report.to_string().contains("passed + absorbed"), "{report}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_absorbed_of_a_broken_input_is_not_let_go_of() {
+    for (broken, status) in [("source", NodeStatus::Skipped), ("node", NodeStatus::Skipped)] {
+        let out = unique("out");
+        let fails = Step::fail(9, Error::new(ErrorKind::Permission, "not that one"));
+        let source = if broken == "source" {
+            scripted(vec![vec![Step::Give(0..20), fails]])
+        } else {
+            scripted(vec![vec![Step::Give(0..20), Step::Give(20..40)]])
+        };
+        let work = each(Form::Transform, "in", move |item| match n(&item) {
+            30 => Err(Error::new(ErrorKind::Permission, "not today")),
+            _ => Ok(Outcome::emit(item)),
+        });
+        let report = run(
+            json!({ "in": source, "work": work, "all": hoard("work", usize::MAX), "out": sink(&out, "all") }),
+        )
+        .await;
+        assert_ne!(report.status, RunStatus::Success, "{report}");
+        assert_eq!((node(&report, "all").status, written(&out)), (status, vec![]), "{broken}: {report}");
+        assert!(node(&report, "all").absorbed > 0, "{report}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_failed_behind_a_node_that_let_go_of_it_comes_again_when_the_run_goes_on() {
+    let (store, out) = (MemoryStore::new(), unique("out"));
+    let sick = Arc::new(AtomicBool::new(true));
+    let is_sick = sick.clone();
+    let work = each(Form::Transform, "all", move |item| match n(&item) {
+        200 if is_sick.load(Ordering::Relaxed) => Err(Error::new(ErrorKind::Permission, "not today")),
+        _ => Ok(Outcome::emit(item)),
+    });
+    let graph = document(json!({
+        "settings": { "checkpoint": { "every": "5ms", "uncommitted_items": 30 } },
+        "nodes": {
+            "in": batches(ITEMS, 6), "slow": slowly("in"), "all": hoard("slow", usize::MAX),
+            "work": work, "out": sink(&out, "work"),
+        },
+    }));
+    let report = run_on(&engine_with(&store), &graph).await;
+    assert_eq!(node(&report, "work").status, NodeStatus::Failed, "{report}");
+    assert!(node(&report, "all").released < ITEMS, "nobody is left to have the rest: {report}");
+
+    sick.store(false, Ordering::Relaxed);
+    let report = run_on(&engine_with(&store), &graph).await;
+    assert_eq!((report.status, written(&out)), (RunStatus::Success, all(ITEMS)), "{report}");
+    assert_eq!(node(&report, "in").received, 0, "it was all absorbed: {report}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_let_go_of_keeps_to_the_span_and_never_waits_for_ever() {
+    for (seed, staging) in (1..12_u64).flat_map(|seed| [(seed, false), (seed, true)]) {
+        let out = unique("out");
+        let graph = document(json!({
+            "settings": { "checkpoint": { "every": format!("{seed}ms"), "uncommitted_items": seed } },
+            "nodes": {
+                "in": with(batches(60, seed as usize), json!({ "config": { "partitions": 2 } })),
+                "beside": with(batches(60, 1), json!({ "config": { "partitions": 1 } })),
+                "work": with(slowly("in"), json!({ "config": { "items": 4 } })),
+                "some": hoard("work", seed as usize),
+                "again": with(slowly("some"), json!({ "config": { "items": 7 } })),
+                "both": { "type": "fan_in", "inputs": ["again", "beside"] },
+                "all": hoard("both", usize::MAX),
+                "last": with(slowly("all"), json!({ "config": { "items": 5 } })),
+                "out": with(sink(&out, "last"), json!({ "config": { "staging": staging, "buffers": !staging } })),
+            },
+        }));
+        let report = run_on(&engine_with(&MemoryStore::new()), &graph).await;
+        assert_eq!(report.status, RunStatus::Success, "seed {seed}: {report}");
+        assert_eq!(node(&report, "all").released, 120, "seed {seed}: {report}");
+        let mut numbers = written(&out);
+        numbers.dedup();
+        assert_eq!((node(&report, "out").received, numbers), (120, all(60)), "seed {seed}: {report}");
+    }
+}
