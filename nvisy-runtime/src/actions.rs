@@ -8,17 +8,21 @@
 //! | `convert` | [`Convert`] makes another kind of payload of an item |
 //! | `validate` | [`Validate`] fails the items that do not obey a JSON Schema |
 //! | `deduplicate` | [`Deduplicate`] drops the items that were there before |
+//! | `aggregate` | [`Aggregate`] makes one row of each group of items |
+//! | `join` | [`Join`] puts the rows of two inputs together whose keys are equal |
 //! | `materialize` | [`Materialize`] keeps all items until there are no more |
 //! | `sort` | [`Sort`] orders all items |
 //! | `batch` | [`Gather`] gathers items into batches of another size |
 //! | `dead_letter/replay` | [`Replay`] makes of dead letters the items that were set aside |
 //! | `dead_letter/tabulate` | [`Tabulate`] makes rows of dead letters |
 
+mod aggregate;
 mod batch;
 mod convert;
 mod deduplicate;
 mod filter;
 mod held;
+mod join;
 pub(crate) mod json;
 mod key;
 mod map;
@@ -37,10 +41,12 @@ use nvisy_core::lineage::Step;
 use nvisy_core::outcome::Attribution;
 use nvisy_core::{Batch, Error, Kinds, Outcomes, Payload, Plugin, Result};
 
+pub use self::aggregate::{Aggregate, Aggregation, Late, Window};
 pub use self::batch::Gather;
 pub use self::convert::{Convert, Target};
 pub use self::deduplicate::Deduplicate;
 pub use self::filter::Filter;
+pub use self::join::{Join, Unmatched};
 pub use self::map::Map;
 pub use self::materialize::Materialize;
 pub use self::sort::{Nulls, Sort, SortKey, SortOrder};
@@ -58,6 +64,8 @@ pub fn plugin() -> Plugin {
         .action::<Validate>()
         .action::<Deduplicate>()
         .action::<Materialize>()
+        .action::<Aggregate>()
+        .action::<Join>()
         .action::<Sort>()
         .action::<Gather>()
         .action::<Replay>()

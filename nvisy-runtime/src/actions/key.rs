@@ -5,7 +5,7 @@ use arrow::compute::cast;
 use arrow::datatypes::{DataType, Float64Type, Int64Type, UInt64Type};
 use nvisy_core::{Batch, Error, Result};
 
-use crate::expression::{Expression, Value};
+use crate::expression::{Expression, Type, Value};
 
 /// How one value of a key is ordered.
 #[derive(Clone, Copy, Debug, Default)]
@@ -131,6 +131,18 @@ impl Values {
             Self::Each(each) => return each[index].clone(),
             _ => Value::Null,
         })
+    }
+
+    /// Returns the type of the value of an item; of one that has a fault null.
+    pub(super) fn type_at(&self, index: usize) -> Type {
+        match self {
+            Self::Ints(of) if of.is_valid(index) => Type::Int,
+            Self::UInts(of) if of.is_valid(index) => Type::UInt,
+            Self::Doubles(of) if of.is_valid(index) => Type::Double,
+            Self::Texts(of) if of.is_valid(index) => Type::Text,
+            Self::Each(each) => each[index].as_ref().map_or(Type::Null, Type::of),
+            _ => Type::Null,
+        }
     }
 
     /// Writes the value of an item behind a key; what has a fault has none.

@@ -156,6 +156,9 @@ impl Sorter {
     /// nothing more.
     pub(super) fn next(&mut self) -> Result<Option<Sorted>> {
         if self.merge.is_none() {
+            if self.whole && self.runs.is_kept() {
+                self.spill()?;
+            }
             let sorted = if self.held.batches.is_empty() { None } else { Some(self.sort()?) };
             let numbers = self.runs.numbers();
             self.merge = Some(Merge::of(&self.runs, &numbers, sorted)?);
@@ -212,14 +215,11 @@ impl Sorter {
     }
 
     fn settle(&mut self, cursor: &mut Cursor) -> Result<()> {
-        let from = if self.whole { 0 } else { cursor.at };
-        let rest = Sorted {
-            batch: cursor.block.batch.slice(from, cursor.block.batch.len() - from),
-            keys: cursor.block.keys.slice(from, cursor.block.keys.len() - from)?,
-        };
-        let at = cursor.at - from;
+        let (at, len) = (cursor.at, cursor.block.batch.len() - cursor.at);
+        let rest =
+            Sorted { batch: cursor.block.batch.slice(at, len), keys: cursor.block.keys.slice(at, len)? };
         if let Some(number) = self.write(0, |writer| writer.sorted(&rest))? {
-            *cursor = Cursor::open(&self.runs, number, at as u64)?;
+            *cursor = Cursor::open(&self.runs, number, 0)?;
         }
         Ok(())
     }

@@ -62,6 +62,10 @@ impl Runs {
         self.live.is_empty()
     }
 
+    pub(super) fn is_kept(&self) -> bool {
+        self.spill.is_kept()
+    }
+
     pub(super) fn numbers(&self) -> Vec<u64> {
         self.live.keys().copied().collect()
     }
@@ -192,6 +196,12 @@ impl Runs {
 
     /// Takes up the runs that checkpoints name, each checked, and deletes all other files.
     pub(super) fn restore(&mut self, saved: &Entries) -> Result<()> {
+        if !self.spill.is_kept() {
+            return Err(Error::configuration(
+                "what the node keeps is in files, and the engine that makes checkpoints has no folder for them: \
+                 give it a state directory, `EngineBuilder::state`",
+            ));
+        }
         for (key, entry) in saved {
             let Some(number) = self.number(key) else { continue };
             let run: Run = postcard::from_bytes(entry).map_err(|error| {

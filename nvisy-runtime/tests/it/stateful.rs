@@ -2,11 +2,14 @@
 //! spill, and through crashes at any point.
 
 mod damage;
+mod engine;
+mod groups;
 mod order;
+mod pairs;
 
 use std::sync::Arc;
 
-use arrow::array::{Float64Array, Int64Array, RecordBatch, StringArray};
+use arrow::array::{Float64Array, Int64Array, RecordBatch, StringArray, TimestampMicrosecondArray};
 use nvisy_core::action::ErasedStateful;
 use nvisy_core::checkpoint::{Checkpoint, Entries};
 use nvisy_core::lineage::Step;
@@ -40,6 +43,8 @@ pub(crate) struct Sample {
     pub(crate) key: Option<i64>,
     pub(crate) name: Option<String>,
     pub(crate) amount: Option<f64>,
+    /// Seconds since 1970.
+    pub(crate) at: Option<i64>,
 }
 
 pub(crate) fn samples(dice: &mut Dice, len: usize) -> Vec<Sample> {
@@ -48,12 +53,15 @@ pub(crate) fn samples(dice: &mut Dice, len: usize) -> Vec<Sample> {
         key: (dice.roll(8) > 0).then(|| dice.roll(12) as i64 - 4),
         name: (dice.roll(8) > 0).then(|| "x\0yz".chars().cycle().take(dice.roll(6) as usize).collect()),
         amount: (dice.roll(8) > 0).then(|| dice.roll(1_000) as f64 / 10.0 - 30.0),
+        at: None,
     };
     (0..len).map(sample).collect()
 }
 
 fn rows(samples: &[Sample]) -> RecordBatch {
+    let moments = samples.iter().map(|s| s.at.map(|at| at * 1_000_000)).collect::<TimestampMicrosecondArray>();
     let columns: Vec<(&str, arrow::array::ArrayRef, bool)> = vec![
+        ("at", Arc::new(moments.with_timezone("UTC")), true),
         ("n", Arc::new(samples.iter().map(|s| Some(s.n)).collect::<Int64Array>()), true),
         ("key", Arc::new(samples.iter().map(|s| s.key).collect::<Int64Array>()), true),
         ("name", Arc::new(samples.iter().map(|s| s.name.clone()).collect::<StringArray>()), true),
