@@ -26,7 +26,7 @@ fn rows(name: &str, items: &[Value]) -> Value {
     });
     json!({
         format!("{name}_in"): { "type": "source", "use": "memory/source", "config": { "items": items, "batch_items": 6 } },
-        format!("{name}_slow"): with(slowly, json!({ "config": { "items": 6 } })),
+        format!("{name}_slow"): with(slowly, json!({ "config": { "items": 6 }, "concurrency": 1 })),
         name: { "type": "action", "use": "convert", "inputs": [format!("{name}_slow")], "config": { "to": "row" } },
     })
 }
@@ -149,7 +149,7 @@ fn a_join_of_the_builder_is_that_of_the_json() {
     let (orders, users) = (side("orders"), side("users"));
     orders
         .join("join", users, Join::on("row.user", "row.id").keep_unmatched())
-        .sink("out", MemorySink::<Row>::named("out"));
+        .sink("out", MemorySink::named("out").typed::<Row>());
     let built = graph.build().unwrap();
     let json = serde_json::to_value(&built).unwrap();
     assert_eq!(

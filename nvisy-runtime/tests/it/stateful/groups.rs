@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use nvisy_core::config::Problem;
 use nvisy_core::prelude::*;
-use nvisy_core::{PrimitiveId, Primitive};
+use nvisy_core::{Primitive, PrimitiveId, Spill};
 use nvisy_runtime::actions::{Aggregate, Aggregation, Window};
 use proptest::prelude::*;
 use serde_json::{Value, json};
