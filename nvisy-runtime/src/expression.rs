@@ -61,8 +61,8 @@ use arrow::array::{ArrayRef, BooleanArray};
 use nvisy_core::{Batch, Error, KindId, Kinds, Primitive, Result};
 
 use self::ast::{Expr, Node, Root};
-use self::scope::Scope;
 pub(crate) use self::output::column_of;
+use self::scope::Scope;
 pub(crate) use self::types::Type;
 pub use self::value::Value;
 

@@ -121,12 +121,26 @@ struct WrittenStep {
 
 #[derive(Serialize, Deserialize)]
 enum WrittenLink {
-    Origin { step: u32, source: u32, positions: WrittenPositions, keys: Option<Vec<PrimitiveId>> },
-    Edit { step: u32, parent: u32 },
+    Origin {
+        step: u32,
+        source: u32,
+        positions: WrittenPositions,
+        keys: Option<Vec<PrimitiveId>>,
+    },
+    Edit {
+        step: u32,
+        parent: u32,
+    },
     /// One input an item, each with its id, its link and where in that it is.
-    One { step: u32, parents: Vec<(PrimitiveId, u32, u32)> },
+    One {
+        step: u32,
+        parents: Vec<(PrimitiveId, u32, u32)>,
+    },
     /// The same inputs for every item.
-    All { step: u32, parents: Vec<(PrimitiveId, u32, u32)> },
+    All {
+        step: u32,
+        parents: Vec<(PrimitiveId, u32, u32)>,
+    },
 }
 
 #[derive(Serialize, Deserialize)]
@@ -302,7 +316,8 @@ impl BatchReader {
 
     fn link(&self, link: WrittenLink) -> Result<Link> {
         let parents = |of: Vec<(PrimitiveId, u32, u32)>| {
-            let parent = |(id, link, index)| Ok((id, Lineage { link: at(&self.links, link)?.clone(), index }));
+            let parent =
+                |(id, link, index)| Ok((id, Lineage { link: at(&self.links, link)?.clone(), index }));
             of.into_iter().map(parent).collect::<Result<Box<[_]>>>()
         };
         let step = |number| at(&self.steps, number).cloned();
@@ -317,9 +332,7 @@ impl BatchReader {
                 },
                 keys: keys.map(Into::into),
             },
-            WrittenLink::Edit { step: of, parent } => {
-                Link::edit(step(of)?, at(&self.links, parent)?.clone())
-            }
+            WrittenLink::Edit { step: of, parent } => Link::edit(step(of)?, at(&self.links, parent)?.clone()),
             WrittenLink::One { step: of, parents: from } => {
                 Link::Derive { step: step(of)?, parents: Parents::One(parents(from)?) }
             }

@@ -23,7 +23,11 @@ const UNITS: [(&str, u64); 7] = [
 ///
 /// Those of the serializer.
 pub fn serialize<S: Serializer>(size: &u64, serializer: S) -> Result<S::Ok, S::Error> {
-    if serializer.is_human_readable() { serializer.collect_str(&text(*size)) } else { size.serialize(serializer) }
+    if serializer.is_human_readable() {
+        serializer.collect_str(&text(*size))
+    } else {
+        size.serialize(serializer)
+    }
 }
 
 /// Reads a size.
@@ -104,7 +108,9 @@ mod tests {
 
     #[test]
     fn sizes_read_back_and_what_is_none_is_named() {
-        for (written, size) in [("256MB", 256_000_000), ("64KiB", 65_536), ("1001B", 1_001), ("0B", 0), ("1GB", 1_000_000_000)] {
+        for (written, size) in
+            [("256MB", 256_000_000), ("64KiB", 65_536), ("1001B", 1_001), ("0B", 0), ("1GB", 1_000_000_000)]
+        {
             assert_eq!(parse(written), Some(size));
             assert_eq!(text(size), written);
         }

@@ -18,8 +18,8 @@ use serde::{Deserialize, Serialize};
 
 use self::groups::{Group, Groups, PARENTS};
 use self::state::State;
-pub use self::window::{Late, Window};
 use self::window::{Clock, late, mark, moment};
+pub use self::window::{Late, Window};
 use super::held::{apart, here, memory, memory_problem};
 use super::key::{Direction, Values};
 use crate::expression::{Expression, Type, Value};
@@ -215,21 +215,28 @@ impl ActionConfig for Aggregate {
     fn validate(&self) -> Vec<Problem> {
         let mut problems: Vec<_> = memory_problem(self.memory).into_iter().collect();
         if self.aggregates.is_empty() && self.group_by.is_empty() {
-            let problem = Problem::new("aggregates", "is empty, and so is `group_by`: a row would have no column");
+            let problem =
+                Problem::new("aggregates", "is empty, and so is `group_by`: a row would have no column");
             problems.push(problem.with_help("count, say: { \"items\": { \"count\": \"true\" } }"));
         }
         for (name, text) in &self.group_by {
             problems.extend(super::problem_of(format!("group_by.{name}"), Expression::compile(text)));
         }
         for (name, aggregation) in &self.aggregates {
-            problems.extend(super::problem_of(format!("aggregates.{name}"), Expression::compile(aggregation.text())));
+            problems.extend(super::problem_of(
+                format!("aggregates.{name}"),
+                Expression::compile(aggregation.text()),
+            ));
         }
         let mut names: BTreeSet<&str> = self.group_by.keys().map(String::as_str).collect();
         if let Some(window) = &self.window {
             problems.extend(window.problems());
             for name in WINDOW {
                 if !names.insert(name) {
-                    problems.push(Problem::new(format!("group_by.{name}"), "is the name of a column of the window"));
+                    problems.push(Problem::new(
+                        format!("group_by.{name}"),
+                        "is the name of a column of the window",
+                    ));
                 }
             }
         }
@@ -262,6 +269,7 @@ impl ActionConfig for Aggregate {
             window: window.clone(),
             types: vec![Type::Null; columns],
             items: 0,
+            key: Vec::new(),
             groups: Some(Groups::new(spill.clone(), memory)),
         }))
     }
@@ -277,6 +285,8 @@ struct Aggregating {
     types: Vec<Type>,
     /// How many items have come.
     items: u64,
+    /// The key that is being made: used again and again.
+    key: Vec<u8>,
     groups: Option<Groups>,
 }
 
@@ -323,7 +333,8 @@ impl Stateful for Aggregating {
                 None => return Ok(None),
             },
         };
-        let next = move |groups: &mut Groups| groups.next(bound.as_ref().map(<[u8; 8]>::as_slice), MOST_GROUPS);
+        let next =
+            move |groups: &mut Groups| groups.next(bound.as_ref().map(<[u8; 8]>::as_slice), MOST_GROUPS);
         let groups = apart(&mut self.groups, next).await?;
         if groups.is_empty() {
             return Ok(None);
@@ -334,8 +345,9 @@ impl Stateful for Aggregating {
     async fn save(&mut self) -> Result<Changes> {
         let (types, items) = (self.types.clone(), self.items);
         let watermark = self.window.as_ref().and_then(|(_, clock, _)| clock.watermark);
-        let beside = postcard::to_allocvec(&Beside { types, items, watermark })
-            .map_err(|error| Error::internal("what an aggregate knows does not become bytes").with_source(error))?;
+        let beside = postcard::to_allocvec(&Beside { types, items, watermark }).map_err(|error| {
+            Error::internal("what an aggregate knows does not become bytes").with_source(error)
+        })?;
         apart(&mut self.groups, |groups| {
             let mut changes = Changes::default();
             changes.put(groups.key("beside"), beside);
@@ -356,10 +368,14 @@ impl Stateful for Aggregating {
     async fn restore(&mut self, saved: Entries) -> Result<()> {
         if let Some(beside) = saved.get(&here(&mut self.groups)?.key("beside")) {
             let beside: Beside = postcard::from_bytes(beside).map_err(|error| {
-                Error::new(ErrorKind::Validation, "what an aggregate has saved does not read").with_source(error)
+                Error::new(ErrorKind::Validation, "what an aggregate has saved does not read")
+                    .with_source(error)
             })?;
             if beside.types.len() != self.types.len() {
-                return Err(Error::new(ErrorKind::Validation, "what an aggregate has saved is of other columns"));
+                return Err(Error::new(
+                    ErrorKind::Validation,
+                    "what an aggregate has saved is of other columns",
+                ));
             }
             (self.types, self.items) = (beside.types, beside.items);
             if let Some((_, clock, _)) = &mut self.window {
@@ -375,28 +391,33 @@ const MOST_GROUPS: usize = 1_024;
 
 impl Aggregating {
     /// Adds an item to its groups. Returns whether it is in one: not if it is late, and dropped.
-    fn add(&mut self, batch: &Batch, index: usize, keys: &[Values], over: &[Values], times: Option<&Values>) -> Result<bool> {
+    fn add(
+        &mut self,
+        batch: &Batch,
+        index: usize,
+        keys: &[Values],
+        over: &[Values],
+        times: Option<&Values>,
+    ) -> Result<bool> {
         let number = self.items;
         self.items += 1;
-        let windows = match (&mut self.window, times) {
-            (Some((time, clock, on_late)), Some(times)) => {
-                let at = moment(times.get(index), time)?;
-                let windows = clock.windows(at);
-                if windows.is_empty() {
-                    return if *on_late == Late::Drop { Ok(false) } else { Err(late(at, clock)) };
-                }
-                windows.into_iter().map(Some).collect()
+        let mut windows = Vec::new();
+        if let (Some((time, clock, on_late)), Some(times)) = (&mut self.window, times) {
+            let at = moment(times.get(index), time)?;
+            windows = clock.windows(at);
+            if windows.is_empty() {
+                return if *on_late == Late::Drop { Ok(false) } else { Err(late(at, clock)) };
             }
-            _ => vec![None],
-        };
-        let mut key = vec![0; if windows[0].is_some() { 8 } else { 0 }];
+        }
+        self.key.clear();
+        self.key.resize(if windows.is_empty() { 0 } else { 8 }, 0);
         let nulls_first = Direction { descending: false, nulls_first: true };
-        keys.iter().try_for_each(|values| values.encode(index, nulls_first, &mut key))?;
-        let values = over.iter().map(|values| values.get(index)).collect::<Result<Vec<_>>>()?;
-        let types = self.types_with(keys, index, &values)?;
-        for window in windows {
-            if let Some(start) = window {
-                key[..8].copy_from_slice(&mark(start));
+        keys.iter().try_for_each(|values| values.encode(index, nulls_first, &mut self.key))?;
+        over.iter().try_for_each(|values| values.fault(index))?;
+        self.meet(index, keys, over)?;
+        for at in 0..windows.len().max(1) {
+            if let Some(start) = windows.get(at) {
+                self.key[..8].copy_from_slice(&mark(*start));
             }
             let new = || Group {
                 values: keys.iter().map(|values| values.get(index).unwrap_or(Value::Null)).collect(),
@@ -404,37 +425,45 @@ impl Aggregating {
                 items: 0,
                 parents: Vec::new(),
             };
-            here(&mut self.groups)?.change(&key, new, |group| {
+            here(&mut self.groups)?.change(&self.key, new, |group| {
                 group.items += 1;
                 if group.parents.len() < PARENTS {
                     group.parents.push((number, batch.id(index), batch.lineage(index)));
                 }
-                let states = group.states.iter_mut().zip(&values);
-                let states = states.filter(|(_, value)| !matches!(value, Value::Null));
-                states.map(|(state, value)| state.add(number, value.clone())).sum()
+                let states = group.states.iter_mut().zip(over);
+                let grown = states.map(|(state, values)| match values.get(index) {
+                    Ok(Value::Null) | Err(_) => 0,
+                    Ok(value) => state.add(number, value),
+                });
+                grown.sum()
             });
         }
-        self.types = types;
         Ok(true)
     }
 
-    /// The types of the columns with the values of one more item.
-    fn types_with(&self, keys: &[Values], index: usize, values: &[Value]) -> Result<Vec<Type>> {
-        let grouped = keys.iter().map(|values| values.type_at(index));
-        let mut types = self.types.clone();
-        let found = grouped.chain(values.iter().map(Type::of));
-        for (column, (known, found)) in types.iter_mut().zip(found).enumerate() {
+    /// Holds the values of an item to the types of those before them.
+    fn meet(&mut self, index: usize, keys: &[Values], over: &[Values]) -> Result<()> {
+        let mut types: Option<Vec<Type>> = None;
+        for (column, values) in keys.iter().chain(over).enumerate() {
+            let (known, found) = (self.types[column], values.type_at(index));
+            if found == known || found == Type::Null {
+                continue;
+            }
             let aggregation = column.checked_sub(keys.len()).map(|at| &self.aggregations[at].0);
-            let fits = !aggregation.is_some_and(Aggregation::is_numeric) || found == Type::Null || found.is_number();
             if matches!(aggregation, Some(Aggregation::Count(_))) {
                 continue;
             }
-            *known = known.unified(found).filter(|_| fits).ok_or_else(|| {
+            let fits = !aggregation.is_some_and(Aggregation::is_numeric) || found.is_number();
+            let unified = known.unified(found).filter(|_| fits).ok_or_else(|| {
                 let before = if fits { known.name() } else { "a number" };
                 let message = format!("is {}, and it has to be {before}, as those before it", found.name());
                 Error::invalid(self.names[column].as_str(), message)
             })?;
+            if unified != known {
+                types.get_or_insert_with(|| self.types.clone())[column] = unified;
+            }
         }
-        Ok(types)
+        self.types = types.unwrap_or_else(|| std::mem::take(&mut self.types));
+        Ok(())
     }
 }

@@ -146,7 +146,10 @@ impl ActionConfig for Join {
             && left.unified(right).is_none()
         {
             let message = format!("is {}, and `left` is {}: they are never equal", right.name(), left.name());
-            problems.push(Problem::new("right", message).with_help("make one what the other is, as with `string(..)` or `int(..)`"));
+            problems.push(
+                Problem::new("right", message)
+                    .with_help("make one what the other is, as with `string(..)` or `int(..)`"),
+            );
         }
         if self.prefix.as_deref() == Some("") {
             problems.push(Problem::new("prefix", "is empty, so two columns would have one name"));
@@ -163,7 +166,7 @@ impl ActionConfig for Join {
             keys: keys.clone(),
             keep,
             known: Type::Null,
-            sides: Some(Sides::new(spill.clone(), memory, keep, prefix.clone())),
+            sides: Some(Sides::new(&spill, memory, keep, prefix.clone())),
         }))
     }
 }
@@ -256,7 +259,8 @@ impl Joining {
     fn mismatch(&self, from: usize, found: Type) -> Error {
         let (this, known) = (&self.keys[from.min(1)], self.known.name());
         let both = self.keys.each_ref().map(Expression::text).join("` and `");
-        let message = format!("the key `{this}` is {} here, and {known} before (the keys are `{both}`)", found.name());
+        let message =
+            format!("the key `{this}` is {} here, and {known} before (the keys are `{both}`)", found.name());
         Error::new(ErrorKind::Validation, message)
     }
 }

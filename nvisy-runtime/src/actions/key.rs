@@ -97,11 +97,19 @@ pub(super) enum Values {
     UInts(arrow::array::UInt64Array),
     Doubles(arrow::array::Float64Array),
     Texts(arrow::array::StringArray),
+    /// The same for every item.
+    One(Value),
     Each(Vec<Result<Value>>),
 }
 
 impl Values {
     pub(super) fn of(expression: &Expression, batch: &Batch) -> Self {
+        if expression.references().is_empty()
+            && !batch.is_empty()
+            && let Ok(value) = expression.evaluate(&batch.primitive(0))
+        {
+            return Self::One(value);
+        }
         Self::plain(expression, batch).unwrap_or_else(|| Self::Each(expression.evaluate_batch(batch)))
     }
 
@@ -128,9 +136,18 @@ impl Values {
             Self::UInts(of) if of.is_valid(index) => Value::UInt(of.value(index)),
             Self::Doubles(of) if of.is_valid(index) => Value::Double(of.value(index)),
             Self::Texts(of) if of.is_valid(index) => Value::Text(of.value(index).to_owned()),
+            Self::One(value) => value.clone(),
             Self::Each(each) => return each[index].clone(),
             _ => Value::Null,
         })
+    }
+
+    /// Returns the fault of an item, if it has one instead of a value.
+    pub(super) fn fault(&self, index: usize) -> Result<()> {
+        match self {
+            Self::Each(each) => each[index].as_ref().map(drop).map_err(Error::clone),
+            _ => Ok(()),
+        }
     }
 
     /// Returns the type of the value of an item; of one that has a fault null.
@@ -140,6 +157,7 @@ impl Values {
             Self::UInts(of) if of.is_valid(index) => Type::UInt,
             Self::Doubles(of) if of.is_valid(index) => Type::Double,
             Self::Texts(of) if of.is_valid(index) => Type::Text,
+            Self::One(value) => Type::of(value),
             Self::Each(each) => each[index].as_ref().map_or(Type::Null, Type::of),
             _ => Type::Null,
         }
@@ -156,6 +174,8 @@ impl Values {
                 key.push(TEXT);
                 octets(of.value(index).as_bytes(), key);
             }
+            Self::One(Value::Null) => return null(direction, key),
+            Self::One(value) => encode(value, key),
             Self::Each(each) => match &each[index] {
                 Ok(Value::Null) => return null(direction, key),
                 Ok(value) => encode(value, key),

@@ -142,9 +142,14 @@ impl Sorter {
         Ok(())
     }
 
-    fn write(&mut self, level: u8, write: impl FnOnce(&mut SortedWriter<'_>) -> Result<()>) -> Result<Option<u64>> {
+    fn write(
+        &mut self,
+        level: u8,
+        write: impl FnOnce(&mut SortedWriter<'_>) -> Result<()>,
+    ) -> Result<Option<u64>> {
         let frame = self.frame();
-        self.runs.write(level, |file| write(&mut SortedWriter { file, batches: BatchWriter::default(), frame }))
+        self.runs
+            .write(level, |file| write(&mut SortedWriter { file, batches: BatchWriter::default(), frame }))
     }
 
     /// How many bytes of a run are read at once.
@@ -231,9 +236,10 @@ impl Sorter {
     pub(super) fn restore(&mut self, saved: &Entries) -> Result<()> {
         if let Some(released) = saved.get(&self.runs.key("released")) {
             let bytes = <[u8; 8]>::try_from(&**released);
-            self.released = u64::from_le_bytes(bytes.map_err(|_| {
-                Error::new(ErrorKind::Validation, "what a sort has released does not read")
-            })?);
+            self.released =
+                u64::from_le_bytes(bytes.map_err(|_| {
+                    Error::new(ErrorKind::Validation, "what a sort has released does not read")
+                })?);
         }
         self.runs.restore(saved)
     }

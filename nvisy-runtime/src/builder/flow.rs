@@ -78,6 +78,7 @@ impl<K: Kind> Flow<K> {
     {
         let name = name.into();
         let second = right.feed(&name);
+        drop(right);
         let joined = self.then(name.clone(), action);
         joined.shared.edit(&name, |node| {
             if let Some(inputs) = node.inputs_mut() {

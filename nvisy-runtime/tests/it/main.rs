@@ -24,7 +24,7 @@ mod model;
 #[cfg(feature = "otel")]
 mod observability;
 mod resume;
-mod stateful;
 mod sample;
 mod state;
+mod stateful;
 mod sweep;

@@ -59,7 +59,8 @@ pub(crate) fn samples(dice: &mut Dice, len: usize) -> Vec<Sample> {
 }
 
 fn rows(samples: &[Sample]) -> RecordBatch {
-    let moments = samples.iter().map(|s| s.at.map(|at| at * 1_000_000)).collect::<TimestampMicrosecondArray>();
+    let moments =
+        samples.iter().map(|s| s.at.map(|at| at * 1_000_000)).collect::<TimestampMicrosecondArray>();
     let columns: Vec<(&str, arrow::array::ArrayRef, bool)> = vec![
         ("at", Arc::new(moments.with_timezone("UTC")), true),
         ("n", Arc::new(samples.iter().map(|s| Some(s.n)).collect::<Int64Array>()), true),
@@ -96,7 +97,10 @@ pub(crate) fn raws(values: impl IntoIterator<Item = Value>) -> Batch {
     Batch::read(payloads, Positions::from(0), &source, step, metadata).unwrap()
 }
 
-pub(crate) async fn make<A: ActionConfig<Client = NoClient>>(config: &A, spill: Spill) -> Box<dyn ErasedStateful> {
+pub(crate) async fn make<A: ActionConfig<Client = NoClient>>(
+    config: &A,
+    spill: Spill,
+) -> Box<dyn ErasedStateful> {
     let problems = config.validate();
     assert!(problems.is_empty(), "{problems:?}");
     let context = OpenContext::new(context(), Arc::new(NoClient)).with_spill(spill);
@@ -117,7 +121,10 @@ pub(crate) struct Done {
 }
 
 /// Feeds batches, each from one of the inputs, and takes what is released, without a crash.
-pub(crate) async fn run<A: ActionConfig<Client = NoClient>>(config: &A, inputs: &[(usize, Batch)]) -> Result<Done> {
+pub(crate) async fn run<A: ActionConfig<Client = NoClient>>(
+    config: &A,
+    inputs: &[(usize, Batch)],
+) -> Result<Done> {
     let mut action = make(config, Spill::temporary()).await;
     let mut done = Done::default();
     for (from, batch) in inputs {
@@ -203,7 +210,11 @@ struct Saved {
 }
 
 /// When all is done, two more checkpoints leave no file.
-async fn assert_tidy(action: &mut dyn ErasedStateful, saved: &mut Saved, folder: &std::path::Path) -> Result<()> {
+async fn assert_tidy(
+    action: &mut dyn ErasedStateful,
+    saved: &mut Saved,
+    folder: &std::path::Path,
+) -> Result<()> {
     for _ in 0..2 {
         saved.checkpoint.apply(action.save().await?);
         action.saved().await?;

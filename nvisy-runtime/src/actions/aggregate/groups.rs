@@ -45,7 +45,10 @@ impl Group {
     }
 
     fn bytes(&self, key: &[u8]) -> usize {
-        BESIDE + 2 * key.len() + self.values.iter().map(size).sum::<usize>() + self.states.len() * size_of::<State>()
+        BESIDE
+            + 2 * key.len()
+            + self.values.iter().map(size).sum::<usize>()
+            + self.states.len() * size_of::<State>()
     }
 }
 
@@ -88,7 +91,12 @@ impl Groups {
 
     /// Changes the group of a key, which `new` makes if it is not there. `change` returns by how
     /// many bytes the group grows.
-    pub(super) fn change(&mut self, key: &[u8], new: impl FnOnce() -> Group, change: impl FnOnce(&mut Group) -> usize) {
+    pub(super) fn change(
+        &mut self,
+        key: &[u8],
+        new: impl FnOnce() -> Group,
+        change: impl FnOnce(&mut Group) -> usize,
+    ) {
         if let Some(group) = self.open.get_mut(key) {
             self.bytes += change(group);
             return;
@@ -128,11 +136,7 @@ impl Groups {
         Ok(())
     }
 
-    fn write(
-        &mut self,
-        level: u8,
-        mut next: impl FnMut() -> Result<Option<(Key, Group)>>,
-    ) -> Result<()> {
+    fn write(&mut self, level: u8, mut next: impl FnMut() -> Result<Option<(Key, Group)>>) -> Result<()> {
         let most = (self.memory / 64).clamp(1, 1 << 20);
         self.runs.write(level, |file| {
             let mut batches = BatchWriter::default();
@@ -173,8 +177,12 @@ impl Groups {
         {
             groups.push(group);
         }
-        let done: Vec<u64> =
-            self.cursors.iter().filter(|(_, cursor)| cursor.first.is_none()).map(|(number, _)| *number).collect();
+        let done: Vec<u64> = self
+            .cursors
+            .iter()
+            .filter(|(_, cursor)| cursor.first.is_none())
+            .map(|(number, _)| *number)
+            .collect();
         for number in done {
             self.cursors.remove(&number);
             self.runs.remove(number);
@@ -234,8 +242,8 @@ fn least(
         }
     }
     // Beside a key that is closed, one of a group that came after a restart may stand again.
-    while memory.front().is_some_and(|(first, _)| *first == key) {
-        memory.pop_front().map(|(_, part)| add(part));
+    while let Some((_, part)) = memory.pop_front_if(|(first, _)| *first == key) {
+        add(part);
     }
     Ok(whole.map(|whole| (key, whole)))
 }
@@ -246,8 +254,13 @@ fn write_frame(file: &mut RunWriter, batches: &mut BatchWriter, groups: Vec<(Key
     }
     let nobody = Arc::new(Metadata::default());
     let nothing = Payload::from(Raw::Json(serde_json::Value::Null));
-    let mut written =
-        Written { keys: Vec::new(), values: Vec::new(), states: Vec::new(), items: Vec::new(), parents: Vec::new() };
+    let mut written = Written {
+        keys: Vec::new(),
+        values: Vec::new(),
+        states: Vec::new(),
+        items: Vec::new(),
+        parents: Vec::new(),
+    };
     let mut parents = Vec::new();
     for (key, group) in groups {
         written.keys.push(key);
@@ -256,7 +269,10 @@ fn write_frame(file: &mut RunWriter, batches: &mut BatchWriter, groups: Vec<(Key
         written.items.push(group.items);
         written.parents.push(group.parents.iter().map(|(number, ..)| *number).collect());
         parents.extend(
-            group.parents.into_iter().map(|(_, id, lineage)| Primitive::new(id, nothing.clone(), nobody.clone(), lineage)),
+            group
+                .parents
+                .into_iter()
+                .map(|(_, id, lineage)| Primitive::new(id, nothing.clone(), nobody.clone(), lineage)),
         );
     }
     let bytes = postcard::to_allocvec(&written)
@@ -301,13 +317,15 @@ impl Cursor {
     fn read(&mut self, bytes: &[u8]) -> Result<VecDeque<(Key, Group)>> {
         let damaged = || self.file.damaged();
         let (len, rest) = bytes.split_first_chunk().ok_or_else(damaged)?;
-        let (written, batch) = rest.split_at_checked(u64::from_le_bytes(*len) as usize).ok_or_else(damaged)?;
+        let (written, batch) =
+            rest.split_at_checked(u64::from_le_bytes(*len) as usize).ok_or_else(damaged)?;
         let Written { keys, values, states, items, parents } =
             postcard::from_bytes(written).map_err(|error| damaged().with_source(error))?;
         let batch = self.batches.read(batch)?;
         let mut all = batch.iter();
         let mut groups = VecDeque::with_capacity(keys.len());
-        for ((((key, values), states), items), numbers) in keys.into_iter().zip(values).zip(states).zip(items).zip(parents)
+        for ((((key, values), states), items), numbers) in
+            keys.into_iter().zip(values).zip(states).zip(items).zip(parents)
         {
             let parents = numbers.into_iter().zip(&mut all);
             let parents = parents.map(|(number, item)| (number, item.id(), item.lineage().clone())).collect();

@@ -39,8 +39,10 @@ impl Aggregating {
             let states = groups.iter().map(|(_, group)| &group.states[at]);
             columns.push((name, column(name, aggregation, self.types[by + at], states)?));
         }
-        let fields: Vec<_> =
-            columns.iter().map(|(name, column)| Field::new(*name, column.data_type().clone(), true)).collect();
+        let fields: Vec<_> = columns
+            .iter()
+            .map(|(name, column)| Field::new(*name, column.data_type().clone(), true))
+            .collect();
         let columns = columns.into_iter().map(|(_, column)| column).collect();
         let options = RecordBatchOptions::new().with_row_count(Some(len));
         let rows = RecordBatch::try_new_with_options(Arc::new(Schema::new(fields)), columns, &options)

@@ -11,7 +11,11 @@ use crate::expression::Value;
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(super) enum State {
     Count(u64),
-    Sum { count: u64, integers: i128, doubles: Exact },
+    Sum {
+        count: u64,
+        integers: i128,
+        doubles: Exact,
+    },
     Least(Option<Value>),
     Greatest(Option<Value>),
     /// With the number of the item that it is from.
@@ -73,15 +77,15 @@ impl State {
             (Self::Greatest(most), Self::Greatest(Some(value))) => {
                 _ = replace(most, value, Ordering::Greater);
             }
-            (Self::First(first), Self::First(Some(other))) => {
-                if first.as_ref().is_none_or(|(number, _)| other.0 < *number) {
-                    *first = Some(other);
-                }
+            (Self::First(first), Self::First(Some(other)))
+                if first.as_ref().is_none_or(|(number, _)| other.0 < *number) =>
+            {
+                *first = Some(other);
             }
-            (Self::Last(last), Self::Last(Some(other))) => {
-                if last.as_ref().is_none_or(|(number, _)| other.0 > *number) {
-                    *last = Some(other);
-                }
+            (Self::Last(last), Self::Last(Some(other)))
+                if last.as_ref().is_none_or(|(number, _)| other.0 > *number) =>
+            {
+                *last = Some(other);
             }
             (Self::All(all), Self::All(more)) => {
                 all.extend(more);

@@ -91,7 +91,10 @@ impl Window {
         let every = self.every.unwrap_or(self.size);
         for (path, length) in [("window.size", self.size), ("window.every", every)] {
             if length < Duration::from_millis(1) || length.subsec_nanos() % 1_000 != 0 {
-                problems.push(Problem::new(path, "is less than a millisecond, or no whole number of microseconds"));
+                problems.push(Problem::new(
+                    path,
+                    "is less than a millisecond, or no whole number of microseconds",
+                ));
             } else if length > duration::LONGEST {
                 problems.push(Problem::new(path, "is longer than ten years"));
             }
@@ -100,10 +103,16 @@ impl Window {
             problems.push(Problem::new("window.lateness", "is longer than ten years"));
         }
         if every > self.size {
-            let problem = Problem::new("window.every", "is longer than `size`: what is between two windows would count nowhere");
+            let problem = Problem::new(
+                "window.every",
+                "is longer than `size`: what is between two windows would count nowhere",
+            );
             problems.push(problem.with_help("make `size` as long as `every`, or `every` shorter"));
         } else if self.size.as_micros() > MOST * every.as_micros().max(1) {
-            let problem = Problem::new("window.every", format!("is so short that an item would count in more than {MOST} windows"));
+            let problem = Problem::new(
+                "window.every",
+                format!("is so short that an item would count in more than {MOST} windows"),
+            );
             problems.push(problem);
         }
         problems
@@ -175,9 +184,12 @@ pub(super) fn moment(value: Result<Value>, expression: &Expression) -> Result<i6
 
 /// Returns the error of an item that is late.
 pub(super) fn late(time: i64, clock: &Clock) -> Error {
-    let text = |micros| DateTime::from_timestamp_micros(micros).map_or_else(|| micros.to_string(), |at| at.to_rfc3339());
+    let text = |micros| {
+        DateTime::from_timestamp_micros(micros).map_or_else(|| micros.to_string(), |at| at.to_rfc3339())
+    };
     let (time, mark) = (text(time), text(clock.watermark.unwrap_or_default()));
-    let message = format!("late: it is of {time}, and the windows up to {mark} are closed: allow a greater `lateness`");
+    let message =
+        format!("late: it is of {time}, and the windows up to {mark} are closed: allow a greater `lateness`");
     Error::new(ErrorKind::Validation, message)
 }
 

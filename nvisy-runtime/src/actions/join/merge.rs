@@ -11,7 +11,8 @@ use nvisy_core::lineage::Step;
 use nvisy_core::primitive::row::Row;
 use nvisy_core::spill::Spill;
 use nvisy_core::{
-    Batch, Error, ErrorKind, Lineage, Metadata, Payload, Positions, Primitive, PrimitiveId, Result, SourceIdentity,
+    Batch, Error, ErrorKind, Lineage, Metadata, Payload, Positions, Primitive, PrimitiveId, Result,
+    SourceIdentity,
 };
 use serde::{Deserialize, Serialize};
 
@@ -62,7 +63,7 @@ struct Beside {
 type Pairs = Vec<(u32, Option<u32>)>;
 
 impl Sides {
-    pub(super) fn new(spill: Spill, memory: u64, keep: bool, prefix: String) -> Self {
+    pub(super) fn new(spill: &Spill, memory: u64, keep: bool, prefix: String) -> Self {
         let side = |name| Sorter::new(spill.clone(), name, memory.div_ceil(2)).kept_whole();
         let (left, right) = (side("left"), side("right"));
         Self { left, right, memory, keep, prefix, columns: None, released: 0, skip: 0, at: None }
@@ -197,7 +198,9 @@ impl Sides {
         };
         if let Some((left, right)) = whole {
             let rows = Arc::new(self.columns(left, right, pairs)?);
-            return Ok(items(place, pairs, step, |index| Row::new(rows.clone(), index as u32))?.into_iter().collect());
+            return Ok(items(place, pairs, step, |index| Row::new(rows.clone(), index as u32))?
+                .into_iter()
+                .collect());
         }
         // Rows of several schemas: one by one.
         let items = items(place, pairs, step, |index| {
@@ -228,7 +231,10 @@ impl Sides {
                 name = format!("{}{name}", self.prefix);
             }
             if fields.iter().any(|known| *known.name() == name) {
-                let message = format!("is the name of two columns of the join: set another `prefix` than \"{}\"", self.prefix);
+                let message = format!(
+                    "is the name of two columns of the join: set another `prefix` than \"{}\"",
+                    self.prefix
+                );
                 return Err(Error::invalid(name, message));
             }
             fields.push(Arc::new(field.as_ref().clone().with_name(name).with_nullable(true)));

@@ -20,10 +20,14 @@ fn engine_in(folder: &std::path::Path) -> Engine {
 
 /// Items as rows, six in a batch, each batch with a millisecond's work before it.
 fn rows(name: &str, items: &[Value]) -> Value {
-    let slowly = act(nvisy_core::testing::memory::Form::Batch, &format!("{name}_in"), |items: Vec<Item>, _| async move {
-        tokio::time::sleep(Duration::from_millis(1)).await;
-        Ok(items.into_iter().map(Outcome::emit).collect())
-    });
+    let slowly = act(
+        nvisy_core::testing::memory::Form::Batch,
+        &format!("{name}_in"),
+        |items: Vec<Item>, _| async move {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+            Ok(items.into_iter().map(Outcome::emit).collect())
+        },
+    );
     json!({
         format!("{name}_in"): { "type": "source", "use": "memory/source", "config": { "items": items, "batch_items": 6 } },
         format!("{name}_slow"): with(slowly, json!({ "config": { "items": 6 }, "concurrency": 1 })),
@@ -33,7 +37,9 @@ fn rows(name: &str, items: &[Value]) -> Value {
 
 fn graph_of(nodes: Vec<Value>) -> Graph {
     let nodes = nodes.into_iter().fold(json!({}), with);
-    document(json!({ "settings": { "checkpoint": { "every": "4ms", "uncommitted_items": 60 } }, "nodes": nodes }))
+    document(
+        json!({ "settings": { "checkpoint": { "every": "4ms", "uncommitted_items": 60 } }, "nodes": nodes }),
+    )
 }
 
 /// Runs for some virtual time, and then is gone, as if killed; until a run ends.
@@ -67,7 +73,8 @@ fn shown(store: &str) -> Vec<Value> {
 
 #[test]
 fn whenever_it_is_killed_what_comes_out_in_the_end_is_the_same() {
-    let orders: Vec<Value> = (0..90).map(|n| json!({ "n": n, "user": n * 7 % 11, "amount": n % 5 })).collect();
+    let orders: Vec<Value> =
+        (0..90).map(|n| json!({ "n": n, "user": n * 7 % 11, "amount": n % 5 })).collect();
     let users: Vec<Value> = (0..8).map(|id| json!({ "id": id, "name": format!("user {id}") })).collect();
     for seed in 0..3 {
         let [sorted, summed, joined] = ["sorted", "summed", "joined"].map(unique);
@@ -128,7 +135,12 @@ fn a_join_has_two_inputs_in_their_order_and_says_so() {
     let join = |inputs: Value| {
         let join = json!({ "type": "action", "use": "join", "inputs": inputs,
                            "config": { "left": "row.user", "right": "row.id" } });
-        graph_of(vec![rows("orders", &[]), rows("users", &[]), rows("more", &[]), json!({ "join": join, "out": sink("out", "join") })])
+        graph_of(vec![
+            rows("orders", &[]),
+            rows("users", &[]),
+            rows("more", &[]),
+            json!({ "join": join, "out": sink("out", "join") }),
+        ])
     };
     let engine = engine();
     let plan = engine.compile(&join(json!(["users", "orders"]))).map(|plan| plan.explain());

@@ -147,7 +147,8 @@ fn chrono_seconds() -> chrono::SecondsFormat {
 }
 
 fn with_times(times: &[Option<i64>]) -> Vec<Sample> {
-    let sample = |(n, at): (usize, &Option<i64>)| Sample { n: n as i64, key: None, name: None, amount: None, at: *at };
+    let sample =
+        |(n, at): (usize, &Option<i64>)| Sample { n: n as i64, key: None, name: None, amount: None, at: *at };
     times.iter().enumerate().map(sample).collect()
 }
 
@@ -186,7 +187,8 @@ async fn items_without_a_time_fail_and_say_what_is_there() {
 
 #[tokio::test]
 async fn values_of_other_types_fail_and_sums_do_not_wrap() {
-    let items = [json!({"v": 1}), json!({"v": "x"}), json!({"v": 2.5}), json!({"v": null}), json!({"v": [1]})];
+    let items =
+        [json!({"v": 1}), json!({"v": "x"}), json!({"v": 2.5}), json!({"v": null}), json!({"v": [1]})];
     let done = run(&Aggregate::all().sum("sum", "raw.v"), &[(0, raws(items.clone()))]).await.unwrap();
     assert_eq!(values(&done), [json!({"sum": 3.5})]);
     let messages: Vec<_> = done.failed.iter().map(Error::message).collect();
@@ -194,11 +196,17 @@ async fn values_of_other_types_fail_and_sums_do_not_wrap() {
     assert!(messages[0].contains("a text") && messages[0].contains("a number"), "{messages:?}");
 
     let done = run(&Aggregate::by("v", "raw.v").count("n"), &[(0, raws(items))]).await.unwrap();
-    assert_eq!(values(&done), [json!({"n": 1, "v": null}), json!({"n": 1, "v": 1.0}), json!({"n": 1, "v": 2.5})]);
+    assert_eq!(
+        values(&done),
+        [json!({"n": 1, "v": null}), json!({"n": 1, "v": 1.0}), json!({"n": 1, "v": 2.5})]
+    );
 
     let large = raws([json!({"v": i64::MAX}), json!({"v": 1})]);
     let error = run(&Aggregate::all().sum("sum", "raw.v"), &[(0, large.without_tokens())]).await.unwrap_err();
-    assert!(error.message().contains("9223372036854775808") && error.message().contains("`double(..)`"), "{error}");
+    assert!(
+        error.message().contains("9223372036854775808") && error.message().contains("`double(..)`"),
+        "{error}"
+    );
     let done = run(&Aggregate::all().sum("sum", "double(raw.v)"), &[(0, large)]).await.unwrap();
     assert_eq!(values(&done), [json!({"sum": 9_223_372_036_854_775_808.0})]);
 }
@@ -215,9 +223,13 @@ fn settings_that_cannot_work_are_named() {
         ActionConfig::validate(&config).into_iter().map(|problem: Problem| problem.path).collect()
     };
     assert_eq!(paths(Aggregate::all()), ["aggregates"]);
-    assert_eq!(paths(Aggregate::by("n", "row.").count("n").memory(0)), ["memory", "group_by.n", "aggregates.n"]);
+    assert_eq!(
+        paths(Aggregate::by("n", "row.").count("n").memory(0)),
+        ["memory", "group_by.n", "aggregates.n"]
+    );
     let count = || Aggregate::by("window_end", "row.a").count("n");
-    let window = |size, every| Window::sliding("row.at", Duration::from_secs(size), Duration::from_secs(every));
+    let window =
+        |size, every| Window::sliding("row.at", Duration::from_secs(size), Duration::from_secs(every));
     assert_eq!(paths(count().window(window(10, 20))), ["window.every", "group_by.window_end"]);
     assert_eq!(paths(Aggregate::all().count("n").window(window(5_000, 1))), ["window.every"]);
     assert_eq!(paths(Aggregate::all().count("n").window(window(0, 0))), ["window.size", "window.every"]);

@@ -89,11 +89,33 @@ proptest! {
 #[tokio::test]
 async fn values_of_all_types_have_one_order() {
     let values = [
-        json!(false), json!(true), json!(-1e300), json!(-3), json!(-0.5), json!(0), json!(0.5),
-        json!(9_007_199_254_740_992_i64), json!(9_007_199_254_740_993_i64), json!(9_223_372_036_854_775_807_i64),
-        json!(9_223_372_036_854_775_808_u64), json!(18_446_744_073_709_551_615_u64), json!(1e20),
-        json!(""), json!("\0"), json!("a"), json!("a\0"), json!("a\0b"), json!("ab"), json!("é"),
-        json!([]), json!([1]), json!([1, 2]), json!([2]), json!({}), json!({"a": 1}), serde_json::Value::Null,
+        json!(false),
+        json!(true),
+        json!(-1e300),
+        json!(-3),
+        json!(-0.5),
+        json!(0),
+        json!(0.5),
+        json!(9_007_199_254_740_992_i64),
+        json!(9_007_199_254_740_993_i64),
+        json!(9_223_372_036_854_775_807_i64),
+        json!(9_223_372_036_854_775_808_u64),
+        json!(18_446_744_073_709_551_615_u64),
+        json!(1e20),
+        json!(""),
+        json!("\0"),
+        json!("a"),
+        json!("a\0"),
+        json!("a\0b"),
+        json!("ab"),
+        json!("é"),
+        json!([]),
+        json!([1]),
+        json!([1, 2]),
+        json!([2]),
+        json!({}),
+        json!({"a": 1}),
+        serde_json::Value::Null,
     ];
     let all = values.iter().cloned().enumerate().map(|(n, v)| json!({"n": n, "v": v}));
     let mut shuffled: Vec<_> = all.collect();

@@ -1,7 +1,7 @@
 //! `join`.
 
 use nvisy_core::prelude::*;
-use nvisy_core::{PrimitiveId, Primitive};
+use nvisy_core::{Primitive, PrimitiveId};
 use nvisy_runtime::actions::Join;
 use proptest::prelude::*;
 use serde_json::json;
@@ -84,7 +84,10 @@ async fn a_key_of_another_type_fails_and_both_types_are_named() {
     let done = run(&Join::on("row.n", "row.name"), &sides).await.unwrap();
     assert_eq!((done.items.len(), done.failed.len()), (0, 2));
     let message = done.failed[0].message();
-    assert!(message.contains("a text") && message.contains("an integer") && message.contains("`row.name`"), "{message}");
+    assert!(
+        message.contains("a text") && message.contains("an integer") && message.contains("`row.name`"),
+        "{message}"
+    );
 }
 
 #[tokio::test]
