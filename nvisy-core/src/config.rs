@@ -1,5 +1,6 @@
 //! Typed configs: what one chains in Rust is what serializes.
 
+pub mod bytes;
 pub mod duration;
 pub mod size;
 

@@ -260,6 +260,11 @@ async fn a_whole_plugin_meets_faults_under_its_own_names() {
     let sink = sink.parse(&json!({"name": "a whole plugin"})).unwrap();
     sink.open(Context::detached(), &AnyClient::none(), nvisy_core::Staging::Off).await.unwrap();
     let relay = plugin.actions().iter().find(|entry| entry.name() == "memory/relay").unwrap();
-    relay.parse(&json!({})).unwrap().build(Context::detached(), &AnyClient::none()).await.unwrap();
+    relay
+        .parse(&json!({}))
+        .unwrap()
+        .build(Context::detached(), &AnyClient::none(), Spill::temporary())
+        .await
+        .unwrap();
     assert_eq!(script.all_calls().into_keys().collect::<Vec<_>>(), [Site::Read, Site::Build, Site::Open]);
 }

@@ -1,19 +1,29 @@
 //! `deduplicate`: drops items that were there before.
 
+mod hash;
+mod log;
+mod run;
+mod seen;
+mod table;
+
 use std::borrow::Cow;
-use std::collections::HashSet;
 
 use arrow::array::BooleanArray;
+use nvisy_core::checkpoint::Entries;
 use nvisy_core::config::Problem;
 use nvisy_core::error::{Error, ErrorKind};
 use nvisy_core::outcome::Attribution;
 use nvisy_core::prelude::*;
 use nvisy_core::primitive::Kinds;
+use nvisy_core::{Changes, Spill, config};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use sha2::{Digest, Sha256};
 
-use crate::expression::{Expression, Value};
+use self::hash::Keys;
+use self::log::{End, Log};
+use self::seen::Seen;
+use crate::checkpoint::blocking;
+use crate::expression::Expression;
 
 /// Drops items that were there before: the first of its like wins.
 ///
@@ -22,21 +32,23 @@ use crate::expression::{Expression, Value};
 /// `duplicate`. An item whose key is null or cannot be evaluated fails: null says that the key
 /// is not known, not that two items are one.
 ///
-/// It remembers 16 bytes an item, in memory: with the table around them, some 40 bytes. Where
-/// there are more different items than `max_items`, the node fails and says so.
+/// It remembers 16 bytes an item: some 22 bytes of memory, and beyond the limit `memory` in sorted
+/// files, so that there may be any number of items. In a run with checkpoints what it has seen is
+/// part of them, in a file of the [state directory](crate::engine::EngineBuilder::state): after a
+/// crash the same items are dropped as before.
 ///
 /// # Examples
 ///
 /// ```json
 /// { "type": "action", "use": "deduplicate", "inputs": ["tickets"],
-///   "config": { "key": "row.email.lowerAscii()", "max_items": 5000000 } }
+///   "config": { "key": "row.email.lowerAscii()", "memory": "1GB" } }
 /// ```
 ///
 /// ```
 /// use nvisy_runtime::actions::Deduplicate;
 ///
 /// let contents = Deduplicate::by_content();
-/// let emails = Deduplicate::by("row.email.lowerAscii()").max_items(5_000_000);
+/// let emails = Deduplicate::by("row.email.lowerAscii()").memory(1_000_000_000);
 /// ```
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -44,13 +56,14 @@ pub struct Deduplicate {
     /// What makes items alike: an expression. Default their content.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub key: Option<String>,
-    /// How many different items it remembers at the most. Default 1,000,000.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(range(min = 1))]
-    pub max_items: Option<usize>,
+    /// How much memory it takes for what it has seen, about. Default 256 MB.
+    #[serde(default, skip_serializing_if = "Option::is_none", with = "config::bytes::option")]
+    #[schemars(with = "Option<String>")]
+    pub memory: Option<u64>,
 }
 
-const MAX_ITEMS: usize = 1_000_000;
+const MEMORY: u64 = 256_000_000;
+const LEAST_MEMORY: u64 = 1_000_000;
 
 impl Deduplicate {
     /// Drops items whose content was there before.
@@ -62,13 +75,14 @@ impl Deduplicate {
     /// Drops items whose key was there before.
     #[must_use]
     pub fn by(key: impl Into<String>) -> Self {
-        Self { key: Some(key.into()), max_items: None }
+        Self { key: Some(key.into()), memory: None }
     }
 
-    /// Sets how many different items it remembers at the most. Default 1,000,000.
+    /// Sets how many bytes of memory it takes for what it has seen, about: 1 MB at the least.
+    /// Default 256 MB.
     #[must_use]
-    pub fn max_items(mut self, max_items: usize) -> Self {
-        self.max_items = Some(max_items);
+    pub fn memory(mut self, bytes: u64) -> Self {
+        self.memory = Some(bytes);
         self
     }
 }
@@ -90,38 +104,73 @@ impl ActionConfig for Deduplicate {
 
     fn validate(&self) -> Vec<Problem> {
         let key = self.key.as_deref().and_then(|key| super::problem_of("key", Expression::compile(key)));
-        let zero =
-            (self.max_items == Some(0)).then(|| Problem::new("max_items", "is 0, so no item could be told"));
-        key.into_iter().chain(zero).collect()
+        let little = self.memory.is_some_and(|bytes| bytes < LEAST_MEMORY).then(|| {
+            Problem::new("memory", "is less than 1MB, too little for what it does with it")
+                .with_help("give it 1MB at the least, and some 22 bytes an item to spare it files")
+        });
+        key.into_iter().chain(little).collect()
     }
 
-    async fn build(&self, _: &OpenContext) -> Result<Action> {
+    async fn build(&self, context: &OpenContext) -> Result<Action> {
         let key = self.key.as_deref().map(Expression::compile).transpose()?;
-        let max_items = self.max_items.unwrap_or(MAX_ITEMS);
-        Ok(Action::stateful(move || Deduplicating { key: key.clone(), max_items, seen: HashSet::new() }))
+        let memory = self.memory.unwrap_or(MEMORY).try_into().unwrap_or(usize::MAX);
+        let spill = context.spill().clone();
+        Ok(Action::stateful(move || Deduplicating {
+            key: key.clone(),
+            memory,
+            seen: Seen::new(memory, spill.clone()),
+            spill: spill.clone(),
+            log: None,
+            saved: None,
+        }))
     }
 }
 
 struct Deduplicating {
     key: Option<Expression>,
-    max_items: usize,
-    seen: HashSet<u128>,
+    memory: usize,
+    seen: Seen,
+    spill: Spill,
+    /// What of it is durable, in a run with checkpoints.
+    log: Option<Log>,
+    /// How much of that the last checkpoint has.
+    saved: Option<End>,
+}
+
+impl Deduplicating {
+    /// Makes room in memory for more keys, if there is none.
+    async fn make_room(&mut self) -> Result<()> {
+        if self.seen.has_room() {
+            return Ok(());
+        }
+        let mut seen = std::mem::replace(&mut self.seen, Seen::new(0, self.spill.clone()));
+        let spill = move || seen.spill().map(|()| seen);
+        self.seen = match tokio::runtime::Handle::try_current() {
+            Ok(_) => blocking(spill).await?,
+            Err(_) => spill()?,
+        };
+        Ok(())
+    }
 }
 
 impl Stateful for Deduplicating {
     async fn apply(&mut self, batch: Batch, _: usize, context: &Context) -> Result<Outcomes> {
+        self.make_room().await?;
+        let Keys { keys, failed } = hash::of(&batch, self.key.as_ref());
         let mut kept = vec![false; batch.len()];
-        let mut failed = Vec::new();
+        let mut bad = failed.iter().map(|(index, _)| *index as usize).peekable();
         let mut duplicates = 0;
-        for (index, key) in self.keys(&batch).into_iter().enumerate() {
-            match key {
-                Err(error) => failed.push((index as u32, error.at_item(batch.id(index)))),
-                Ok(key) if self.seen.contains(&key) => duplicates += 1,
-                Ok(_) if self.seen.len() >= self.max_items => return Err(self.full()),
-                Ok(key) => {
-                    self.seen.insert(key);
-                    kept[index] = true;
+        for (index, key) in keys.into_iter().enumerate() {
+            if bad.next_if_eq(&index).is_some() {
+                continue;
+            }
+            if self.seen.insert(key)? {
+                kept[index] = true;
+                if let Some(log) = &mut self.log {
+                    log.push(key)?;
                 }
+            } else {
+                duplicates += 1;
             }
         }
         let mask = BooleanArray::from(kept);
@@ -144,110 +193,62 @@ impl Stateful for Deduplicating {
     }
 
     async fn save(&mut self) -> Result<Changes> {
-        Ok(Changes::default())
-    }
-
-    async fn restore(&mut self, _: Entries) -> Result<()> {
-        Err(Error::configuration(
-            "`deduplicate` remembers what it has seen, and checkpoints do not hold that yet: run the graph without state, or without this node",
-        ))
-    }
-}
-
-impl Deduplicating {
-    fn keys(&self, batch: &Batch) -> Vec<Result<u128>> {
-        match &self.key {
-            None => (0..batch.len()).map(|index| content(&batch.payload(index))).collect(),
-            Some(key) => {
-                let hash = |value: Result<Value>| match value? {
-                    Value::Null => {
-                        let message = format!(
-                            "the key `{key}` is null: say what is alike then, as in `has(row.x) ? row.x : id`"
-                        );
-                        Err(Error::new(ErrorKind::Validation, message))
-                    }
-                    value => {
-                        let mut hasher = Sha256::new();
-                        feed(&value, &mut hasher);
-                        Ok(cut(&hasher.finalize()))
-                    }
-                };
-                key.evaluate_batch(batch).into_iter().map(hash).collect()
+        let mut changes = Changes::default();
+        if let Some(log) = &mut self.log {
+            let end = log.sync().await?;
+            if self.saved != Some(end) {
+                let json = serde_json::to_vec(&end);
+                let json =
+                    json.map_err(|error| Error::internal("two numbers are JSON").with_source(error))?;
+                changes.put(LOG, json);
+                self.saved = Some(end);
             }
         }
+        Ok(changes)
     }
 
-    fn full(&self) -> Error {
-        let most = self.max_items;
-        Error::configuration(format!(
-            "deduplicate: more than {most} different items: raise `max_items` (some 40 bytes of memory an item)"
-        ))
+    async fn restore(&mut self, saved: Entries) -> Result<()> {
+        if !self.spill.is_kept() {
+            return Err(Error::configuration(
+                "`deduplicate` keeps what it has seen in files, which a checkpoint names, and the engine has no place for them: name one with `EngineBuilder::state`",
+            ));
+        }
+        let end: Option<End> =
+            saved.get(LOG).map(|json| serde_json::from_slice(json)).transpose().map_err(|error| {
+                Error::new(ErrorKind::Validation, "what the checkpoint has of `deduplicate` cannot be read")
+                    .with_source(error)
+            })?;
+        let (memory, spill) = (self.memory, self.spill.clone());
+        let (seen, log) = blocking(move || {
+            let mut seen = Seen::new(memory, spill.clone());
+            let log = Log::open(&spill, end.unwrap_or_default(), |key| {
+                if !seen.has_room() {
+                    seen.spill()?;
+                }
+                seen.insert(key).map(drop)
+            });
+            Ok((log?, seen))
+        })
+        .await
+        .map(|(log, seen)| (seen, log))?;
+        (self.seen, self.log, self.saved) = (seen, Some(log), end);
+        Ok(())
     }
 }
 
-/// The first half of the hash of the content.
-fn content(payload: &Payload) -> Result<u128> {
-    let hash = payload.content_hash().to_string();
-    let half = hash.get(..32).and_then(|half| u128::from_str_radix(half, 16).ok());
-    half.ok_or_else(|| Error::internal("a content hash is 64 hexadecimal digits"))
-}
+/// Under which key a checkpoint has how much of the log there is.
+const LOG: &str = "log";
 
-fn cut(hash: &[u8]) -> u128 {
-    let mut bytes = [0; 16];
-    bytes.iter_mut().zip(hash).for_each(|(byte, hash)| *byte = *hash);
-    u128::from_be_bytes(bytes)
-}
-
-/// Feeds a value so that equal values feed alike: numbers by value.
-fn feed(value: &Value, hasher: &mut Sha256) {
-    let mut tagged = |tag: u8, bytes: &[u8]| {
-        hasher.update([tag]);
-        hasher.update((bytes.len() as u64).to_be_bytes());
-        hasher.update(bytes);
-    };
-    match value {
-        Value::Null => tagged(0, &[]),
-        Value::Bool(value) => tagged(1, &[u8::from(*value)]),
-        Value::Int(value) => tagged(2, &i128::from(*value).to_be_bytes()),
-        Value::UInt(value) => tagged(2, &i128::from(*value).to_be_bytes()),
-        Value::Double(value) if value.fract() == 0.0 && value.abs() < 1e20 => {
-            tagged(2, &(*value as i128).to_be_bytes());
-        }
-        Value::Double(value) => tagged(3, &value.to_bits().to_be_bytes()),
-        Value::Text(value) => tagged(4, value.as_bytes()),
-        Value::Bytes(value) => tagged(5, value),
-        Value::Timestamp(value) => {
-            tagged(
-                6,
-                &(i128::from(value.timestamp()) * 1_000_000_000 + i128::from(value.timestamp_subsec_nanos()))
-                    .to_be_bytes(),
-            );
-        }
-        Value::Duration(value) => {
-            tagged(
-                7,
-                &(i128::from(value.num_seconds()) * 1_000_000_000 + i128::from(value.subsec_nanos()))
-                    .to_be_bytes(),
-            );
-        }
-        Value::List(values) => {
-            tagged(8, &(values.len() as u64).to_be_bytes());
-            values.iter().for_each(|value| feed(value, hasher));
-        }
-        Value::Map(entries) => {
-            tagged(9, &(entries.len() as u64).to_be_bytes());
-            // The order of keys means nothing.
-            let mut hashes: Vec<_> = entries
-                .iter()
-                .map(|(key, value)| {
-                    let mut hasher = Sha256::new();
-                    feed(key, &mut hasher);
-                    feed(value, &mut hasher);
-                    hasher.finalize()
-                })
-                .collect();
-            hashes.sort_unstable();
-            hashes.iter().for_each(|hash| hasher.update(hash));
-        }
+#[cfg(test)]
+mod tests {
+    /// A number like a hash, and the next state of the dice (splitmix64).
+    pub(super) fn roll(dice: &mut u64) -> u128 {
+        let mut half = || {
+            *dice = dice.wrapping_add(0x9e37_79b9_7f4a_7c15);
+            let z = (*dice ^ (*dice >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+            let z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+            u128::from(z ^ (z >> 31))
+        };
+        half() << 64 | half()
     }
 }

@@ -42,7 +42,8 @@ pub(super) fn start(prepared: Prepared) -> RunHandle {
         began,
     } = prepared;
     let (deadline, deadline_seen) = watch::channel(None);
-    let parts = Arc::new(RunParts::new(run, plan, meters, edges, sources, memories, cancel, drain));
+    let parts = RunParts::new(run, plan, meters, edges, sources, cancel, drain);
+    let parts = Arc::new(parts.remembering(memories));
     let span = tracing::info_span!(
         span::RUN,
         otel.name = %parts.plan.0.graph.name,

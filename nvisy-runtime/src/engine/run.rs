@@ -45,7 +45,6 @@ impl RunParts {
         meters: Vec<Arc<NodeMeter>>,
         edges: Vec<EdgeCount>,
         sources: Vec<(usize, Arc<SharedTracker>, CancellationToken)>,
-        memories: Vec<(usize, Arc<Memory>)>,
         cancel: CancellationToken,
         drain: CancellationToken,
     ) -> Self {
@@ -54,7 +53,7 @@ impl RunParts {
             plan,
             meters,
             sources,
-            memories,
+            memories: Vec::new(),
             cancel,
             drain,
             edges,
@@ -63,6 +62,11 @@ impl RunParts {
             done: CancellationToken::new(),
             failure: Mutex::new(None),
         }
+    }
+
+    /// Adds what remembers.
+    pub(super) fn remembering(self, memories: Vec<(usize, Arc<Memory>)>) -> Self {
+        Self { memories, ..self }
     }
 
     /// The run as a whole failed.

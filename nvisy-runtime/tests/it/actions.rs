@@ -143,7 +143,7 @@ fn a_condition_that_cannot_work_is_a_problem_of_the_config() {
     let problems = Map::new().rename("a", "b").rename("c", "b").project(["a", "b", "b"]).validate();
     let paths: Vec<_> = problems.iter().map(|p| p.path.as_str()).collect();
     assert_eq!(paths, ["rename.c", "project[0]", "project[2]"]);
-    assert_eq!(Deduplicate::by("]").max_items(0).validate().len(), 2);
+    assert_eq!(Deduplicate::by("]").memory(15).validate().len(), 2);
     assert_eq!(Gather::items(0).bytes(0).validate().len(), 2);
     let problems = Validate::schema(json!({"properties": {"a": {"type": "integr"}}})).validate();
     assert_eq!(problems[0].path, "schema.properties.a.type");
@@ -252,14 +252,39 @@ fn the_first_of_its_like_wins() {
     let results = apply_all(&Deduplicate::by("raw % 2"), vec![numbers(&[1, 2, 3, 4])]);
     assert_eq!(results[0].as_ref().unwrap().emitted.len(), 2);
 
-    let results =
-        apply_all(&Deduplicate::by_content().max_items(2), vec![numbers(&[1, 2, 1]), numbers(&[3])]);
-    let error = results[1].as_ref().unwrap_err().message().to_owned();
-    assert!(error.contains("more than 2 different items: raise `max_items`"), "{error}");
-
     let outcomes = apply(&Deduplicate::by("row.qty"), orders());
     assert_eq!((outcomes.emitted.len(), outcomes.failed.len()), (3, 1));
     assert!(outcomes.failed[0].1.message().contains("is null"));
+}
+
+#[test]
+fn what_was_seen_is_known_also_beyond_the_memory() {
+    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    let (items, each) = (120_000, 1_000);
+    let rows = |from: i64| {
+        let n = (from..from + each).map(|n| n * 7_919 % items);
+        let columns = [("n", Arc::new(Int64Array::from_iter_values(n)) as ArrayRef)];
+        Batch::from_primitives(
+            (from..from + each)
+                .map(|n| Item::detached(&n.to_string(), Raw::from(json!(n))).into_primitive())
+                .collect(),
+        )
+        .with_rows(RecordBatch::try_from_iter(columns).unwrap())
+        .unwrap()
+    };
+    runtime.block_on(async {
+        let Action::Stateful(make) = Deduplicate::by("row.n").memory(1_000_000).build(&open()).await.unwrap()
+        else {
+            panic!("it remembers")
+        };
+        let (mut once, mut emitted) = (make(), 0);
+        for from in (0..3 * items).step_by(each as usize) {
+            let outcomes = once.call(rows(from), 0, &Context::detached()).await.unwrap();
+            outcomes.check(each as usize).unwrap();
+            emitted += outcomes.emitted.len() as i64;
+            assert_eq!(emitted, (from + each).min(items), "behind {from}");
+        }
+    });
 }
 
 #[test]
@@ -456,7 +481,7 @@ fn builder_and_json_are_the_same_document() {
         r#"{"to":"document","text":"body","title":"subject"}"#,
     );
     check(&Convert::to_raw(), r#"{"to":"raw"}"#);
-    check(&Deduplicate::by("row.a").max_items(7), r#"{"key":"row.a","max_items":7}"#);
+    check(&Deduplicate::by("row.a").memory(64 << 20), r#"{"key":"row.a","memory":"64MiB"}"#);
     check(&Validate::schema(json!({"type": "object"})), r#"{"schema":{"type":"object"}}"#);
     check(
         &Gather::items(5).linger(std::time::Duration::from_millis(1500)),

@@ -183,7 +183,7 @@ async fn of_two_runs_of_a_graph_one_is_refused_and_touches_nothing() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_remembers_is_refused_while_checkpoints_cannot_hold_it() {
+async fn what_remembers_in_files_is_refused_where_there_is_no_place_for_them() {
     let graph = graph(json!({
         "in": numbers(3),
         "once": { "type": "action", "use": "deduplicate", "inputs": ["in"] },
@@ -192,6 +192,7 @@ async fn what_remembers_is_refused_while_checkpoints_cannot_hold_it() {
     let error = engine_with(&MemoryStore::new()).start(&graph).await.map(drop).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Configuration, "{error}");
     assert!(error.message().contains("deduplicate"), "{error}");
+    assert!(error.message().contains("`EngineBuilder::state`"), "{error}");
 }
 
 #[tokio::test(start_paused = true)]

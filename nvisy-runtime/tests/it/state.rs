@@ -1,12 +1,14 @@
 //! Actions that remember: what they absorb, let go of, and take up again.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
+use futures::future::BoxFuture;
+use nvisy_core::ErrorKind;
+use nvisy_core::checkpoint::{Changes, Checkpoint, CheckpointStore, Checkpoints};
 use nvisy_core::prelude::*;
 use nvisy_core::testing::memory::{Form, MemoryStore as Place};
-use nvisy_core::{CheckpointStore as _, ErrorKind};
 use nvisy_runtime::Engine;
 use nvisy_runtime::checkpoint::MemoryStore;
 use nvisy_runtime::engine::{NodeStatus, RunReport, RunState, RunStatus};
@@ -218,4 +220,159 @@ async fn what_is_let_go_of_keeps_to_the_span_and_never_waits_for_ever() {
         numbers.dedup();
         assert_eq!((node(&report, "out").received, numbers), (120, all(60)), "seed {seed}: {report}");
     }
+}
+
+/// A node that drops items whose number has the same remainder as one before.
+fn once(input: &str, of: u64) -> Value {
+    let key = format!("raw.n % {of}");
+    json!({ "type": "action", "use": "deduplicate", "inputs": [input], "config": { "key": key } })
+}
+
+#[test]
+fn whenever_it_is_killed_the_same_items_are_dropped_as_before() {
+    for (seed, partitions) in (1..7_u64).flat_map(|seed| [(seed, 1), (seed, 3)]) {
+        let (store, out, place) = (MemoryStore::new(), unique("out"), tempfile::tempdir().unwrap());
+        let engine = || builder().state(place.path()).checkpoints(store.clone()).build().unwrap();
+        // Of several partitions each may come first: then only what is staged is there once.
+        let staging = partitions > 1;
+        let graph = document(json!({
+            "settings": { "checkpoint": { "every": "5ms", "uncommitted_items": 30 } },
+            "nodes": {
+                "in": with(batches(ITEMS, 6), json!({ "config": { "partitions": partitions } })),
+                "once": once("in", ITEMS / 2),
+                "work": slowly("once"),
+                "out": with(sink(&out, "work"), json!({ "config": { "staging": staging } })),
+            },
+        }));
+        let mut kills = 0;
+        let report = loop {
+            let life = Duration::from_millis(seed + (kills * 7 + seed * 3) % 13 + kills / 8);
+            match run_until(&engine(), &graph, life) {
+                Some(report) => break report,
+                None => kills += 1,
+            }
+            assert!(kills < 1_000, "seed {seed}: it never ends");
+            if !staging && kills % 2 == 0 {
+                store.go_back("test");
+            }
+        };
+        assert_eq!(report.status, RunStatus::Success, "seed {seed}: {report}");
+        let mut remainders: Vec<u64> = written(&out).into_iter().map(|n| n % (ITEMS / 2)).collect();
+        remainders.sort_unstable();
+        assert_eq!(remainders, all(ITEMS / 2), "seed {seed}, {kills} kills: {report}");
+        let left = std::fs::read_dir(place.path().join("spill/graph-test")).unwrap().count();
+        assert_eq!(left, 0, "a run that has finished leaves nothing behind");
+    }
+}
+
+#[test]
+fn a_duplicate_is_not_done_with_before_the_first_of_its_like() {
+    let (store, out, place) = (MemoryStore::new(), unique("out"), tempfile::tempdir().unwrap());
+    let engine = || builder().state(place.path()).checkpoints(store.clone()).build().unwrap();
+    let work = act(Form::Transform, "once", |items: Vec<Item>, _| async move {
+        if items.iter().any(|item| n(item) == 0) {
+            tokio::time::sleep(Duration::from_secs(10)).await;
+        }
+        Ok(items.into_iter().map(Outcome::emit).collect())
+    });
+    let graph = document(json!({
+        "settings": { "checkpoint": { "every": "1ms" } },
+        "nodes": { "in": batches(40, 1), "once": once("in", 20), "work": work, "out": sink(&out, "work") },
+    }));
+    assert!(run_until(&engine(), &graph, Duration::from_secs(5)).is_none());
+    let report = run_until(&engine(), &graph, PATIENCE).unwrap();
+    assert_eq!(report.checkpoint.as_ref().unwrap().resumed_items, 0, "the first was not written: {report}");
+    assert_eq!((written(&out), node(&report, "once").dropped), (all(20), 20), "{report}");
+}
+
+/// Holds each commit to have as many keys as items.
+#[derive(Debug)]
+struct Exact(MemoryStore, Arc<AtomicU64>);
+
+#[derive(Debug)]
+struct ExactOpen(Box<dyn Checkpoints>, Arc<AtomicU64>);
+
+impl CheckpointStore for Exact {
+    fn open<'a>(&'a self, graph: &'a str) -> BoxFuture<'a, nvisy_core::Result<Box<dyn Checkpoints>>> {
+        Box::pin(async move {
+            Ok(Box::new(ExactOpen(self.0.open(graph).await?, self.1.clone())) as Box<dyn Checkpoints>)
+        })
+    }
+}
+
+impl Checkpoints for ExactOpen {
+    fn last(&self) -> &Checkpoint {
+        self.0.last()
+    }
+
+    fn commit(&mut self, changes: Changes) -> BoxFuture<'_, nvisy_core::Result<u64>> {
+        let mut next = self.0.last().clone();
+        next.apply(changes.clone());
+        let items = RunState::of("test", &next).unwrap().items();
+        let log = next.entries.get("state/once/log");
+        let keys =
+            log.map_or(0, |log| serde_json::from_slice::<Value>(log).unwrap()["keys"].as_u64().unwrap());
+        if next.entries.contains_key("state/once/log") {
+            assert_eq!(items, keys, "a checkpoint has other keys than items");
+            self.1.fetch_max(items, Ordering::Relaxed);
+        }
+        self.0.commit(changes)
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn every_checkpoint_has_just_the_keys_of_what_it_is_done_with() {
+    let (most, place, out) = (Arc::default(), tempfile::tempdir().unwrap(), unique("out"));
+    let exact = Exact(MemoryStore::new(), Arc::clone(&most));
+    let engine = builder().state(place.path()).checkpoints(exact).build().unwrap();
+    let graph = document(json!({
+        "settings": { "checkpoint": { "every": "2ms", "uncommitted_items": 30 } },
+        "nodes": { "in": batches(ITEMS, 6), "once": once("in", ITEMS), "work": slowly("once"), "out": sink(&out, "work") },
+    }));
+    let report = run_on(&engine, &graph).await;
+    assert_eq!((report.status, written(&out)), (RunStatus::Success, all(ITEMS)), "{report}");
+    assert!(report.checkpoint.unwrap().generation > 5);
+    assert_eq!(most.load(Ordering::Relaxed), ITEMS);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_log_that_is_cut_or_flipped_is_refused_by_its_name_or_does_no_harm() {
+    let place = tempfile::tempdir().unwrap();
+    let (out, store) = (unique("out"), MemoryStore::new());
+    let graph = document(json!({
+        "settings": { "checkpoint": { "every": "5ms", "uncommitted_items": 30 } },
+        "nodes": { "in": batches(ITEMS, 6), "once": once("in", ITEMS), "work": slowly("once"), "out": sink(&out, "work") },
+    }));
+    let engine = builder().state(place.path()).checkpoints(store.clone()).build().unwrap();
+    let handle = engine.start(&graph).await.unwrap();
+    tokio::time::sleep(Duration::from_millis(5)).await;
+    handle.drain(Duration::from_secs(60));
+    let report = handle.wait().await.unwrap();
+    assert!(0 < settled_items(&report) && settled_items(&report) < ITEMS, "{report}");
+
+    let log = place.path().join("spill/graph-test/node-once/keys");
+    let whole = std::fs::read(&log).unwrap();
+    let damages: Vec<Option<Vec<u8>>> = (0..whole.len())
+        .step_by(37)
+        .flat_map(|at| {
+            let mut flipped = whole.clone();
+            flipped[at] ^= 1 << (at % 8);
+            [flipped, whole[..at].to_vec()].map(Some)
+        })
+        .chain([None])
+        .collect();
+    assert!(damages.len() > 10, "{}", whole.len());
+    for damaged in damages {
+        match &damaged {
+            Some(bytes) => std::fs::write(&log, bytes).unwrap(),
+            None => std::fs::remove_file(&log).unwrap(),
+        }
+        let error = engine.start(&graph).await.map(drop).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Validation, "{error}");
+        assert!(error.message().contains("node-once/keys"), "{error}");
+    }
+    // What is behind what the checkpoint names was never part of it.
+    std::fs::write(&log, [&whole[..], b"half a block"].concat()).unwrap();
+    let report = run_on(&engine, &graph).await;
+    assert_eq!((report.status, written(&out)), (RunStatus::Success, all(ITEMS)), "{report}");
 }

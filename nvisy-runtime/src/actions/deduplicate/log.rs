@@ -1,0 +1,127 @@
+//! The keys in the order in which they were seen, durable: what a checkpoint names.
+
+use std::fs::File;
+use std::io::{BufReader, Read, Seek, SeekFrom, Write};
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use nvisy_core::{Result, Spill};
+use serde::{Deserialize, Serialize};
+
+use super::run::{damaged, failed};
+use crate::checkpoint::{blocking, make, sync_directory};
+
+const NAME: &str = "keys";
+const KEY: usize = size_of::<u128>();
+/// Keys that are written at once.
+const BLOCK: usize = 4_096;
+
+/// A file of blocks of keys, each with its length before it and its checksum behind it. The
+/// checksum is also over the block's place.
+#[derive(Debug)]
+pub(super) struct Log {
+    path: PathBuf,
+    file: Arc<File>,
+    end: End,
+    /// What is not written yet.
+    block: Vec<u8>,
+}
+
+/// How much of a log there is: the rest is not to be read.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct End {
+    pub(super) bytes: u64,
+    pub(super) keys: u64,
+}
+
+impl Log {
+    /// Opens a log up to `end`, and gives all its keys to `each`. What is behind is cut off.
+    ///
+    /// # Errors
+    ///
+    /// `validation` if it is shorter, or not what was written.
+    pub(super) fn open(spill: &Spill, end: End, mut each: impl FnMut(u128) -> Result<()>) -> Result<Self> {
+        let folder = spill.path()?;
+        make(folder).map_err(|error| failed(folder, "be made", error))?;
+        let path = folder.join(NAME);
+        let open = File::options().read(true).write(true).create(end.bytes == 0).truncate(false).open(&path);
+        let mut file = open.map_err(|error| match error.kind() {
+            std::io::ErrorKind::NotFound => damaged(&path),
+            _ => failed(&path, "be opened", error),
+        })?;
+        let mut found = End::default();
+        let mut input = BufReader::with_capacity(1 << 20, &file);
+        while found.bytes < end.bytes {
+            let mut len = [0; 4];
+            let read = input.read_exact(&mut len);
+            read.map_err(|error| failed(&path, "be read", error))?;
+            let keys = u32::from_le_bytes(len) as usize;
+            if keys == 0 || keys > BLOCK {
+                return Err(damaged(&path));
+            }
+            let mut bytes = vec![0; keys * KEY + 4];
+            input.read_exact(&mut bytes).map_err(|error| failed(&path, "be read", error))?;
+            let (bytes, sum) = bytes.split_at(keys * KEY);
+            if sum != sum_of(found.bytes, len, bytes).to_le_bytes() {
+                return Err(damaged(&path));
+            }
+            for key in bytes.as_chunks::<KEY>().0 {
+                each(u128::from_be_bytes(*key))?;
+            }
+            found.bytes += (8 + bytes.len()) as u64;
+            found.keys += keys as u64;
+        }
+        if found != end {
+            return Err(damaged(&path));
+        }
+        file.set_len(end.bytes)
+            .and_then(|()| file.seek(SeekFrom::Start(end.bytes)))
+            .and_then(|_| file.sync_all())
+            .and_then(|()| sync_directory(folder))
+            .map_err(|error| failed(&path, "be written", error))?;
+        Ok(Self { path, file: Arc::new(file), end, block: Vec::with_capacity(BLOCK * KEY) })
+    }
+
+    /// Adds a key.
+    ///
+    /// # Errors
+    ///
+    /// If it cannot be written.
+    pub(super) fn push(&mut self, key: u128) -> Result<()> {
+        self.block.extend_from_slice(&key.to_be_bytes());
+        if self.block.len() == BLOCK * KEY { self.write() } else { Ok(()) }
+    }
+
+    fn write(&mut self) -> Result<()> {
+        let keys = (self.block.len() / KEY) as u32;
+        if keys == 0 {
+            return Ok(());
+        }
+        let len = keys.to_le_bytes();
+        let sum = sum_of(self.end.bytes, len, &self.block).to_le_bytes();
+        let mut file = &*self.file;
+        let written = file.write_all(&[&len, &self.block[..], &sum].concat());
+        written.map_err(|error| failed(&self.path, "be written", error))?;
+        self.end.bytes += (8 + self.block.len()) as u64;
+        self.end.keys += u64::from(keys);
+        self.block.clear();
+        Ok(())
+    }
+
+    /// Makes all keys durable, and returns how much there is.
+    ///
+    /// # Errors
+    ///
+    /// If that is not possible.
+    pub(super) async fn sync(&mut self) -> Result<End> {
+        self.write()?;
+        let (file, path) = (self.file.clone(), self.path.clone());
+        blocking(move || file.sync_data().map_err(|error| failed(&path, "be written", error))).await?;
+        Ok(self.end)
+    }
+}
+
+fn sum_of(at: u64, len: [u8; 4], keys: &[u8]) -> u32 {
+    let sum = crc32c::crc32c(&at.to_le_bytes());
+    crc32c::crc32c_append(crc32c::crc32c_append(sum, &len), keys)
+}
