@@ -2,7 +2,6 @@
 
 pub mod bytes;
 pub mod duration;
-pub mod size;
 
 use std::fmt;
 

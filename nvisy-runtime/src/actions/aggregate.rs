@@ -8,7 +8,7 @@ mod window;
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 
-use nvisy_core::config::{Problem, size};
+use nvisy_core::config::{Problem, bytes};
 use nvisy_core::outcome::Attribution;
 use nvisy_core::prelude::*;
 use nvisy_core::primitive::row::Row;
@@ -83,7 +83,7 @@ pub struct Aggregate {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub window: Option<Window>,
     /// How much it keeps in memory, such as `"64MB"`: what is beyond goes to disk. Default 256MB.
-    #[serde(default, skip_serializing_if = "Option::is_none", with = "size::option")]
+    #[serde(default, skip_serializing_if = "Option::is_none", with = "bytes::option")]
     #[schemars(with = "Option<String>")]
     pub memory: Option<u64>,
 }

@@ -1,6 +1,6 @@
 //! `materialize`: lets nothing go before everything is there.
 
-use nvisy_core::config::{Problem, size};
+use nvisy_core::config::{Problem, bytes};
 use nvisy_core::prelude::*;
 use nvisy_core::primitive::Kinds;
 use schemars::JsonSchema;
@@ -31,7 +31,7 @@ use super::sorter::Sorter;
 #[serde(deny_unknown_fields)]
 pub struct Materialize {
     /// How much it keeps in memory, such as `"64MB"`: what is beyond goes to disk. Default 256MB.
-    #[serde(default, skip_serializing_if = "Option::is_none", with = "size::option")]
+    #[serde(default, skip_serializing_if = "Option::is_none", with = "bytes::option")]
     #[schemars(with = "Option<String>")]
     pub memory: Option<u64>,
 }

@@ -1,8 +1,6 @@
 //! `sort`: orders all items.
 
-use std::num::NonZeroU64;
-
-use nvisy_core::config::{Problem, size};
+use nvisy_core::config::{Problem, bytes};
 use nvisy_core::prelude::*;
 use nvisy_core::primitive::Kinds;
 use schemars::JsonSchema;
@@ -47,9 +45,10 @@ pub struct Sort {
     pub by: Vec<SortKey>,
     /// How many items come out at the most. Default all.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub limit: Option<NonZeroU64>,
+    #[schemars(range(min = 1))]
+    pub limit: Option<u64>,
     /// How much it keeps in memory, such as `"64MB"`: what is beyond goes to disk. Default 256MB.
-    #[serde(default, skip_serializing_if = "Option::is_none", with = "size::option")]
+    #[serde(default, skip_serializing_if = "Option::is_none", with = "bytes::option")]
     #[schemars(with = "Option<String>")]
     pub memory: Option<u64>,
 }
@@ -144,7 +143,7 @@ impl Sort {
     /// Sets how many items come out at the most. Default all.
     #[must_use]
     pub fn limit(mut self, items: u64) -> Self {
-        self.limit = NonZeroU64::new(items);
+        self.limit = Some(items);
         self
     }
 
@@ -176,6 +175,9 @@ impl ActionConfig for Sort {
 
     fn validate(&self) -> Vec<Problem> {
         let mut problems: Vec<_> = memory_problem(self.memory).into_iter().collect();
+        if self.limit == Some(0) {
+            problems.push(Problem::new("limit", "is 0, so no item would come out"));
+        }
         if self.by.is_empty() {
             let problem = Problem::new("by", "is empty, so there is no order");
             problems.push(problem.with_help("name an expression, such as { \"value\": \"row.id\" }"));
@@ -195,7 +197,7 @@ impl ActionConfig for Sort {
         };
         let by = self.by.iter().map(key).collect::<Result<Vec<_>>>()?;
         let (spill, memory) = (context.spill().clone(), memory(self.memory));
-        let limit = self.limit.map(NonZeroU64::get);
+        let limit = self.limit;
         Ok(Action::stateful(move || {
             Holding::new(by.clone(), Sorter::new(spill.clone(), "sort", memory).with_limit(limit))
         }))

@@ -181,10 +181,10 @@ impl Sides {
         let many = place.right.keys.len() > 2 * MOST && place.right.batch.bytes() as u64 > self.memory;
         if many && place.right.keys.get(0) == place.right.keys.get(place.right.keys.len() - 1) {
             let len = place.right.keys.len();
-            let memory = nvisy_core::config::size::text(self.memory);
+            let memory = self.memory;
             return Err(Error::configuration(format!(
-                "join: {len} rows of the right input and more have one key, beyond the memory of {memory}: \
-                 raise `memory`, or change the sides"
+                "join: {len} rows of the right input and more have one key, beyond the {memory} bytes of `memory`: \
+                 raise it, or change the sides"
             )));
         }
         Ok(())

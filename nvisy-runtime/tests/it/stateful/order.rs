@@ -143,9 +143,12 @@ fn settings_that_cannot_work_are_named() {
     let paths = |problems: Vec<nvisy_core::config::Problem>| {
         problems.into_iter().map(|problem| problem.path).collect::<Vec<_>>()
     };
-    assert_eq!(paths(Sort { by: Vec::new(), limit: None, memory: Some(0) }.validate()), ["memory", "by"]);
+    assert_eq!(
+        paths(Sort { by: Vec::new(), limit: Some(0), memory: Some(0) }.validate()),
+        ["memory", "limit", "by"]
+    );
     assert_eq!(paths(Sort::by("row.a").then("row.b +").validate()), ["by[1].value"]);
     assert_eq!(paths(Materialize::all().memory(0).validate()), ["memory"]);
     let error = serde_json::from_value::<Materialize>(json!({"memory": "much"})).unwrap_err();
-    assert!(error.to_string().contains("`much` is not a size"), "{error}");
+    assert!(error.to_string().contains("`much` is not an amount"), "{error}");
 }
