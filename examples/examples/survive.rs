@@ -42,7 +42,8 @@ fn graph(folder: &Path, service: &str) -> Result<Graph> {
     let graph = Graph::builder("survive");
     graph.settings(|settings| {
         let (every, span) = (Duration::from_millis(100), NonZeroU64::new(256));
-        settings.checkpoint = Some(CheckpointSettings { every: Some(every), uncommitted_items: span });
+        let bounds = CheckpointSettings { every: Some(every), uncommitted_items: span, ..Default::default() };
+        settings.checkpoint = Some(bounds);
     });
     let texts = graph.connect("texts", object::Local::at(folder.join("texts").display().to_string()));
     let model = graph.connect("model", ai::OpenAi::at(service));
@@ -135,7 +136,8 @@ impl Service {
     }
 
     async fn embed(&self, request: &Value) -> Value {
-        let texts: Vec<&str> = request["input"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
+        let texts: Vec<&str> =
+            request["input"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
         let tokens = texts.iter().map(|text| text.split_whitespace().count() as u64).sum::<u64>();
         {
             let mut bill = self.0.lock().unwrap_or_else(PoisonError::into_inner);
@@ -148,7 +150,8 @@ impl Service {
         tokio::time::sleep(Duration::from_millis(10)).await;
         let vectors = ai::ModelClient::from(ai::Local::new()).embed(ai::Local::HASH, &texts).await;
         let data = vectors.unwrap_or_default().into_iter().enumerate();
-        let data: Vec<_> = data.map(|(index, vector)| json!({ "index": index, "embedding": vector })).collect();
+        let data: Vec<_> =
+            data.map(|(index, vector)| json!({ "index": index, "embedding": vector })).collect();
         json!({ "object": "list", "data": data, "usage": { "prompt_tokens": tokens, "total_tokens": tokens } })
     }
 }
