@@ -38,8 +38,8 @@ use nvisy_core::{
 pub use self::checkpoint::RunState;
 use self::connection::ConnectionState;
 pub use self::report::{
-    CheckpointReport, Latency, NodeProgress, NodeReport, NodeStatus, PartitionReport, Progress, RunReport,
-    RunStatus,
+    CheckpointReport, IncrementReport, Latency, NodeProgress, NodeReport, NodeStatus, PartitionReport,
+    Progress, RunReport, RunStatus,
 };
 pub use self::run::RunHandle;
 use crate::checkpoint::DirectoryStore;

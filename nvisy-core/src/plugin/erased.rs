@@ -17,9 +17,10 @@ use crate::error::{Error, Result};
 use crate::id::SourceIdentity;
 use crate::position::{Partition, Position};
 use crate::primitive::{Kind, Kinds};
+use crate::replace::ReplaceSet;
 use crate::secret::SecretRef;
 use crate::sink::{Guarantee, Sink, SinkConfig, Staging, WriteReport};
-use crate::source::{Source, SourceBatch};
+use crate::source::{Increments, Source, SourceBatch};
 
 /// A client of any type.
 #[derive(Clone)]
@@ -105,6 +106,15 @@ pub trait ErasedSource: fmt::Debug + Send + Sync {
         context: Context,
         client: &'a AnyClient,
     ) -> BoxFuture<'a, Result<Vec<Partition>>>;
+    /// See [`Source::increments`].
+    fn increments(&self) -> Result<Increments, &'static str>;
+    /// See [`Source::unchanged`].
+    fn unchanged<'a>(
+        &'a self,
+        partitions: &'a [(Partition, Arc<str>)],
+        context: Context,
+        client: &'a AnyClient,
+    ) -> BoxFuture<'a, Result<Vec<bool>>>;
     /// See [`Source::read`].
     fn read(
         self: Arc<Self>,
@@ -131,6 +141,21 @@ impl<S: Source> ErasedSource for S {
         client: &'a AnyClient,
     ) -> BoxFuture<'a, Result<Vec<Partition>>> {
         Box::pin(async move { Source::partitions(self, &OpenContext::new(context, client.typed()?)).await })
+    }
+
+    fn increments(&self) -> Result<Increments, &'static str> {
+        Source::increments(self)
+    }
+
+    fn unchanged<'a>(
+        &'a self,
+        partitions: &'a [(Partition, Arc<str>)],
+        context: Context,
+        client: &'a AnyClient,
+    ) -> BoxFuture<'a, Result<Vec<bool>>> {
+        Box::pin(async move {
+            Source::unchanged(self, partitions, &OpenContext::new(context, client.typed()?)).await
+        })
     }
 
     fn read(
@@ -219,6 +244,8 @@ pub trait ErasedSinkConfig: fmt::Debug + Send + Sync {
     fn buffers(&self) -> bool;
     /// See [`SinkConfig::stages`].
     fn stages(&self) -> bool;
+    /// See [`SinkConfig::replaces`].
+    fn replaces(&self) -> bool;
     /// See [`SinkConfig::open`].
     fn open<'a>(
         &'a self,
@@ -258,6 +285,10 @@ impl<S: SinkConfig> ErasedSinkConfig for S {
         SinkConfig::stages(self)
     }
 
+    fn replaces(&self) -> bool {
+        SinkConfig::replaces(self)
+    }
+
     fn open<'a>(
         &'a self,
         context: Context,
@@ -282,6 +313,8 @@ pub trait ErasedSink: Send + Sync {
     fn stage<'a>(&'a self, context: &'a Context) -> BoxFuture<'a, Result<Option<Bytes>>>;
     /// See [`Sink::publish`].
     fn publish<'a>(&'a self, staged: &'a Bytes, context: &'a Context) -> BoxFuture<'a, Result<()>>;
+    /// See [`Sink::replace`].
+    fn replace<'a>(&'a self, sets: &'a [ReplaceSet], context: &'a Context) -> BoxFuture<'a, Result<u64>>;
     /// See [`Sink::close`].
     fn close<'a>(&'a self, context: &'a Context) -> BoxFuture<'a, Result<()>>;
 }
@@ -301,6 +334,10 @@ impl<S: Sink> ErasedSink for S {
 
     fn publish<'a>(&'a self, staged: &'a Bytes, context: &'a Context) -> BoxFuture<'a, Result<()>> {
         Box::pin(Sink::publish(self, staged, context))
+    }
+
+    fn replace<'a>(&'a self, sets: &'a [ReplaceSet], context: &'a Context) -> BoxFuture<'a, Result<u64>> {
+        Box::pin(Sink::replace(self, sets, context))
     }
 
     fn close<'a>(&'a self, context: &'a Context) -> BoxFuture<'a, Result<()>> {

@@ -2,6 +2,7 @@
 
 mod checkpoint;
 mod read;
+mod replace;
 mod schema;
 mod write;
 

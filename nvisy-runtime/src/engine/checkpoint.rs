@@ -6,6 +6,7 @@
 //! for a moment, until nothing is on its way: a cut through the graph on one side of which
 //! everything is written, and on the other side nothing.
 
+mod feed;
 mod fingerprint;
 mod journal;
 mod stage;
@@ -18,6 +19,7 @@ use nvisy_core::{Changes, Result};
 use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
 
+pub(super) use self::feed::{Feed, Replacing};
 pub(super) use self::journal::{Cursors, Journal, Outcome};
 pub(super) use self::stage::Stage;
 pub use self::state::RunState;
@@ -83,6 +85,7 @@ impl Checkpointer {
                 () = self.request.notified() => {}
                 () = tokio::time::sleep(self.every) => {}
             }
+            self.journal.announce().await?;
             if self.stages.is_empty() {
                 let changes = self.journal.gather(parts, &[]);
                 self.journal.commit(parts, changes).await?;
@@ -131,6 +134,14 @@ impl Checkpointer {
     ///
     /// If that is not possible: what was read since the checkpoint before is read again.
     pub(super) async fn finish(&mut self, parts: &RunParts, outcome: Outcome) -> Result<()> {
+        if outcome == Outcome::Broken {
+            self.journal.hold();
+        }
+        self.commit_last(parts, outcome).await?;
+        if outcome == Outcome::Broken { Ok(()) } else { self.journal.close().await }
+    }
+
+    async fn commit_last(&mut self, parts: &RunParts, outcome: Outcome) -> Result<()> {
         if self.stages.is_empty() {
             let changes = self.journal.gather(parts, &[]);
             return match outcome {

@@ -25,7 +25,7 @@ use self::routes::{branch, fan_in, fan_out};
 use self::sink::SinkWorker;
 use self::work::concurrent;
 use super::call::Caller;
-use super::checkpoint::Stage;
+use super::checkpoint::{Replacing, Stage};
 use super::edge::{End, Parcel, Receiver};
 use super::gather::Gatherer;
 use super::ledger::NodeMeter;
@@ -64,6 +64,8 @@ pub(super) enum Built {
         letters: bool,
         /// Where what it writes is kept out of sight until a checkpoint has it.
         stage: Option<Arc<Stage>>,
+        /// What keeps it open for what is stale at the end.
+        replacing: Option<Arc<Replacing>>,
     },
     Branch {
         routes: Vec<Expression>,
@@ -164,9 +166,9 @@ async fn drive(
                 concurrent(&worker, gather, concurrency, inbox, outlets, meter).await
             }
         }
-        Built::Sink { sink, caller, gather, concurrency, guarantee, buffers, letters, stage } => {
+        Built::Sink { sink, caller, gather, concurrency, guarantee, buffers, letters, stage, replacing } => {
             let held = Mutex::default();
-            let worker = SinkWorker { sink, caller, guarantee, buffers, letters, held, stage };
+            let worker = SinkWorker { sink, caller, guarantee, buffers, letters, held, stage, replacing };
             concurrent(&worker, gather, concurrency, inbox, outlets, meter).await
         }
         Built::Branch { routes, default } => branch(&routes, default, inbox, outlets).await,

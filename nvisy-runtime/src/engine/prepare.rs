@@ -13,7 +13,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::Engine;
 use super::call::{AdaptiveSize, Caller};
-use super::checkpoint::{Checkpointer, Journal, Phase, Stage};
+use super::checkpoint::{Checkpointer, Journal, Phase, Replacing, Stage};
 use super::connection::ConnectionState;
 use super::edge::{EdgeCount, Receiver, Sender, edge};
 use super::flood::Flood;
@@ -239,6 +239,7 @@ async fn build<'a>(
 ) -> Result<(Builder<'a>, Vec<Node>, Sources, Option<Checkpointer>)> {
     let (phase, phase_seen) = watch::channel(Phase::Read);
     let builder = Builder::new(engine, plan, journal, phase_seen);
+    builder.refuse_forgetting()?;
     let (mut builder, nodes, sources) = builder.build(connections).await?;
     let Some(mut journal) = builder.journal.take() else { return Ok((builder, nodes, sources, None)) };
     journal.begin().await?;
@@ -267,6 +268,8 @@ struct Builder<'a> {
     stages: Vec<Arc<Stage>>,
     phase: watch::Receiver<Phase>,
     request: Arc<Notify>,
+    /// Whether what comes to a node may have to be replaced later.
+    behind_versions: Vec<bool>,
 }
 
 impl<'a> Builder<'a> {
@@ -309,7 +312,33 @@ impl<'a> Builder<'a> {
             stages: Vec::new(),
             phase,
             request: Arc::default(),
+            behind_versions: plan.behind_versions(),
         }
+    }
+
+    /// Refuses incremental sources where nothing remembers what they have read.
+    fn refuse_forgetting(&self) -> Result<()> {
+        let incremental = self.plan.nodes.iter().find(|node| node.incremental.is_some());
+        match incremental.filter(|_| self.journal.is_none()) {
+            None => Ok(()),
+            Some(node) => Err(Error::configuration(
+                "`incremental` reads what has changed since the last run, and the engine keeps nothing of that: \
+                 name a place with `EngineBuilder::state` or `EngineBuilder::checkpoints`, or remove the policy",
+            )
+            .at_node(node.name.clone())),
+        }
+    }
+
+    /// Refuses actions behind which an item may come from several files: when one of them changes,
+    /// nobody knows what is stale.
+    fn refuse_mixing(&self, index: usize, node: &PlanNode, action: &Action) -> Result<()> {
+        if !self.behind_versions[index] || !matches!(action, Action::Stateful(_) | Action::Pipe(_)) {
+            return Ok(());
+        }
+        let operation = &node.operation;
+        Err(Error::configuration(format!(
+            "`{operation}` may make one item of several files, of which an incremental source reads only those that have changed: remove `incremental` from the source, or this node"
+        )))
     }
 
     /// Returns whether checkpoints are made of what sinks stage.
@@ -339,11 +368,15 @@ impl<'a> Builder<'a> {
     }
 
     fn context(&self, index: usize, node: &PlanNode) -> Context {
-        Context::new(self.plan.graph.name.as_str(), node.name.clone(), node.operation.clone())
+        let context = Context::new(self.plan.graph.name.as_str(), node.name.clone(), node.operation.clone())
             .in_run(self.run)
             .with_parameters(node.parameters.clone())
             .with_cancellation(self.cancel.clone())
-            .with_meter(self.meters[index].clone())
+            .with_meter(self.meters[index].clone());
+        match &self.journal {
+            Some(journal) if self.behind_versions[index] => context.in_generation(journal.generation()),
+            _ => context,
+        }
     }
 
     fn caller(&self, index: usize, node: &PlanNode, context: &Context) -> Caller {
@@ -459,10 +492,17 @@ impl<'a> Builder<'a> {
                 let tracker = Arc::new(SharedTracker::new(Tracker::new(bounds)));
                 let stop = self.drain.child_token();
                 sources.push((index, tracker.clone(), stop.clone()));
+                let identity = config.identity(client)?;
+                let feed = match (&mut self.journal, node.incremental) {
+                    (Some(journal), Some(increments)) => {
+                        Some(journal.feed((index, &node.name), identity.clone(), increments))
+                    }
+                    _ => None,
+                };
                 Built::Source(Box::new(SourceWork {
                     config: config.clone(),
                     key: key.clone(),
-                    identity: config.identity(client)?,
+                    identity,
                     client: client.clone(),
                     context,
                     limits: node.limits,
@@ -479,6 +519,7 @@ impl<'a> Builder<'a> {
                     phase: self.phase.clone(),
                     request: saved.then(|| self.request.clone()),
                     staged,
+                    feed,
                 }))
             }
             Work::Action(config) => {
@@ -487,12 +528,14 @@ impl<'a> Builder<'a> {
                 let action = built.map_err(|error| caller.final_error(error, 1))?;
                 self.refuse_idle(node, &action)?;
                 self.refuse_memory(node, &action)?;
+                self.refuse_mixing(index, node, &action)?;
                 let caller = Caller { memo: self.memo(index, node, config.version())?, ..caller };
                 Built::Action { action, caller, gather, concurrency }
             }
             Work::Function(action) => {
                 let action: Action = action.clone();
                 self.refuse_memory(node, &action)?;
+                self.refuse_mixing(index, node, &action)?;
                 Built::Action { action, caller: Caller { calls: Calls::None, ..caller }, gather, concurrency }
             }
             Work::Sink(config) => {
@@ -514,11 +557,30 @@ impl<'a> Builder<'a> {
                     }
                 };
                 self.stages.extend(stage.clone());
+                let replacing = (self.behind_versions[index] && config.replaces()).then(|| {
+                    let caller = self.caller(index, node, &self.context(index, node));
+                    let required = super::run::required(self.plan)[index];
+                    let (node, sink, ended) = (node.name.clone(), sink.clone(), Default::default());
+                    Arc::new(Replacing { node, sink, caller, required, ended })
+                });
+                if let (Some(journal), Some(replacing)) = (&mut self.journal, &replacing) {
+                    journal.replacing(replacing.clone());
+                }
                 let guarantee = config.guarantee();
                 // What is staged is durable when it has been, whatever the sink says of its writes.
                 let buffers = config.buffers() || stage.is_some();
                 let letters = self.letters[index];
-                Built::Sink { sink, caller, gather, concurrency, guarantee, buffers, letters, stage }
+                Built::Sink {
+                    sink,
+                    caller,
+                    gather,
+                    concurrency,
+                    guarantee,
+                    buffers,
+                    letters,
+                    stage,
+                    replacing,
+                }
             }
             Work::Branch { routes, default } => {
                 let routes = routes.iter().map(|(_, when)| when.clone()).collect();

@@ -11,14 +11,14 @@ use nvisy_core::observability::field;
 use nvisy_core::plugin::{AnyClient, ErasedSource};
 use nvisy_core::token::{Settlement, SlotWatch, Token, Tokens};
 use nvisy_core::{
-    Batch, BatchLimits, Context, Error, ErrorKind, Partition, Position, Primitive, PrimitiveId, Result,
-    SourceBatch, SourceIdentity,
+    Batch, BatchLimits, Context, Error, ErrorKind, Increments, Partition, Position, Primitive, PrimitiveId,
+    Result, SourceBatch, SourceIdentity,
 };
 use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
 
 use super::call::{Caller, Failure};
-use super::checkpoint::{self, Cursors, Phase};
+use super::checkpoint::{self, Cursors, Feed, Phase};
 use super::edge::{End, Pulse};
 use super::node::Ended;
 use super::outlet::Outlets;
@@ -49,6 +49,8 @@ pub(super) struct SourceWork {
     pub(super) request: Option<Arc<Notify>>,
     /// Whether sinks become durable by checkpoints alone.
     pub(super) staged: bool,
+    /// What it has read before, where it reads only what has changed.
+    pub(super) feed: Option<Arc<Feed>>,
 }
 
 /// The tracker of a source, and who waits for it.
@@ -194,10 +196,21 @@ impl SourceWork {
     async fn read_all(&self, outlets: &Outlets, cancel: &CancellationToken) -> Result<Ended> {
         let (config, client) = (&self.config, &self.client);
         let partitions = self.caller.plain(|context| config.partitions(context, client)).await?;
-        if let Some(items) = partitions.iter().map(|partition| partition.items).sum::<Option<u64>>() {
-            outlets.meter.expected.add(items);
-        }
-        let mut waiting = self.resume(partitions, outlets).into_iter();
+        let expected = |items: Option<u64>| outlets.meter.expected.add(items.unwrap_or(0));
+        let open = match &self.feed {
+            Some(feed) if feed.increments == Increments::Versions => {
+                let open = self.changed(feed, partitions, outlets, cancel).await?;
+                expected(open.iter().map(|(partition, _)| partition.items).sum());
+                open
+            }
+            // How many there are says nothing of how many are new.
+            Some(_) => self.resume(partitions, outlets),
+            None => {
+                expected(partitions.iter().map(|partition| partition.items).sum());
+                self.resume(partitions, outlets)
+            }
+        };
+        let mut waiting = open.into_iter();
         let mut reading = FuturesUnordered::new();
         reading.extend(
             waiting
@@ -291,6 +304,44 @@ impl SourceWork {
         open
     }
 
+    /// Returns what is new or has changed, and after which position to read it, when a checkpoint
+    /// knows of it; nothing if the source is to stop before.
+    async fn changed(
+        &self,
+        feed: &Feed,
+        partitions: Vec<Partition>,
+        outlets: &Outlets,
+        cancel: &CancellationToken,
+    ) -> Result<Vec<(Partition, Option<Position>)>> {
+        let (config, client, doubtful) = (&self.config, &self.client, feed.doubtful(&partitions));
+        let same = match doubtful.is_empty() {
+            true => Vec::new(),
+            false => {
+                let asked = &doubtful;
+                self.caller.plain(|context| config.unchanged(asked, context, client)).await?
+            }
+        };
+        let same = doubtful.into_iter().zip(same).filter(|(_, same)| *same);
+        let same: Vec<Partition> = same.map(|((partition, _), _)| partition).collect();
+        let (open, report) = feed.sort(partitions, &same);
+        outlets.meter.increment.get_or_init(|| report);
+        tokio::select! {
+            biased;
+            () = cancel.cancelled() => return Ok(Vec::new()),
+            () = self.stop.cancelled() => return Ok(Vec::new()),
+            () = feed.announced(self.request.as_deref()) => {}
+        }
+        let mut tracker = self.tracker.lock();
+        let open = open.into_iter().map(|(partition, committed)| {
+            let after = committed.as_ref().and_then(|committed| committed.position.clone());
+            if let Some(committed) = committed {
+                tracker.resume(committed);
+            }
+            (partition, after)
+        });
+        Ok(open.collect())
+    }
+
     fn open(&self, partition: Partition, after: Option<Position>) -> Reading {
         let stream = self.config.clone().read(
             partition.clone(),
@@ -328,6 +379,9 @@ impl SourceWork {
     /// Opens a slot for what was read, and sends it on.
     async fn emit(&self, partition: &Partition, read: SourceBatch, outlets: &Outlets) -> Result<()> {
         let SourceBatch { batch, after, rejected } = read;
+        if let (Some(feed), false) = (&self.feed, batch.is_empty()) {
+            feed.check(partition, batch.lineage(0).root().map(|root| root.position))?;
+        }
         let (items, bytes) = (batch.len() as u64, batch.bytes() as u64);
         let all = items + rejected.len() as u64;
         outlets.meter.received.add(all);

@@ -18,6 +18,8 @@ mod expression;
 mod fixture;
 mod graph;
 #[cfg(all(feature = "ai", feature = "object", feature = "sql", feature = "vector"))]
+mod incremental;
+#[cfg(all(feature = "ai", feature = "object", feature = "sql", feature = "vector"))]
 mod kill;
 mod memo;
 mod model;

@@ -1,5 +1,6 @@
 //! The contract of a sink, rule by rule.
 
+mod replacing;
 mod rules;
 mod staging;
 mod writing;
@@ -20,7 +21,7 @@ use crate::sink::SinkConfig;
 use crate::testing::plain;
 
 /// The rules that [`sink`] checks, in order.
-pub const SINK_RULES: [&str; 21] = [
+pub const SINK_RULES: [&str; 22] = [
     "writes_every_item",
     "is_durable_after_a_flush",
     "writes_no_item_and_one_item",
@@ -39,6 +40,7 @@ pub const SINK_RULES: [&str; 21] = [
     "shows_what_a_checkpoint_has_when_it_opens",
     "forgets_what_no_checkpoint_has",
     "goes_on_behind_what_a_checkpoint_has",
+    "deletes_just_what_is_stale_of_an_origin",
     "takes_every_kind_that_it_declares",
     "fails_with_the_right_kind",
     "shows_no_secret",
@@ -215,6 +217,7 @@ pub async fn sink(harness: &SinkHarness) -> Report {
         shows,
         forgets,
         goes_on,
+        stale,
         kinds,
         fails,
         secret,
@@ -237,6 +240,7 @@ pub async fn sink(harness: &SinkHarness) -> Report {
     examiner.check(shows, staging::shows_what_a_checkpoint_has_when_it_opens(harness, &seen)).await;
     examiner.check(forgets, staging::forgets_what_no_checkpoint_has(harness, &seen)).await;
     examiner.check(goes_on, staging::goes_on_behind_what_a_checkpoint_has(harness, &seen)).await;
+    examiner.check(stale, replacing::deletes_just_what_is_stale_of_an_origin(harness, &seen)).await;
     examiner.check(kinds, rules::takes_every_kind_that_it_declares(harness, &seen)).await;
     examiner.check(fails, rules::fails_with_the_right_kind(harness, &seen)).await;
     examiner.check(secret, async { seen.hides(&harness.secrets) }).await;
