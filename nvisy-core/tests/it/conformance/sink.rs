@@ -219,6 +219,14 @@ impl Opened {
         }
     }
 
+    /// Keeps where an item comes from, and in which generation it was written.
+    fn note(&self, id: &str, from: (Option<Origin>, u64)) {
+        let mut origins = self.table.4.lock().unwrap();
+        if self.flaw != Flaw::DeletesWhatCameAgain || !origins.contains_key(id) {
+            origins.insert(id.to_owned(), from);
+        }
+    }
+
     fn value(&self, payload: &Payload) -> Value {
         let mut value = nvisy_core::testing::plain(payload);
         match (self.flaw, value["text"].as_str()) {
@@ -264,13 +272,7 @@ impl Sink for Opened {
         for (index, item) in (0..).zip(batch.iter()) {
             let id = item.id().to_string();
             let from = (Origin::of(batch, index as usize), context.generation().unwrap_or(0));
-            let mut origins = self.table.4.lock().unwrap();
-            if self.flaw == Flaw::DeletesWhatCameAgain {
-                origins.entry(id.clone()).or_insert(from);
-            } else {
-                origins.insert(id.clone(), from);
-            }
-            drop(origins);
+            self.note(&id, from);
             let refused = item.kind() == KindId::Message;
             let value = if refused { Value::Null } else { self.value(item.payload()) };
             if self.flaw == Flaw::LeavesHalfAnItem {
