@@ -281,6 +281,9 @@ impl EngineBuilder {
     /// Sinks that write by id have then everything once; so have files, which show when a
     /// checkpoint has them. The directory is made; remove it to begin anew.
     ///
+    /// Sources whose policy says `"incremental": true` read there what runs before have read to the
+    /// end, and read what is new or has changed since.
+    ///
     /// Nodes whose policy says `"memo": true` keep results of paid calls in its directory `memo`,
     /// which all graphs share, up to 1 GiB; [`memo`](Self::memo) keeps them elsewhere.
     ///

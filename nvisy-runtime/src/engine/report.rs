@@ -255,7 +255,8 @@ pub struct CheckpointReport {
     pub resumed: bool,
     /// How many items of its sources that one was done with.
     pub resumed_items: u64,
-    /// Whether the run has done everything: the next one begins anew.
+    /// Whether the run has done everything: the next one begins anew, but for what incremental
+    /// sources have read.
     pub finished: bool,
     /// What of the store was damaged, and what was done about it.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -380,7 +380,8 @@ impl SourceWork {
     async fn emit(&self, partition: &Partition, read: SourceBatch, outlets: &Outlets) -> Result<()> {
         let SourceBatch { batch, after, rejected } = read;
         if let (Some(feed), false) = (&self.feed, batch.is_empty()) {
-            feed.check(partition, batch.lineage(0).root().map(|root| root.position))?;
+            let first = batch.lineage(0).root().map(|root| root.position);
+            feed.check(partition, first.as_ref())?;
         }
         let (items, bytes) = (batch.len() as u64, batch.bytes() as u64);
         let all = items + rejected.len() as u64;

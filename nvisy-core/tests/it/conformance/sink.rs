@@ -121,8 +121,11 @@ struct Table(
     Arc<AtomicBool>,
     bool,
     Arc<Mutex<Vec<Staged>>>,
-    Arc<Mutex<HashMap<String, (Option<Origin>, u64)>>>,
+    Arc<Mutex<HashMap<String, From>>>,
 );
+
+/// Where an item comes from, and in which generation it was written.
+type From = (Option<Origin>, u64);
 
 /// What is staged, and under which number.
 type Staged = (u64, Vec<(String, Value)>);
@@ -220,7 +223,7 @@ impl Opened {
     }
 
     /// Keeps where an item comes from, and in which generation it was written.
-    fn note(&self, id: &str, from: (Option<Origin>, u64)) {
+    fn note(&self, id: &str, from: From) {
         let mut origins = self.table.4.lock().unwrap();
         if self.flaw != Flaw::DeletesWhatCameAgain || !origins.contains_key(id) {
             origins.insert(id.to_owned(), from);

@@ -290,8 +290,8 @@ impl Feed {
     }
 
     /// Returns the error of a batch that does not stand where its partition is.
-    pub(in crate::engine) fn check(&self, partition: &Partition, first: Option<Position>) -> Result<()> {
-        let inside = match &first {
+    pub(in crate::engine) fn check(&self, partition: &Partition, first: Option<&Position>) -> Result<()> {
+        let inside = match first {
             Some(Position::Marker { object, .. }) => *object == partition.id,
             Some(_) => false,
             None => true,
