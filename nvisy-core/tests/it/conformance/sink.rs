@@ -121,11 +121,11 @@ struct Table(
     Arc<AtomicBool>,
     bool,
     Arc<Mutex<Vec<Staged>>>,
-    Arc<Mutex<HashMap<String, From>>>,
+    Arc<Mutex<HashMap<String, Kept>>>,
 );
 
 /// Where an item comes from, and in which generation it was written.
-type From = (Option<Origin>, u64);
+type Kept = (Option<Origin>, u64);
 
 /// What is staged, and under which number.
 type Staged = (u64, Vec<(String, Value)>);
@@ -223,7 +223,7 @@ impl Opened {
     }
 
     /// Keeps where an item comes from, and in which generation it was written.
-    fn note(&self, id: &str, from: From) {
+    fn note(&self, id: &str, from: Kept) {
         let mut origins = self.table.4.lock().unwrap();
         if self.flaw != Flaw::DeletesWhatCameAgain || !origins.contains_key(id) {
             origins.insert(id.to_owned(), from);
