@@ -38,7 +38,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
 
     show("a hundred notes", &engine.run(&graph).await?);
     show("nothing has happened", &engine.run(&graph).await?);
-    fs::write(notes.join("7.md"), "# Note 7\n\nRewritten, and short.")?;
+    fs::write(notes.join("7.md"), "# Seven")?;
     fs::write(notes.join("new.md"), "# A new note")?;
     fs::remove_file(notes.join("42.md"))?;
     let report = engine.run(&graph).await?;
