@@ -33,6 +33,7 @@ pub struct Context {
 struct Inner {
     graph: Arc<str>,
     run: Option<RunId>,
+    generation: Option<u64>,
     node: Arc<str>,
     operation: Arc<str>,
     parameters: Arc<Value>,
@@ -57,6 +58,7 @@ impl Context {
         let inner = Inner {
             graph: graph.into(),
             run: None,
+            generation: None,
             node: node.into(),
             operation: operation.into(),
             parameters: Arc::new(Value::Null),
@@ -75,6 +77,12 @@ impl Context {
     #[must_use]
     pub fn in_run(self, run: RunId) -> Self {
         self.edit(|inner| inner.run = Some(run))
+    }
+
+    /// Says in which generation an incremental run writes.
+    #[must_use]
+    pub fn in_generation(self, generation: u64) -> Self {
+        self.edit(|inner| inner.generation = Some(generation))
     }
 
     /// Adds the parameters that go into lineage records.
@@ -112,6 +120,15 @@ impl Context {
     #[must_use]
     pub fn run(&self) -> Option<RunId> {
         self.inner.run
+    }
+
+    /// Returns the generation, in an incremental run: a number that grows from start to start.
+    ///
+    /// A source gives [versions](crate::Partition::version) then, and a sink keeps the generation
+    /// and the [origin](crate::Origin) of each item that it writes.
+    #[must_use]
+    pub fn generation(&self) -> Option<u64> {
+        self.inner.generation
     }
 
     /// Returns the node's name.

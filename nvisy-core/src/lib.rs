@@ -22,6 +22,7 @@ pub mod metadata;
 pub mod action;
 pub mod outcome;
 pub mod position;
+pub mod replace;
 pub mod sink;
 pub mod source;
 pub mod stream;
@@ -57,9 +58,10 @@ pub use self::outcome::{Outcome, Outcomes};
 pub use self::plugin::Plugin;
 pub use self::position::{Partition, Position, Positions};
 pub use self::primitive::{Any, Item, Kind, KindId, Kinds, Payload, Primitive};
+pub use self::replace::{Origin, ReplaceSet};
 pub use self::secret::{Secret, SecretRef};
 pub use self::sink::{Guarantee, Sink, SinkConfig, Staging, WriteReport, WriteStatus};
-pub use self::source::{Rejected, Source, SourceBatch};
+pub use self::source::{Increments, Rejected, Source, SourceBatch};
 pub use self::spill::Spill;
 
 /// What authors of sources, actions and sinks need.
@@ -77,8 +79,9 @@ pub mod prelude {
     pub use crate::plugin::Plugin;
     pub use crate::position::{Partition, Position, Positions};
     pub use crate::primitive::{Any, Item, Kind, Payload, Primitive};
+    pub use crate::replace::{Origin, ReplaceSet};
     pub use crate::secret::SecretRef;
     pub use crate::sink::{Guarantee, Sink, SinkConfig, Staging, WriteReport, WriteStatus};
-    pub use crate::source::{Source, SourceBatch};
+    pub use crate::source::{Increments, Source, SourceBatch};
     pub use crate::stream::{ApplyExt, DrainExt};
 }

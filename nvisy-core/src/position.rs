@@ -16,13 +16,17 @@ pub struct Partition {
     /// How many items are in it, where the source can tell cheaply: what an ETA is made of.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub items: Option<u64>,
+    /// Tells the content apart from what it was and will be: two readings of one version give the
+    /// same items. None where the source cannot tell, or nobody asks.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub version: Option<Arc<str>>,
 }
 
 impl Partition {
     /// Names a partition.
     #[must_use]
     pub fn new(id: impl Into<Arc<str>>) -> Self {
-        Self { id: id.into(), items: None }
+        Self { id: id.into(), items: None, version: None }
     }
 
     /// The one partition of a source that has no parts.
@@ -35,6 +39,13 @@ impl Partition {
     #[must_use]
     pub fn with_items(mut self, items: u64) -> Self {
         self.items = Some(items);
+        self
+    }
+
+    /// Says in which version it is.
+    #[must_use]
+    pub fn with_version(mut self, version: impl Into<Arc<str>>) -> Self {
+        self.version = Some(version.into());
         self
     }
 }

@@ -11,6 +11,7 @@ use crate::context::{Context, OpenContext};
 use crate::error::{Error, Result};
 use crate::outcome::Breach;
 use crate::primitive::{Kind, Kinds};
+use crate::replace::ReplaceSet;
 
 /// What a sink promises about writing the same item twice.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
@@ -189,8 +190,9 @@ pub trait SinkConfig: Config {
         false
     }
 
-    /// Returns whether it can delete what derives from a source item.
-    fn deletes_by_root(&self) -> bool {
+    /// Returns whether it keeps the origin of what it writes, and can delete what is stale of one:
+    /// [`Sink::replace`]. Default no.
+    fn replaces(&self) -> bool {
         false
     }
 
@@ -230,6 +232,9 @@ pub enum Staging {
 /// 4. A sink that is dropped without being closed, or whose calls are dropped half way, leaves
 ///    nothing half-written under its final name.
 /// 5. If it promises [`Guarantee::Upsert`], writing an item again changes nothing.
+/// 6. If it [replaces](SinkConfig::replaces), it keeps the [origin](crate::Origin) and the
+///    [generation](Context::generation) in which an item was written last, and
+///    [`replace`](Self::replace) deletes just what is older of an origin.
 pub trait Sink: Send + Sync + 'static {
     /// Writes a batch.
     fn write(&self, batch: &Batch, context: &Context) -> impl Future<Output = Result<WriteReport>> + Send;
@@ -258,6 +263,18 @@ pub trait Sink: Send + Sync + 'static {
     fn publish(&self, staged: &Bytes, context: &Context) -> impl Future<Output = Result<()>> + Send {
         let _ = (staged, context);
         async { Ok(()) }
+    }
+
+    /// Deletes what is stale of some origins, and returns how many items those were. All of it or
+    /// nothing, and durable when it returns; to do so again changes nothing. Asked of a sink that
+    /// [replaces](SinkConfig::replaces), when all that is new is durable. Default nothing.
+    ///
+    /// # Errors
+    ///
+    /// If it cannot: nothing is deleted then, unless the error is `ambiguous`.
+    fn replace(&self, sets: &[ReplaceSet], context: &Context) -> impl Future<Output = Result<u64>> + Send {
+        let _ = (sets, context);
+        async { Ok(0) }
     }
 
     /// Flushes and lets go. Default [`flush`](Self::flush).

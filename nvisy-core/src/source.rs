@@ -1,5 +1,7 @@
 //! Where items come from.
 
+use std::sync::Arc;
+
 use futures::Stream;
 
 use crate::batch::Batch;
@@ -102,6 +104,27 @@ pub trait Source: Config {
         async { Ok(vec![Partition::whole()]) }
     }
 
+    /// Returns how it tells what has changed since it was read, or why it cannot. Pure. Default it
+    /// cannot.
+    ///
+    /// # Errors
+    ///
+    /// What keeps it from telling, for people.
+    fn increments(&self) -> Result<Increments, &'static str> {
+        Err("it does not tell what has changed")
+    }
+
+    /// Returns which of these partitions hold what they held in the version beside them, which is
+    /// not the one that they have now: one of a file, for which its time is no proof. Default none.
+    fn unchanged(
+        &self,
+        partitions: &[(Partition, Arc<str>)],
+        context: &OpenContext<Self::Client>,
+    ) -> impl Future<Output = Result<Vec<bool>>> + Send {
+        let _ = context;
+        std::future::ready(Ok(vec![false; partitions.len()]))
+    }
+
     /// Reads a partition, from its beginning or after a position.
     fn read(
         &self,
@@ -109,6 +132,18 @@ pub trait Source: Config {
         after: Option<Position>,
         context: &ReadContext<Self::Client>,
     ) -> impl Stream<Item = Result<SourceBatch>> + Send;
+}
+
+/// How a source tells what has changed since it was read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Increments {
+    /// Each partition is an object with a [version](Partition::version), and goes when the object
+    /// does. The positions of its items are [markers](Position::Marker) in the object that its id
+    /// names. Asked for only where [`Context::generation`](crate::Context::generation) is set.
+    Versions,
+    /// New items come behind those that were read, partitions stay, and positions too. What
+    /// changes or vanishes before them is not seen.
+    Appends,
 }
 
 /// What a source read in one go.

@@ -17,11 +17,12 @@ use tokio::runtime::Handle;
 
 use crate::error::{from_io, from_join, from_store, outside};
 #[cfg(feature = "local")]
-use crate::root::Root;
+use crate::root::{Found, Root};
 use crate::root::{is_temporary, relative};
 use crate::selection::Selection;
 use crate::task::blocking;
 use crate::upload::{Place, Upload, is_same, show_file};
+use crate::version::nanos;
 
 /// What every node of this plugin works through, whatever the store and whatever the format.
 ///
@@ -44,6 +45,14 @@ impl Client for ObjectClient {
 pub(crate) struct Entry {
     pub(crate) key: String,
     pub(crate) size: u64,
+    /// When it was changed last, in nanoseconds since 1970.
+    pub(crate) modified: i128,
+}
+
+impl Entry {
+    fn of(key: String, meta: &ObjectMeta) -> Self {
+        Self { key, size: meta.size, modified: nanos(meta.last_modified.into()) }
+    }
 }
 
 /// An open object.
@@ -139,7 +148,7 @@ impl ObjectClient {
     pub(crate) async fn list(&self, selection: &Selection) -> Result<Vec<Entry>> {
         if let Some(key) = selection.exact() {
             let meta = self.head(key).await?;
-            return Ok(vec![Entry { key: key.to_owned(), size: meta.size }]);
+            return Ok(vec![Entry::of(key.to_owned(), &meta)]);
         }
         let prefix = selection.prefix().to_owned();
         let mut entries = self.list_all(prefix, selection.levels()).await?;
@@ -156,7 +165,8 @@ impl ObjectClient {
             let found = blocking(move || root.list(&prefix, levels))
                 .await
                 .map_err(|e| from_join(e, "list", &name))??;
-            return Ok(found.into_iter().map(|found| Entry { key: found.key, size: found.size }).collect());
+            let entry = |Found { key, size, modified }| Entry { key, size, modified };
+            return Ok(found.into_iter().map(entry).collect());
         }
         relative(&prefix)?;
         // A store lists by whole parts of a path; the rest of the prefix is compared here.
@@ -169,7 +179,7 @@ impl ObjectClient {
             .map_err(|error| from_store(error, "list", &prefix))?;
         let mut entries: Vec<Entry> = listed
             .into_iter()
-            .map(|meta| Entry { key: meta.location.to_string(), size: meta.size })
+            .map(|meta| Entry::of(meta.location.to_string(), &meta))
             .filter(|entry| entry.key.starts_with(&prefix) && !is_temporary(file_name(&entry.key)))
             .collect();
         entries.sort_by(|a, b| a.key.cmp(&b.key));
@@ -378,6 +388,17 @@ impl ObjectClient {
             Ok(()) | Err(object_store::Error::NotFound { .. }) => Ok(()),
             Err(error) => Err(from_store(error, "remove", key)),
         }
+    }
+
+    /// Returns the bytes of an object, to be read. Blocks, like [`create`](Self::create).
+    pub(crate) fn content(&self, key: &str) -> Result<Content> {
+        #[cfg(feature = "local")]
+        if let Some(root) = self.root() {
+            let opened = File::open(root.resolve(key)?).map_err(|error| from_io(error, "read", key));
+            return opened.map(Content::File);
+        }
+        let gone = || Error::new(ErrorKind::NotFound, format!("cannot read \"{key}\": it does not exist"));
+        self.fetch(key)?.map(|bytes| Content::Bytes(Cursor::new(bytes))).ok_or_else(gone)
     }
 
     /// Returns the bytes at a key of a store that is no directory.

@@ -70,6 +70,7 @@ mod task;
 #[cfg(any(feature = "jsonl", feature = "csv"))]
 mod text;
 mod upload;
+mod version;
 
 pub use self::client::ObjectClient;
 pub use self::format::bytes::Bytes;

@@ -18,6 +18,11 @@ use crate::task::blocking;
 /// No path leaves it: not by `..`, not as an absolute path, not by a symlink. What tries is a
 /// `permission` error, and nothing is read or written. Symlinks that end within are followed.
 ///
+/// An incremental run tells by size and modified time whether a file has changed, and by its
+/// content too while that time is younger than two seconds: a change within the tick of the file
+/// system's clock shows in neither of the others. A file that is merely touched within that time
+/// is not read again.
+///
 /// Its identity is the directory's path without symlinks, so that ids do not depend on how
 /// the directory was named.
 ///

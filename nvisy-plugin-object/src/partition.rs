@@ -1,9 +1,12 @@
 //! Partitions and positions: what all formats have alike.
 
-use nvisy_core::{BatchLimits, Error, Partition, Position, Result};
+use std::time::SystemTime;
+
+use nvisy_core::{BatchLimits, Error, OpenContext, Partition, Position, Result};
 
 use crate::client::ObjectClient;
 use crate::selection::Selection;
+use crate::version;
 
 /// Rows are cheap: a batch of them is bounded by bytes first, and by so many rows.
 const MAX_ROWS: usize = 16_384;
@@ -14,11 +17,18 @@ pub(crate) fn row_limit(limits: BatchLimits) -> usize {
     if limits.items < BatchLimits::default().items { limits.items.max(1) } else { limits.items.max(MAX_ROWS) }
 }
 
-/// Returns one partition an object.
-pub(crate) async fn partitions(client: &ObjectClient, selection: &Selection) -> Result<Vec<Partition>> {
+/// Returns one partition an object; with its version, where an incremental run asks.
+pub(crate) async fn partitions(
+    context: &OpenContext<ObjectClient>,
+    selection: &Selection,
+) -> Result<Vec<Partition>> {
+    let (client, listed) = (context.client(), SystemTime::now());
     let entries = client.list(selection).await?;
     if entries.is_empty() {
         tracing::warn!(prefix = selection.prefix(), store = client.identity().name(), "nothing to read");
+    }
+    if context.context().generation().is_some() {
+        return version::partitions(context, entries, listed).await;
     }
     Ok(entries.into_iter().map(|entry| Partition::new(entry.key)).collect())
 }

@@ -8,6 +8,7 @@ use nvisy_core::{Error, ErrorKind, Result};
 
 use crate::error::{from_io, outside};
 use crate::upload::sync_directory_of;
+use crate::version::nanos;
 
 /// How deep directories may be nested.
 const MAX_DEPTH: usize = 64;
@@ -27,6 +28,8 @@ pub(crate) struct Root {
 pub(crate) struct Found {
     pub(crate) key: String,
     pub(crate) size: u64,
+    /// When it was changed last, in nanoseconds since 1970.
+    pub(crate) modified: i128,
 }
 
 impl Root {
@@ -171,7 +174,8 @@ impl Root {
                     self.walk(&key, prefix, levels, above, found)?;
                 }
             } else if metadata.is_file() {
-                found.push(Found { key, size: metadata.len() });
+                let modified = metadata.modified().map_or(i128::MAX, nanos);
+                found.push(Found { key, size: metadata.len(), modified });
             }
         }
         above.pop();

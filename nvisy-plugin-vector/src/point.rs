@@ -7,18 +7,18 @@ use nvisy_core::lineage::Record;
 use nvisy_core::metadata::Metadata;
 use nvisy_core::primitive::document::{Document, DocumentFields};
 use nvisy_core::primitive::embedding::{Embedding, EmbeddingFields, Metric};
-use nvisy_core::{Batch, Context, Error, ErrorKind, Kind, Payload, PrimitiveId, Result, RunId};
+use nvisy_core::{Batch, Context, Error, ErrorKind, Kind, Origin, Payload, PrimitiveId, Result, RunId};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 /// The key of an envelope under which what is read from a store carries where it came from
 /// before: so that a copy in another store still traces back to its source item.
-const ORIGIN: &str = "nvisy.origin";
+const BEFORE: &str = "nvisy.origin";
 
 /// Where an embedding came from before it was in the store that it is read from.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
-pub(crate) struct Origin {
+pub(crate) struct Before {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) root: Option<PrimitiveId>,
     pub(crate) lineage: Vec<Record>,
@@ -42,6 +42,9 @@ pub(crate) struct NewPoint {
     pub(crate) metadata: Arc<Metadata>,
     pub(crate) run: Option<RunId>,
     pub(crate) root: Option<PrimitiveId>,
+    /// The object that it comes from, and the generation that writes it.
+    pub(crate) origin: Option<Origin>,
+    pub(crate) generation: u64,
     pub(crate) lineage: Vec<Record>,
 }
 
@@ -73,10 +76,12 @@ impl NewPoint {
             embedding,
             run,
             root: lineage.root().map(|root| root.id),
+            origin: Origin::of(batch, index),
+            generation: context.generation().unwrap_or(0),
             lineage: lineage.records(),
             metadata,
         };
-        if let Some(origin) = point.metadata.custom.get(ORIGIN).and_then(|v| Origin::deserialize(v).ok()) {
+        if let Some(origin) = point.metadata.custom.get(BEFORE).and_then(|v| Before::deserialize(v).ok()) {
             point.root = origin.root.or(point.root);
             let after = std::mem::replace(&mut point.lineage, origin.lineage);
             point.lineage.extend(after);
@@ -86,7 +91,7 @@ impl NewPoint {
 
     pub(crate) fn said(&self) -> Said {
         let mut said = Said { tags: self.metadata.tags.clone(), custom: self.metadata.custom.clone() };
-        said.custom.remove(ORIGIN);
+        said.custom.remove(BEFORE);
         said
     }
 
@@ -126,7 +131,7 @@ pub(crate) struct StoredPoint {
     pub(crate) document: Option<DocumentFields>,
     pub(crate) said: Said,
     pub(crate) run: Option<RunId>,
-    pub(crate) origin: Origin,
+    pub(crate) origin: Before,
 }
 
 impl StoredPoint {
@@ -152,7 +157,7 @@ impl StoredPoint {
         metadata.tags.clone_from(&self.said.tags);
         metadata.custom.clone_from(&self.said.custom);
         if let Ok(origin) = serde_json::to_value(&self.origin) {
-            metadata.custom.insert(ORIGIN.to_owned(), origin);
+            metadata.custom.insert(BEFORE.to_owned(), origin);
         }
     }
 }

@@ -42,8 +42,8 @@ pub use self::checkpoint::{Begun, NodeMemory, RunState};
 use self::connection::ConnectionState;
 pub use self::dry_run::{CallsForecast, DryRun, Forecast, NodeForecast, SourceForecast};
 pub use self::report::{
-    CheckpointReport, Latency, NodeProgress, NodeReport, NodeStatus, PartitionReport, Progress, RunReport,
-    RunStatus,
+    CheckpointReport, IncrementReport, Latency, NodeProgress, NodeReport, NodeStatus, PartitionReport,
+    Progress, RunReport, RunStatus,
 };
 pub use self::run::RunHandle;
 use crate::checkpoint::DirectoryStore;
@@ -265,9 +265,9 @@ impl Engine {
         Ok(self.with_places(checkpoints, memo, spill, lineage))
     }
 
-    /// Returns an engine of the same types that keeps nothing.
-    fn without_state(&self) -> Self {
-        self.with_places(None, self.0.memo.clone(), None, Some(None))
+    /// Returns an engine of the same types for a rehearsal.
+    fn rehearsing(&self, checkpoints: Option<Arc<dyn CheckpointStore>>, spill: PathBuf) -> Self {
+        self.with_places(checkpoints, self.0.memo.clone(), Some(spill), Some(None))
     }
 
     fn with_places(
@@ -397,6 +397,9 @@ impl EngineBuilder {
     /// Sinks that write by id have then everything once; so have files, which show when a
     /// checkpoint has them. The directory is made; remove it to begin anew. A graph can name one
     /// itself, where the engine does not: `settings.checkpoint.directory`.
+    ///
+    /// Sources whose policy says `"incremental": true` read there what runs before have read to the
+    /// end, and read what is new or has changed since.
     ///
     /// Nodes whose policy says `"memo": true` keep results of paid calls in its directory `memo`,
     /// which all graphs share, up to 1 GiB; [`memo`](Self::memo) keeps them elsewhere.

@@ -17,9 +17,10 @@ use crate::error::{Error, Result};
 use crate::id::SourceIdentity;
 use crate::position::{Partition, Position};
 use crate::primitive::{Kind, Kinds};
+use crate::replace::ReplaceSet;
 use crate::secret::SecretRef;
 use crate::sink::{Guarantee, Sink, SinkConfig, Staging, WriteReport};
-use crate::source::{Source, SourceBatch};
+use crate::source::{Increments, Source, SourceBatch};
 use crate::spill::Spill;
 
 /// A client of any type.
@@ -106,6 +107,15 @@ pub trait ErasedSource: fmt::Debug + Send + Sync {
         context: Context,
         client: &'a AnyClient,
     ) -> BoxFuture<'a, Result<Vec<Partition>>>;
+    /// See [`Source::increments`].
+    fn increments(&self) -> Result<Increments, &'static str>;
+    /// See [`Source::unchanged`].
+    fn unchanged<'a>(
+        &'a self,
+        partitions: &'a [(Partition, Arc<str>)],
+        context: Context,
+        client: &'a AnyClient,
+    ) -> BoxFuture<'a, Result<Vec<bool>>>;
     /// See [`Source::read`].
     fn read(
         self: Arc<Self>,
@@ -132,6 +142,21 @@ impl<S: Source> ErasedSource for S {
         client: &'a AnyClient,
     ) -> BoxFuture<'a, Result<Vec<Partition>>> {
         Box::pin(async move { Source::partitions(self, &OpenContext::new(context, client.typed()?)).await })
+    }
+
+    fn increments(&self) -> Result<Increments, &'static str> {
+        Source::increments(self)
+    }
+
+    fn unchanged<'a>(
+        &'a self,
+        partitions: &'a [(Partition, Arc<str>)],
+        context: Context,
+        client: &'a AnyClient,
+    ) -> BoxFuture<'a, Result<Vec<bool>>> {
+        Box::pin(async move {
+            Source::unchanged(self, partitions, &OpenContext::new(context, client.typed()?)).await
+        })
     }
 
     fn read(
@@ -241,6 +266,8 @@ pub trait ErasedSinkConfig: fmt::Debug + Send + Sync {
     fn stages(&self) -> bool;
     /// See [`SinkConfig::remembers`].
     fn remembers(&self) -> bool;
+    /// See [`SinkConfig::replaces`].
+    fn replaces(&self) -> bool;
     /// See [`SinkConfig::open`].
     fn open<'a>(
         &'a self,
@@ -284,6 +311,10 @@ impl<S: SinkConfig> ErasedSinkConfig for S {
         SinkConfig::remembers(self)
     }
 
+    fn replaces(&self) -> bool {
+        SinkConfig::replaces(self)
+    }
+
     fn open<'a>(
         &'a self,
         context: Context,
@@ -308,6 +339,8 @@ pub trait ErasedSink: Send + Sync {
     fn stage<'a>(&'a self, context: &'a Context) -> BoxFuture<'a, Result<Option<Bytes>>>;
     /// See [`Sink::publish`].
     fn publish<'a>(&'a self, staged: &'a Bytes, context: &'a Context) -> BoxFuture<'a, Result<()>>;
+    /// See [`Sink::replace`].
+    fn replace<'a>(&'a self, sets: &'a [ReplaceSet], context: &'a Context) -> BoxFuture<'a, Result<u64>>;
     /// See [`Sink::close`].
     fn close<'a>(&'a self, context: &'a Context) -> BoxFuture<'a, Result<()>>;
 }
@@ -327,6 +360,10 @@ impl<S: Sink> ErasedSink for S {
 
     fn publish<'a>(&'a self, staged: &'a Bytes, context: &'a Context) -> BoxFuture<'a, Result<()>> {
         Box::pin(Sink::publish(self, staged, context))
+    }
+
+    fn replace<'a>(&'a self, sets: &'a [ReplaceSet], context: &'a Context) -> BoxFuture<'a, Result<u64>> {
+        Box::pin(Sink::replace(self, sets, context))
     }
 
     fn close<'a>(&'a self, context: &'a Context) -> BoxFuture<'a, Result<()>> {

@@ -20,6 +20,7 @@ use crate::error::{broken, from_io, from_join};
 use crate::partition::{offset_of, partitions};
 use crate::selection::selects;
 use crate::task::blocking;
+use crate::version::versions;
 
 /// How large a whole object may be, unless a source says otherwise.
 pub(crate) const MAX_BYTES: usize = 64 << 20;
@@ -76,9 +77,11 @@ impl Source for Bytes {
     }
 
     async fn partitions(&self, context: &OpenContext<ObjectClient>) -> Result<Vec<Partition>> {
-        let partitions = partitions(context.client(), &self.selection()).await?;
+        let partitions = partitions(context, &self.selection()).await?;
         Ok(partitions.into_iter().map(|partition| partition.with_items(1)).collect())
     }
+
+    versions!();
 
     fn read(
         &self,

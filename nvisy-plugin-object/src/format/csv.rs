@@ -26,6 +26,7 @@ use crate::partition::partitions;
 use crate::rows::{self, Decode, MAX_RECORD, Records, SAMPLE, TextFormat};
 use crate::schema::{ColumnType, Drift, SchemaColumn, Shape, given};
 use crate::selection::{Selection, selects};
+use crate::version::versions;
 
 /// Reads CSV and TSV, as rows.
 ///
@@ -212,8 +213,10 @@ impl Source for Csv {
     }
 
     async fn partitions(&self, context: &OpenContext<ObjectClient>) -> Result<Vec<Partition>> {
-        partitions(context.client(), &self.selection()).await
+        partitions(context, &self.selection()).await
     }
+
+    versions!();
 
     fn read(
         &self,

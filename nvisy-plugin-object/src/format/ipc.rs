@@ -21,6 +21,7 @@ use crate::error::{broken, from_io};
 use crate::partition::{partitions, row_limit};
 use crate::selection::selects;
 use crate::stream;
+use crate::version::versions;
 
 /// Reads Arrow IPC, also called Feather version 2: files and streams, as rows.
 ///
@@ -68,8 +69,10 @@ impl Source for Ipc {
     }
 
     async fn partitions(&self, context: &OpenContext<ObjectClient>) -> Result<Vec<Partition>> {
-        partitions(context.client(), &self.selection()).await
+        partitions(context, &self.selection()).await
     }
+
+    versions!();
 
     fn read(
         &self,

@@ -21,6 +21,7 @@ use crate::partition::partitions;
 use crate::rows::{self, Decode, MAX_RECORD, Records, SAMPLE, TextFormat};
 use crate::schema::{ColumnType, Drift, SchemaColumn, Shape, given};
 use crate::selection::{Selection, selects};
+use crate::version::versions;
 
 /// Reads JSON: objects that hold an array of objects, or one object, or several one after the
 /// other, as rows.
@@ -80,8 +81,10 @@ impl Source for Json {
     }
 
     async fn partitions(&self, context: &OpenContext<ObjectClient>) -> Result<Vec<Partition>> {
-        partitions(context.client(), &self.selection()).await
+        partitions(context, &self.selection()).await
     }
+
+    versions!();
 
     fn read(
         &self,

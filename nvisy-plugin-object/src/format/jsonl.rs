@@ -19,6 +19,7 @@ use crate::partition::partitions;
 use crate::rows::{self, Decode, MAX_RECORD, Records, SAMPLE, TextFormat};
 use crate::schema::{ColumnType, Drift, SchemaColumn, Shape, given};
 use crate::selection::{Selection, selects};
+use crate::version::versions;
 
 /// Reads JSON Lines: one JSON object a line, as rows.
 ///
@@ -89,8 +90,10 @@ impl Source for Jsonl {
     }
 
     async fn partitions(&self, context: &OpenContext<ObjectClient>) -> Result<Vec<Partition>> {
-        partitions(context.client(), &self.selection()).await
+        partitions(context, &self.selection()).await
     }
+
+    versions!();
 
     fn read(
         &self,

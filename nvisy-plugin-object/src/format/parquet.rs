@@ -21,6 +21,7 @@ use crate::partition::{partitions, row_limit};
 use crate::selection::selects;
 use crate::stream::{self, RowReader};
 use crate::task::blocking;
+use crate::version::versions;
 
 /// Reads Parquet, as rows: column chunks straight into Arrow.
 ///
@@ -88,8 +89,9 @@ impl Source for Parquet {
     }
 
     async fn partitions(&self, context: &OpenContext<ObjectClient>) -> Result<Vec<Partition>> {
-        let mut partitions = partitions(context.client(), &self.selection()).await?;
-        if partitions.len() <= MAX_COUNTED {
+        let mut partitions = partitions(context, &self.selection()).await?;
+        // Most of them are not read in an incremental run.
+        if partitions.len() <= MAX_COUNTED && context.context().generation().is_none() {
             for partition in &mut partitions {
                 // An object that is broken fails where it is read.
                 let Ok(opened) = context.client().open(&partition.id).await else { continue };
@@ -102,6 +104,8 @@ impl Source for Parquet {
         }
         Ok(partitions)
     }
+
+    versions!();
 
     fn read(
         &self,

@@ -18,6 +18,7 @@ use crate::client::ObjectClient;
 use crate::compression::Compression;
 use crate::partition::{offset_of, partitions};
 use crate::selection::selects;
+use crate::version::versions;
 
 /// Reads whole objects as documents: one each.
 ///
@@ -78,9 +79,11 @@ impl Source for Text {
     }
 
     async fn partitions(&self, context: &OpenContext<ObjectClient>) -> Result<Vec<Partition>> {
-        let partitions = partitions(context.client(), &self.selection()).await?;
+        let partitions = partitions(context, &self.selection()).await?;
         Ok(partitions.into_iter().map(|partition| partition.with_items(1)).collect())
     }
+
+    versions!();
 
     fn read(
         &self,

@@ -10,4 +10,5 @@ mod round_trip;
 mod selection;
 mod staging;
 mod support;
+mod versions;
 mod writing;

@@ -3,6 +3,7 @@
 mod checkpoint;
 mod memory;
 mod read;
+mod replace;
 mod schema;
 mod write;
 

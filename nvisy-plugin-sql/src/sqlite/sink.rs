@@ -18,6 +18,11 @@ const RUN: &str = "nvisy_run";
 /// The column of the id of the source item that an item derives from.
 const ROOT: &str = "nvisy_root";
 
+/// The column of the object that an item comes from.
+pub(super) const ORIGIN: &str = "nvisy_origin";
+/// The column of the generation that wrote an item last.
+pub(super) const GENERATION: &str = "nvisy_generation";
+
 /// How a row is put into a table.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[schemars(rename = "SqliteMode")]
@@ -62,6 +67,10 @@ pub enum Drift {
 /// checkpoints have lost their newest; the next run adds rows of its own. An item that comes by two
 /// ways is added once. Who begins anew without the checkpoints of a run that did not come to its end
 /// empties the table, too: else it goes on where that run stopped.
+///
+/// In an incremental run, `upsert` and `replace` keep in the columns `nvisy_origin` and
+/// `nvisy_generation` where a row comes from and when it was last written, and delete what is
+/// stale. A row's key is not to come from two objects: the one that writes it last has it.
 ///
 /// # Examples
 ///
@@ -225,15 +234,24 @@ impl SinkConfig for SqliteSink {
         problems
     }
 
+    fn replaces(&self) -> bool {
+        self.mode != Mode::Insert
+    }
+
     async fn open(&self, context: &OpenContext<SqliteClient>) -> Result<OpenSqliteSink> {
         let (client, mut target) = (context.client().clone(), self.target());
-        match client.describe(&target.table).await? {
-            Some(table) => client.check_key(&target, &table)?,
+        let table = client.describe(&target.table).await?;
+        match &table {
+            Some(table) => client.check_key(&target, table)?,
             None if target.create => {}
             None => return Err(client.no_such_table(&target.table).await),
         }
         if *context.staging() == Staging::Remember && self.remembers() {
             target.memory = Some(client.remember(context.context(), &target.table).await?);
+        }
+        let kept = table.is_some_and(|table| table.column(ORIGIN).is_some());
+        if self.replaces() && (kept || context.context().generation().is_some()) {
+            target.extra.extend([ORIGIN, GENERATION]);
         }
         Ok(OpenSqliteSink { client, target, known: Mutex::new(None) })
     }
@@ -253,6 +271,8 @@ impl OpenSqliteSink {
         let value = |name: &&str| match *name {
             ID => Some(batch.id(index).to_string()),
             RUN => context.run().map(|run| run.to_string()),
+            ORIGIN => Origin::of(batch, index).map(|origin| origin.to_string()),
+            GENERATION => Some(context.generation().unwrap_or(0).to_string()),
             _ => batch.lineage(index).root().map(|root| root.id.to_string()),
         };
         self.target.extra.iter().map(value).collect()
@@ -313,5 +333,9 @@ impl Sink for OpenSqliteSink {
             Some(sink) => self.client.complete(sink).await,
             None => Ok(()),
         }
+    }
+
+    async fn replace(&self, sets: &[ReplaceSet], _: &Context) -> Result<u64> {
+        self.client.replace(&self.target.table, sets).await
     }
 }

@@ -22,6 +22,10 @@ use super::column::ColumnType;
 /// primary key, else the row id, which `VACUUM` may change where it is not declared; or the
 /// columns that `key` names. A row's position is its key.
 ///
+/// With `incremental`, a run goes on behind the last key of the run before: it sees new rows whose
+/// keys are larger. Changes of rows that were read are seen only where the key grows with them,
+/// such as `["updated_at", "id"]`, and that a row was deleted is not seen at all.
+///
 /// # Examples
 ///
 /// ```
@@ -217,6 +221,15 @@ impl Source for SqliteSource {
             partitions.push(items.map_or(partition.clone(), |items| partition.with_items(items)));
         }
         Ok(partitions)
+    }
+
+    fn increments(&self) -> Result<Increments, &'static str> {
+        match self.partitions {
+            Some(count) if count.get() > 1 => {
+                Err("its key ranges change as the table grows: leave `partitions` out")
+            }
+            _ => Ok(Increments::Appends),
+        }
     }
 
     fn read(

@@ -3,6 +3,7 @@
 mod collection;
 mod condition;
 mod read;
+mod replace;
 mod write;
 
 use std::fmt;

@@ -100,7 +100,7 @@ impl SinkConfig for SqliteSink {
         BatchLimits::items(512).with_bytes(8 << 20)
     }
 
-    fn deletes_by_root(&self) -> bool {
+    fn replaces(&self) -> bool {
         true
     }
 
@@ -129,7 +129,10 @@ impl SinkConfig for SqliteSink {
             found => found,
         };
         match (existing, self.dimensions) {
-            (Some(collection), dimensions) => client.check(&collection, dimensions, self.metric)?,
+            (Some(collection), dimensions) => {
+                client.check(&collection, dimensions, self.metric)?;
+                client.keep_origins(&collection).await?;
+            }
             (None, Some(dimensions)) => {
                 let metric = self.metric.unwrap_or_default();
                 client.create_collection(&self.collection, dimensions, metric).await?;
@@ -169,5 +172,9 @@ impl Sink for OpenSqliteSink {
             }
         }
         Ok(WriteReport::new(statuses))
+    }
+
+    async fn replace(&self, sets: &[ReplaceSet], _: &Context) -> Result<u64> {
+        self.client.replace(&self.destination.name, sets).await
     }
 }

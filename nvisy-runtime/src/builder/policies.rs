@@ -76,6 +76,13 @@ impl<K: Kind> Flow<K> {
     pub fn memo(self) -> Self {
         self.policy(|policies| policies.memo = Some(true))
     }
+
+    /// Reads, of a source, only what is new or has changed since the last run, where the engine
+    /// keeps [state](crate::engine::EngineBuilder::state). Sinks replace what derived from files that have
+    /// changed, and delete what derived from those that are gone.
+    pub fn incremental(self) -> Self {
+        self.policy(|policies| policies.incremental = Some(true))
+    }
 }
 
 policies!(Flow<K>, K: Kind);

@@ -78,6 +78,12 @@ fn plan_node(
 ) -> Option<PlanNode> {
     let work = node.work?;
     let calls = calls(&work, node.connection.and_then(|at| connections.get(at)));
+    let incremental = match &work {
+        Work::Source { config, .. } if node.node.policies.incremental == Some(true) => {
+            config.increments().ok()
+        }
+        _ => None,
+    };
     let policies = &node.node.policies;
     let outputs = node.outputs.iter().map(|edge| (edges[*edge].port.clone(), *edge)).collect();
     let said = said_of_batches(node.node);
@@ -102,6 +108,7 @@ fn plan_node(
         gather,
         calls,
         memo: policies.memo == Some(true),
+        incremental,
     })
 }
 

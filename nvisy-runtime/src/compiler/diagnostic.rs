@@ -255,6 +255,8 @@ pub mod code {
         DEAD_LETTER_NEVER = "dead_letter.never";
         /// The setting names what is no sink.
         DEAD_LETTER_NO_SINK = "dead_letter.no_sink";
+        /// A sink would keep what is stale of an incremental source.
+        INCREMENTAL_SINK = "incremental.sink";
         /// The node's type does not have the policy.
         POLICY_NOT_APPLICABLE = "policy.not_applicable";
         /// A policy contradicts itself.

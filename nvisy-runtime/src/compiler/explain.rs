@@ -3,8 +3,8 @@
 use std::fmt::{self, Write};
 use std::time::Duration;
 
-use nvisy_core::BatchLimits;
 use nvisy_core::action::Calls;
+use nvisy_core::{BatchLimits, Increments};
 
 use super::assemble::{default_concurrency, default_retry};
 use super::plan::{
@@ -55,9 +55,9 @@ fn explain(plan: &PlanParts, out: &mut String) -> fmt::Result {
             None => writeln!(out, "a node may set aside everything")?,
         }
     }
-    for node in &plan.nodes {
+    for (node, behind_versions) in plan.nodes.iter().zip(plan.behind_versions()) {
         out.push('\n');
-        explain_node(plan, node, out)?;
+        explain_node(plan, node, behind_versions, out)?;
     }
     if !plan.connections.is_empty() {
         out.push_str("\nconnections\n");
@@ -72,7 +72,7 @@ fn explain(plan: &PlanParts, out: &mut String) -> fmt::Result {
     Ok(())
 }
 
-fn explain_node(plan: &PlanParts, node: &PlanNode, out: &mut String) -> fmt::Result {
+fn explain_node(plan: &PlanParts, node: &PlanNode, behind_versions: bool, out: &mut String) -> fmt::Result {
     write!(out, "{}: {}", node.name, type_name(&node.work))?;
     if *node.operation != *type_name(&node.work) {
         write!(out, " {}", node.operation)?;
@@ -91,8 +91,18 @@ fn explain_node(plan: &PlanParts, node: &PlanNode, out: &mut String) -> fmt::Res
             if let Some(key) = key {
                 writeln!(out, "  key: {}", key.text())?;
             }
+            match node.incremental {
+                Some(Increments::Versions) => writeln!(out, "  reads what is new or has changed")?,
+                Some(Increments::Appends) => writeln!(out, "  reads on behind where the last run ended")?,
+                None => {}
+            }
         }
-        Work::Sink(_) => writeln!(out, "  takes {}", node.input_kinds)?,
+        Work::Sink(config) => {
+            writeln!(out, "  takes {}", node.input_kinds)?;
+            if behind_versions && config.replaces() {
+                writeln!(out, "  deletes what is stale of what has changed or is gone")?;
+            }
+        }
         Work::Branch { routes, default } => {
             let columnar = routes.iter().all(|(_, when)| when.is_columnar());
             writeln!(out, "  {}, {}", node.output_kinds, manner(columnar))?;

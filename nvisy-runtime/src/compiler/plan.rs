@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use nvisy_core::action::{Action, Calls};
 use nvisy_core::plugin::{ErasedActionConfig, ErasedConnection, ErasedSinkConfig, ErasedSource};
-use nvisy_core::{BatchLimits, Kinds};
+use nvisy_core::{BatchLimits, Increments, Kinds};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -80,6 +80,23 @@ pub(crate) struct PlanNode {
     pub(crate) calls: Calls,
     /// Whether results of its calls are kept.
     pub(crate) memo: bool,
+    /// How a source tells what has changed, where only that is read.
+    pub(crate) incremental: Option<Increments>,
+}
+
+impl PlanParts {
+    /// Returns for each node whether something comes to it of a source that tells what has changed
+    /// by versions, dead letters apart.
+    pub(crate) fn behind_versions(&self) -> Vec<bool> {
+        let mut behind: Vec<bool> =
+            self.nodes.iter().map(|node| node.incremental == Some(Increments::Versions)).collect();
+        // The nodes stand behind those that feed them.
+        for (index, node) in self.nodes.iter().enumerate() {
+            let all = node.inputs.iter().map(|edge| &self.edges[*edge]);
+            behind[index] |= all.filter(|edge| edge.port != Port::DeadLetter).any(|edge| behind[edge.from]);
+        }
+        behind
+    }
 }
 
 /// How a node joins the batches that come in.

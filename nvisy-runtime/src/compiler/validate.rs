@@ -2,6 +2,7 @@
 
 mod connections;
 mod edges;
+mod incremental;
 mod kinds;
 mod names;
 mod order;
@@ -99,6 +100,7 @@ pub(super) fn validate<'g>(
         check.spans(order);
     }
     check.policies();
+    check.incremental();
     let Check { nodes, edges, connections, said, .. } = check;
     (order.map(|order| Draft { nodes, edges, connections, order }), said)
 }

@@ -9,6 +9,7 @@
 //! cursors.
 
 mod careful;
+mod feed;
 mod fingerprint;
 mod journal;
 mod memory;
@@ -24,7 +25,8 @@ use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
 
 pub(super) use self::careful::{Careful, GROUP_BYTES, Part, TIMES};
-pub(super) use self::journal::{Cursors, Journal, Outcome, cursors_in};
+pub(super) use self::feed::{Feed, Replacing};
+pub(super) use self::journal::{Cursors, Journal, Outcome, rehearsable};
 pub(super) use self::memory::{Memory, clear};
 pub(super) use self::stage::Stage;
 pub use self::state::{Begun, NodeMemory, RunState};
@@ -93,6 +95,7 @@ impl Checkpointer {
                 () = tokio::time::sleep(self.every) => {}
             }
             self.journal.note().await?;
+            self.journal.announce().await?;
             if self.cuts() {
                 self.cut(parts, stop).await?;
             } else {
@@ -156,7 +159,13 @@ impl Checkpointer {
     ///
     /// If that is not possible: what was read since the checkpoint before is read again.
     pub(super) async fn finish(&mut self, parts: &RunParts, outcome: Outcome) -> Result<()> {
-        let result = self.last(parts, outcome).await;
+        if outcome == Outcome::Broken {
+            self.journal.hold();
+        }
+        let mut result = self.last(parts, outcome).await;
+        if result.is_ok() && outcome != Outcome::Broken {
+            result = self.journal.close().await;
+        }
         let rested = self.journal.rest().await;
         result.and(rested)
     }

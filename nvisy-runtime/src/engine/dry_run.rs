@@ -5,20 +5,21 @@ mod rehearsal;
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use nvisy_core::Result;
+use nvisy_core::{Checkpoint, CheckpointStore, Result, Spill};
 use serde::{Deserialize, Serialize};
 
 use self::rehearsal::{Sample, rehearsed};
-use super::checkpoint::{RunState, cursors_in};
-use super::report::{RunReport, RunStatus, count};
+use super::checkpoint::{RunState, rehearsable};
+use super::report::{IncrementReport, RunReport, RunStatus, count};
 use super::{Engine, executor, prepare};
+use crate::checkpoint::MemoryStore;
 use crate::compiler::plan::Work;
 use crate::compiler::{ExecutionPlan, number};
 
 /// How many items of a source are looked at.
 const ITEMS: u64 = 1_000;
 /// In how many of its partitions.
-const PARTITIONS: usize = 32;
+const PARTITIONS: u64 = 32;
 
 /// What a run would do: see [`Engine::dry_run`].
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -43,8 +44,11 @@ pub struct SourceForecast {
     pub name: Arc<str>,
     /// How many partitions there are.
     pub partitions: u64,
-    /// How many of those are done with, by the run that goes on.
-    pub done: u64,
+    /// How many of those are to be read: the others are done with, or unchanged.
+    pub open: u64,
+    /// What is new, changed and gone, of a source that reads incrementally.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub increment: Option<IncrementReport>,
     /// How many items are to be read.
     pub items: Forecast,
     /// How many bytes they take in memory.
@@ -133,23 +137,26 @@ impl fmt::Display for Forecast {
     }
 }
 
-/// Rehearses a run of a plan.
+/// Rehearses a run of a plan: on a copy of what its checkpoint has, in memory.
 pub(super) async fn dry_run(engine: &Engine, plan: &ExecutionPlan) -> Result<DryRun> {
     let name = &plan.0.graph.name;
     let engine = &engine.keeping(plan)?;
-    let checkpoint = match &engine.0.checkpoints {
-        Some(store) => store.peek(name).await?.unwrap_or_default(),
-        None => nvisy_core::Checkpoint::default(),
+    let spill = Spill::temporary();
+    let (copy, checkpoint) = match &engine.0.checkpoints {
+        None => (None, Checkpoint::default()),
+        Some(store) => {
+            let checkpoint = store.peek(name).await?.unwrap_or_default();
+            let copy = MemoryStore::new();
+            copy.open(name).await?.commit(rehearsable(name, &checkpoint)?).await?;
+            (Some(Arc::new(copy) as Arc<dyn CheckpointStore>), checkpoint)
+        }
     };
     let state = RunState::of(name, &checkpoint)?;
     let resumes = Some(state).filter(|state| state.run.is_some() && !state.finished);
-    let cursors = match resumes {
-        Some(_) => cursors_in(name, &checkpoint)?,
-        None => std::collections::HashMap::new(),
-    };
-    let (plan, samples, tallies) = rehearsed(plan, &cursors);
+    let (plan, samples, tallies) = rehearsed(plan);
     let sample = {
-        let prepared = prepare::prepare(&engine.without_state(), &plan).await?;
+        let engine = engine.rehearsing(copy, spill.path()?.to_owned());
+        let prepared = prepare::prepare(&engine, &plan).await?;
         executor::start(prepared).wait().await?
     };
     let mut sources = Vec::new();
@@ -157,7 +164,8 @@ pub(super) async fn dry_run(engine: &Engine, plan: &ExecutionPlan) -> Result<Dry
     let mut nodes = Vec::new();
     for (index, node) in plan.0.nodes.iter().enumerate() {
         if let Some(seen) = &samples[index] {
-            let forecast = seen.forecast(&node.name);
+            let increment = sample.nodes.get(index).and_then(|report| report.increment);
+            let forecast = seen.forecast(&node.name, increment);
             forecasts.push(Some((forecast.items, forecast.sampled)));
             sources.push(forecast);
             continue;
@@ -218,10 +226,12 @@ impl fmt::Display for DryRun {
             None => writeln!(f, "  a run would begin anew")?,
         }
         for source in &self.sources {
-            let SourceForecast { name, partitions, done, items, bytes, sampled } = source;
-            write!(f, "  {name}: {items} items in {}", count(*partitions, "partition"))?;
-            if *done > 0 {
-                write!(f, ", of which {} are done with", number(*done))?;
+            let SourceForecast { name, partitions, open, increment, items, bytes, sampled } = source;
+            write!(f, "  {name}: {items} items in {}", count(*open, "partition"))?;
+            match increment {
+                Some(increment) => write!(f, " ({increment})")?,
+                None if open < partitions => write!(f, " of {}", number(*partitions))?,
+                None => {}
             }
             writeln!(f, ", {bytes} bytes in memory ({} looked at)", count(*sampled, "item"))?;
         }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
 use nvisy_core::Error;
@@ -10,7 +10,7 @@ use nvisy_core::observability::{Meter, ModelUsage, RateHint, metric};
 use nvisy_core::outcome::Reason;
 
 use super::connection::ConnectionState;
-use super::report::{Latency, NodeStatus};
+use super::report::{IncrementReport, Latency, NodeStatus};
 
 /// How many errors a node keeps in full; the others are counted.
 const KEPT_ERRORS: usize = 5;
@@ -44,6 +44,10 @@ pub(super) struct NodeMeter {
     pub(super) retries: Counter,
     /// Items whose result was known.
     pub(super) memo_hits: Counter,
+    /// Stale items that a sink deleted.
+    pub(super) deleted: Counter,
+    /// What an incremental source found.
+    pub(super) increment: OnceLock<IncrementReport>,
     pub(super) busy: Counter,
     pub(super) rate_limit_wait: Counter,
     pub(super) permit_wait: Counter,
@@ -113,6 +117,8 @@ impl NodeMeter {
             failed_calls: counter(),
             retries: counter(),
             memo_hits: counter(),
+            deleted: counter(),
+            increment: OnceLock::new(),
             busy: counter(),
             rate_limit_wait: counter(),
             permit_wait: counter(),

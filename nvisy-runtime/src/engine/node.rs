@@ -28,7 +28,7 @@ use self::routes::{branch, fan_in, fan_out};
 use self::sink::SinkWorker;
 use self::work::concurrent;
 use super::call::Caller;
-use super::checkpoint::Stage;
+use super::checkpoint::{Replacing, Stage};
 use super::edge::{End, Parcel, Receiver};
 use super::gather::Gatherer;
 use super::ledger::NodeMeter;
@@ -74,6 +74,8 @@ pub(super) enum Built {
         stage: Option<Arc<Stage>>,
         /// Where what it has written is logged.
         lineage: LineageLog,
+        /// What keeps it open for what is stale at the end.
+        replacing: Option<Arc<Replacing>>,
     },
     Branch {
         routes: Vec<Expression>,
@@ -172,9 +174,21 @@ async fn drive(
                 concurrent(&worker, gather, concurrency, inbox, outlets, meter).await
             }
         }
-        Built::Sink { sink, caller, gather, concurrency, guarantee, buffers, letters, stage, lineage } => {
+        Built::Sink {
+            sink,
+            caller,
+            gather,
+            concurrency,
+            guarantee,
+            buffers,
+            letters,
+            stage,
+            replacing,
+            lineage,
+        } => {
             let held = Mutex::default();
-            let worker = SinkWorker { sink, caller, guarantee, buffers, letters, held, stage, lineage };
+            let worker =
+                SinkWorker { sink, caller, guarantee, buffers, letters, held, stage, replacing, lineage };
             concurrent(&worker, gather, concurrency, inbox, outlets, meter).await
         }
         Built::Branch { routes, default } => branch(&routes, default, inbox, outlets).await,

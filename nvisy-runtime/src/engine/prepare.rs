@@ -14,7 +14,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::Engine;
 use super::call::{AdaptiveSize, Caller};
-use super::checkpoint::{self, Checkpointer, Journal, Memory, Phase, Stage};
+use super::checkpoint::{self, Checkpointer, Journal, Memory, Phase, Replacing, Stage};
 use super::connection::ConnectionState;
 use super::edge::{EdgeCount, Receiver, Sender, edge};
 use super::flood::Flood;
@@ -251,6 +251,7 @@ async fn build<'a>(
     let mut builder = Builder::new(engine, plan, journal, phase_seen);
     let (directory, graph) = (engine.0.lineage.as_ref().and_then(Option::as_deref), &plan.0.graph.name);
     builder.lineage = LineageLog::open(directory, builder.run, graph).await?;
+    builder.refuse_forgetting()?;
     let (mut builder, nodes, sources) = builder.build(connections).await?;
     let Some(mut journal) = builder.journal.take() else { return Ok((builder, nodes, sources, None)) };
     journal.begin().await?;
@@ -284,6 +285,8 @@ struct Builder<'a> {
     memories: Vec<(usize, Arc<Memory>)>,
     phase: watch::Receiver<Phase>,
     request: Arc<Notify>,
+    /// Whether what comes to a node may have to be replaced later.
+    behind_versions: Vec<bool>,
 }
 
 impl<'a> Builder<'a> {
@@ -329,7 +332,33 @@ impl<'a> Builder<'a> {
             memories: Vec::new(),
             phase,
             request: Arc::default(),
+            behind_versions: plan.behind_versions(),
         }
+    }
+
+    /// Refuses incremental sources where nothing remembers what they have read.
+    fn refuse_forgetting(&self) -> Result<()> {
+        let incremental = self.plan.nodes.iter().find(|node| node.incremental.is_some());
+        match incremental.filter(|_| self.journal.is_none()) {
+            None => Ok(()),
+            Some(node) => Err(Error::configuration(
+                "`incremental` reads what has changed since the last run, and the engine keeps nothing of that: \
+                 name a place with `EngineBuilder::state` or `EngineBuilder::checkpoints`, or remove the policy",
+            )
+            .at_node(node.name.clone())),
+        }
+    }
+
+    /// Refuses actions behind which an item may come from several files: when one of them changes,
+    /// nobody knows what is stale.
+    fn refuse_mixing(&self, index: usize, node: &PlanNode, action: &Action) -> Result<()> {
+        if !self.behind_versions[index] || !matches!(action, Action::Stateful(_) | Action::Pipe(_)) {
+            return Ok(());
+        }
+        let operation = &node.operation;
+        Err(Error::configuration(format!(
+            "`{operation}` may make one item of several files, of which an incremental source reads only those that have changed: remove `incremental` from the source, or this node"
+        )))
     }
 
     /// Returns whether checkpoints are made of what sinks stage.
@@ -430,11 +459,15 @@ impl<'a> Builder<'a> {
     }
 
     fn context(&self, index: usize, node: &PlanNode) -> Context {
-        Context::new(self.plan.graph.name.as_str(), node.name.clone(), node.operation.clone())
+        let context = Context::new(self.plan.graph.name.as_str(), node.name.clone(), node.operation.clone())
             .in_run(self.run)
             .with_parameters(node.parameters.clone())
             .with_cancellation(self.cancel.clone())
-            .with_meter(self.meters[index].clone())
+            .with_meter(self.meters[index].clone());
+        match &self.journal {
+            Some(journal) if self.behind_versions[index] => context.in_generation(journal.generation()),
+            _ => context,
+        }
     }
 
     fn caller(&self, index: usize, node: &PlanNode, context: &Context) -> Caller {
@@ -533,10 +566,17 @@ impl<'a> Builder<'a> {
                 let tracker = self.tracker();
                 let stop = self.drain.child_token();
                 sources.push((index, tracker.clone(), stop.clone()));
+                let identity = config.identity(client)?;
+                let feed = match (&mut self.journal, node.incremental) {
+                    (Some(journal), Some(increments)) => {
+                        Some(journal.feed((index, &node.name), identity.clone(), increments))
+                    }
+                    _ => None,
+                };
                 Built::Source(Box::new(SourceWork {
                     config: config.clone(),
                     key: key.clone(),
-                    identity: config.identity(client)?,
+                    identity,
                     client: client.clone(),
                     context,
                     limits: node.limits,
@@ -554,6 +594,7 @@ impl<'a> Builder<'a> {
                     asks: self.asks(),
                     span: self.span(),
                     careful: self.journal.as_ref().map(Journal::careful),
+                    feed,
                 }))
             }
             Work::Action(config) => {
@@ -562,10 +603,12 @@ impl<'a> Builder<'a> {
                 let built = caller.bounded(config.build(context, client, spill.clone())).await;
                 let action = built.map_err(|error| caller.final_error(error, 1))?;
                 self.refuse_idle(node, &action)?;
+                self.refuse_mixing(index, node, &action)?;
                 let caller = Caller { memo: self.memo(index, node, config.version())?, ..caller };
                 self.acting(index, node, action, spill, caller).await?
             }
             Work::Function(action) => {
+                self.refuse_mixing(index, node, action)?;
                 let caller = Caller { calls: Calls::None, ..caller };
                 self.acting(index, node, action.clone(), Spill::temporary(), caller).await?
             }
@@ -590,11 +633,31 @@ impl<'a> Builder<'a> {
                     }
                 };
                 self.stages.extend(stage.clone());
+                let replacing = (self.behind_versions[index] && config.replaces()).then(|| {
+                    let caller = self.caller(index, node, &self.context(index, node));
+                    let required = super::run::required(self.plan)[index];
+                    let (node, sink, ended) = (node.name.clone(), sink.clone(), Default::default());
+                    Arc::new(Replacing { node, sink, caller, required, ended })
+                });
+                if let (Some(journal), Some(replacing)) = (&mut self.journal, &replacing) {
+                    journal.replacing(replacing.clone());
+                }
                 let guarantee = if remembers { Guarantee::Transactional } else { config.guarantee() };
                 // What is staged is durable when it has been, whatever the sink says of its writes.
                 let buffers = config.buffers() || stage.is_some();
                 let (letters, lineage) = (self.letters[index], self.lineage.clone());
-                Built::Sink { sink, caller, gather, concurrency, guarantee, buffers, letters, stage, lineage }
+                Built::Sink {
+                    sink,
+                    caller,
+                    gather,
+                    concurrency,
+                    guarantee,
+                    buffers,
+                    letters,
+                    stage,
+                    replacing,
+                    lineage,
+                }
             }
             Work::Branch { routes, default } => {
                 let routes = routes.iter().map(|(_, when)| when.clone()).collect();

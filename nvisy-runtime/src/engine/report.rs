@@ -164,6 +164,12 @@ pub struct NodeReport {
     /// known: how many it would have taken depends on the batches.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub memo_saved: Vec<ModelUsage>,
+    /// What an incremental source found, partition by partition.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub increment: Option<IncrementReport>,
+    /// Stale items that a sink deleted: of files that have changed, or are gone.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub deleted: u64,
     /// How long it worked, waiting for answers included.
     pub busy: Duration,
     /// How long it waited for rate limits.
@@ -187,6 +193,28 @@ pub struct NodeReport {
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks for it")]
 fn is_zero(count: &u64) -> bool {
     *count == 0
+}
+
+/// What an incremental source found, against what runs before had read to the end.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct IncrementReport {
+    /// Partitions that are new, and are read.
+    pub new: u64,
+    /// Partitions that are other than they were, and are read again.
+    pub changed: u64,
+    /// Partitions that are as they were, and are passed over.
+    pub unchanged: u64,
+    /// Partitions that are there no more.
+    pub vanished: u64,
+}
+
+impl fmt::Display for IncrementReport {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { new, changed, unchanged, vanished } = *self;
+        let all = count(new + changed + unchanged, "partition");
+        let (new, changed, unchanged) = (number(new), number(changed), number(unchanged));
+        write!(f, "{all}: {new} new, {changed} changed, {unchanged} unchanged; {} gone", number(vanished))
+    }
 }
 
 /// How far a partition of a source is done with: everything up to there is settled.
@@ -244,7 +272,8 @@ pub struct CheckpointReport {
     pub resumed: bool,
     /// How many items of its sources that one was done with.
     pub resumed_items: u64,
-    /// Whether the run has done everything: the next one begins anew.
+    /// Whether the run has done everything: the next one begins anew, but for what incremental
+    /// sources have read.
     pub finished: bool,
     /// Items that were replayed carefully, because the process had ended half way.
     #[serde(default, skip_serializing_if = "is_zero")]
@@ -406,6 +435,12 @@ impl fmt::Display for RunReport {
                     }
                 }
                 writeln!(f)?;
+            }
+            if let Some(increment) = &node.increment {
+                writeln!(f, "  {}: {increment}", node.name)?;
+            }
+            if node.deleted > 0 {
+                writeln!(f, "  {}: {} deleted", node.name, count(node.deleted, "stale item"))?;
             }
             if let Some(failure) = &node.failure {
                 writeln!(f, "  {}: failed: {} [{}]", node.name, failure.message, failure.tag)?;

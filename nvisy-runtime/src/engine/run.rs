@@ -240,6 +240,8 @@ impl RunParts {
             retries: meter.retries.get(),
             memo_hits: meter.memo_hits.get(),
             memo_saved: meter.saved(),
+            increment: meter.increment.get().copied(),
+            deleted: meter.deleted.get(),
             busy: meter.busy.time(),
             rate_limit_wait: meter.rate_limit_wait.time(),
             permit_wait: meter.permit_wait.time(),
@@ -303,7 +305,7 @@ impl RunParts {
 }
 
 /// Which nodes are fed by more than best-effort copies.
-fn required(plan: &PlanParts) -> Vec<bool> {
+pub(super) fn required(plan: &PlanParts) -> Vec<bool> {
     let mut required: Vec<bool> = plan.nodes.iter().map(|node| node.inputs.is_empty()).collect();
     // The nodes stand behind those that feed them.
     for (index, node) in plan.nodes.iter().enumerate() {

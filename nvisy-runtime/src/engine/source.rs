@@ -13,15 +13,15 @@ use nvisy_core::observability::field;
 use nvisy_core::plugin::{AnyClient, ErasedSource};
 use nvisy_core::token::{Settlement, SlotWatch, Token, Tokens};
 use nvisy_core::{
-    Batch, BatchLimits, Context, Error, ErrorKind, Partition, Position, Primitive, PrimitiveId, Result,
-    SourceBatch, SourceIdentity,
+    Batch, BatchLimits, Context, Error, ErrorKind, Increments, Partition, Position, Primitive, PrimitiveId,
+    Result, SourceBatch, SourceIdentity,
 };
 use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
 
 use self::careful::Group;
 use super::call::{Caller, Failure};
-use super::checkpoint::{self, Careful, Cursors, Phase};
+use super::checkpoint::{self, Careful, Cursors, Feed, Phase};
 use super::edge::{End, Pulse};
 use super::node::Ended;
 use super::outlet::Outlets;
@@ -54,6 +54,8 @@ pub(super) struct SourceWork {
     pub(super) span: u64,
     /// What is replayed carefully, in a run with checkpoints.
     pub(super) careful: Option<Arc<Careful>>,
+    /// What it has read before, where it reads only what has changed.
+    pub(super) feed: Option<Arc<Feed>>,
 }
 
 /// How what opens slots asks for room where it has none.
@@ -296,10 +298,21 @@ impl SourceWork {
     async fn read_all(&self, outlets: &Outlets, cancel: &CancellationToken) -> Result<Ended> {
         let (config, client) = (&self.config, &self.client);
         let partitions = self.caller.plain(|context| config.partitions(context, client)).await?;
-        if let Some(items) = counted(&partitions) {
-            outlets.meter.expected.add(items);
-        }
-        let mut waiting = self.resume(partitions, outlets).into_iter();
+        let expected = |items: Option<u64>| outlets.meter.expected.add(items.unwrap_or(0));
+        let open = match &self.feed {
+            Some(feed) if feed.increments == Increments::Versions => {
+                let open = self.changed(feed, partitions, outlets, cancel).await?;
+                expected(counted(open.iter().map(|(partition, ..)| partition)));
+                open
+            }
+            // How many there are says nothing of how many are new.
+            Some(_) => self.resume(partitions, outlets),
+            None => {
+                expected(counted(&partitions));
+                self.resume(partitions, outlets)
+            }
+        };
+        let mut waiting = open.into_iter();
         let mut reading = FuturesUnordered::new();
         reading.extend(
             waiting
@@ -430,6 +443,45 @@ impl SourceWork {
         open
     }
 
+    /// Returns what is new or has changed, and after which position to read it, when a checkpoint
+    /// knows of it; nothing if the source is to stop before.
+    async fn changed(
+        &self,
+        feed: &Feed,
+        partitions: Vec<Partition>,
+        outlets: &Outlets,
+        cancel: &CancellationToken,
+    ) -> Result<Vec<(Partition, Option<Position>, u64)>> {
+        let (config, client, doubtful) = (&self.config, &self.client, feed.doubtful(&partitions));
+        let same = match doubtful.is_empty() {
+            true => Vec::new(),
+            false => {
+                let asked = &doubtful;
+                self.caller.plain(|context| config.unchanged(asked, context, client)).await?
+            }
+        };
+        let same = doubtful.into_iter().zip(same).filter(|(_, same)| *same);
+        let same: Vec<Partition> = same.map(|((partition, _), _)| partition).collect();
+        let (open, report) = feed.sort(partitions, &same);
+        outlets.meter.increment.get_or_init(|| report);
+        tokio::select! {
+            biased;
+            () = cancel.cancelled() => return Ok(Vec::new()),
+            () = self.stop.cancelled() => return Ok(Vec::new()),
+            () = feed.announced(self.asks.request.as_deref()) => {}
+        }
+        let mut tracker = self.tracker.lock();
+        let open = open.into_iter().map(|(partition, committed)| {
+            let after = committed.as_ref().and_then(|committed| committed.position.clone());
+            let at = committed.as_ref().map_or(0, |committed| committed.items);
+            if let Some(committed) = committed {
+                tracker.resume(committed);
+            }
+            (partition, after, at)
+        });
+        Ok(open.collect())
+    }
+
     fn open(&self, partition: Partition, after: Option<Position>, at: u64, outlets: &Outlets) -> Reading {
         let limits = self.limits(&partition, at, outlets);
         self.open_with(partition, after, at, limits)
@@ -502,6 +554,10 @@ impl SourceWork {
         outlets: &Outlets,
     ) -> Result<()> {
         let SourceBatch { batch, after, rejected } = read;
+        if let (Some(feed), false) = (&self.feed, batch.is_empty()) {
+            let first = batch.lineage(0).root().map(|root| root.position);
+            feed.check(partition, first.as_ref())?;
+        }
         let (items, bytes) = (batch.len() as u64, batch.bytes() as u64);
         let all = items + rejected.len() as u64;
         outlets.meter.received.add(all);
@@ -614,8 +670,8 @@ async fn meanwhile<T>(
 }
 
 /// Returns how many items all partitions have, if each of them says so.
-fn counted(partitions: &[Partition]) -> Option<u64> {
-    partitions.iter().try_fold(0, |sum: u64, partition| Some(sum.saturating_add(partition.items?)))
+fn counted<'a>(partitions: impl IntoIterator<Item = &'a Partition>) -> Option<u64> {
+    partitions.into_iter().try_fold(0, |sum: u64, partition| Some(sum.saturating_add(partition.items?)))
 }
 
 /// The item's natural key, as the user's expression says: its value as JSON.

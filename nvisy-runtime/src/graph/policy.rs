@@ -46,12 +46,26 @@ pub struct Policies {
     /// For actions whose result follows from the item's payload and the config alone. Default no.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub memo: Option<bool>,
+    /// Whether a source reads only what is new or has changed since the last run, where the engine
+    /// keeps state. What sinks have of files that changed or vanished is replaced or deleted;
+    /// of tables only the rows behind the last key are read. Default no.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub incremental: Option<bool>,
 }
 
 impl Policies {
     /// The fields, as JSON writes them.
-    pub(crate) const FIELDS: &[&str] =
-        &["retry", "timeout", "deadline", "concurrency", "rate_limit", "on_error", "batch", "memo"];
+    pub(crate) const FIELDS: &[&str] = &[
+        "incremental",
+        "retry",
+        "timeout",
+        "deadline",
+        "concurrency",
+        "rate_limit",
+        "on_error",
+        "batch",
+        "memo",
+    ];
 
     /// Returns whether nothing is said.
     #[must_use]

@@ -457,6 +457,7 @@ const ELSEWHERE: &[&str] = &[
     code::JSON_DUPLICATE_KEY, // graph.rs
     code::GRAPH_TOO_LARGE,    // graph.rs
     code::NAME_DUPLICATE,     // builder.rs
+    code::INCREMENTAL_SINK,   // incremental.rs
     code::REACH_FILES,        // a_stranger_reaches_nothing_private
     code::REACH_NETWORK,      // a_stranger_reaches_nothing_private
     code::REACH_SECRET,       // a_stranger_reaches_nothing_private

@@ -52,7 +52,7 @@ async fn a_small_source_is_looked_at_whole_and_nothing_is_written_or_called() {
     let dry = engine.dry_run(&graph).await.unwrap();
     assert!(dry.is_success() && dry.resumes.is_none(), "{dry}");
     let [source] = &dry.sources[..] else { panic!("{dry}") };
-    assert_eq!((source.partitions, source.done, source.items), (4, 0, Forecast::Exactly(100)));
+    assert_eq!((source.partitions, source.open, source.items), (4, 4, Forecast::Exactly(100)));
     assert_eq!(forecast_of(&dry, "even"), Some(Forecast::Exactly(100)));
     assert_eq!(forecast_of(&dry, "pay"), Some(Forecast::Exactly(50)));
     assert_eq!(forecast_of(&dry, "out"), None, "nobody knows what the calls give");

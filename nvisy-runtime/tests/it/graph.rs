@@ -85,19 +85,23 @@ fn policies() -> impl Strategy<Value = Policies> {
         of(on_error),
         of(batch),
         of(any::<bool>()),
+        of(any::<bool>()),
     )
-        .prop_map(|(retry, timeout, deadline, concurrency, rate_limit, on_error, batch, memo)| {
-            Policies {
-                retry,
-                timeout,
-                deadline,
-                concurrency: NonZeroUsize::new(concurrency.into()),
-                rate_limit,
-                on_error,
-                batch,
-                memo,
-            }
-        })
+        .prop_map(
+            |(retry, timeout, deadline, concurrency, rate_limit, on_error, batch, memo, incremental)| {
+                Policies {
+                    retry,
+                    timeout,
+                    deadline,
+                    concurrency: NonZeroUsize::new(concurrency.into()),
+                    rate_limit,
+                    on_error,
+                    batch,
+                    memo,
+                    incremental,
+                }
+            },
+        )
 }
 
 fn spec() -> impl Strategy<Value = ConnectionSpec> {

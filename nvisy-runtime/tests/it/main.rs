@@ -18,6 +18,8 @@ mod engine;
 mod expression;
 mod fixture;
 mod graph;
+#[cfg(all(feature = "ai", feature = "object", feature = "sql", feature = "vector"))]
+mod incremental;
 #[cfg(feature = "sql")]
 mod insert;
 #[cfg(all(feature = "ai", feature = "object", feature = "sql", feature = "vector"))]

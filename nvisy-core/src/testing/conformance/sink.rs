@@ -1,6 +1,7 @@
 //! The contract of a sink, rule by rule.
 
 mod memory;
+mod replacing;
 mod rules;
 mod staging;
 mod writing;
@@ -21,7 +22,7 @@ use crate::sink::SinkConfig;
 use crate::testing::plain;
 
 /// The rules that [`sink`] checks, in order.
-pub const SINK_RULES: [&str; 22] = [
+pub const SINK_RULES: [&str; 23] = [
     "writes_every_item",
     "is_durable_after_a_flush",
     "writes_no_item_and_one_item",
@@ -41,6 +42,7 @@ pub const SINK_RULES: [&str; 22] = [
     "forgets_what_no_checkpoint_has",
     "goes_on_behind_what_a_checkpoint_has",
     "adds_once_what_comes_again_in_a_run",
+    "deletes_just_what_is_stale_of_an_origin",
     "takes_every_kind_that_it_declares",
     "fails_with_the_right_kind",
     "shows_no_secret",
@@ -218,6 +220,7 @@ pub async fn sink(harness: &SinkHarness) -> Report {
         forgets,
         goes_on,
         remembers,
+        stale,
         kinds,
         fails,
         secret,
@@ -241,6 +244,7 @@ pub async fn sink(harness: &SinkHarness) -> Report {
     examiner.check(forgets, staging::forgets_what_no_checkpoint_has(harness, &seen)).await;
     examiner.check(goes_on, staging::goes_on_behind_what_a_checkpoint_has(harness, &seen)).await;
     examiner.check(remembers, memory::adds_once_what_comes_again_in_a_run(harness, &seen)).await;
+    examiner.check(stale, replacing::deletes_just_what_is_stale_of_an_origin(harness, &seen)).await;
     examiner.check(kinds, rules::takes_every_kind_that_it_declares(harness, &seen)).await;
     examiner.check(fails, rules::fails_with_the_right_kind(harness, &seen)).await;
     examiner.check(secret, async { seen.hides(&harness.secrets) }).await;

@@ -18,13 +18,14 @@ use crate::source::Source;
 use crate::testing::plain;
 
 /// The rules that [`source`] checks, in order.
-pub const SOURCE_RULES: [&str; 16] = [
+pub const SOURCE_RULES: [&str; 17] = [
     "reads_every_item_once",
     "reads_the_same_again",
     "gives_every_item_its_own_id",
     "gives_ids_that_do_not_depend_on_the_node",
     "gives_the_kinds_that_it_declares",
     "has_stable_partitions",
+    "has_versions_of_objects",
     "has_positions_that_read_back",
     "resumes_after_every_item",
     "resumes_after_every_batch",
@@ -179,6 +180,7 @@ pub async fn source(harness: &SourceHarness) -> Report {
         node,
         kinds,
         partitions,
+        versions,
         back,
         item,
         batch,
@@ -196,6 +198,7 @@ pub async fn source(harness: &SourceHarness) -> Report {
     examiner.check(node, rules::gives_ids_that_do_not_depend_on_the_node(harness, &seen)).await;
     examiner.check(kinds, rules::gives_the_kinds_that_it_declares(harness, &seen)).await;
     examiner.check(partitions, rules::has_stable_partitions(harness, &seen)).await;
+    examiner.check(versions, rules::has_versions_of_objects(harness, &seen)).await;
     examiner.check(back, rules::has_positions_that_read_back(harness, &seen)).await;
     examiner.check(item, rules::resumes_after_every_item(harness, &seen)).await;
     examiner.check(batch, rules::resumes_after_every_batch(harness, &seen)).await;

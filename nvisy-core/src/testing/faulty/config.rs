@@ -1,5 +1,7 @@
 //! Faulty sources, actions and sinks as nodes of a graph.
 
+use std::sync::Arc;
+
 use futures::Stream;
 use schemars::JsonSchema;
 use serde::de::DeserializeOwned;
@@ -18,7 +20,7 @@ use crate::id::SourceIdentity;
 use crate::position::{Partition, Position};
 use crate::primitive::{Kind, Kinds};
 use crate::sink::{Guarantee, SinkConfig};
-use crate::source::{Source, SourceBatch};
+use crate::source::{Increments, Source, SourceBatch};
 
 macro_rules! wrapper {
     ($(#[$doc:meta])* $name:ident, $field:ident: $bound:ident) => {
@@ -97,6 +99,18 @@ impl<T: Source> Source for FaultySource<T> {
 
     async fn partitions(&self, context: &OpenContext<T::Client>) -> Result<Vec<Partition>> {
         self.script().around(Site::Partitions, self.source.partitions(context)).await
+    }
+
+    fn increments(&self) -> Result<Increments, &'static str> {
+        self.source.increments()
+    }
+
+    async fn unchanged(
+        &self,
+        partitions: &[(Partition, Arc<str>)],
+        context: &OpenContext<T::Client>,
+    ) -> Result<Vec<bool>> {
+        self.source.unchanged(partitions, context).await
     }
 
     fn read(
@@ -188,8 +202,8 @@ impl<T: SinkConfig> SinkConfig for FaultySink<T> {
         self.sink.remembers()
     }
 
-    fn deletes_by_root(&self) -> bool {
-        self.sink.deletes_by_root()
+    fn replaces(&self) -> bool {
+        self.sink.replaces()
     }
 
     fn validate(&self) -> Vec<Problem> {

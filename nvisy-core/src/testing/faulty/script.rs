@@ -30,13 +30,15 @@ pub enum Site {
     Flush,
     /// A sink shows what it has staged.
     Publish,
+    /// A sink deletes what is stale.
+    Replace,
     /// A sink closes.
     Close,
 }
 
 impl Site {
     /// Every site, in order.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::Partitions,
         Self::Read,
         Self::Build,
@@ -45,6 +47,7 @@ impl Site {
         Self::Write,
         Self::Flush,
         Self::Publish,
+        Self::Replace,
         Self::Close,
     ];
 }

@@ -12,6 +12,7 @@ use crate::context::Context;
 use crate::error::{Error, ErrorKind, Result, RetryClass};
 use crate::plugin::{AnyClient, ErasedSink, ErasedSinkConfig};
 use crate::primitive::Kinds;
+use crate::replace::ReplaceSet;
 use crate::sink::{Guarantee, Sink, Staging, WriteReport, WriteStatus};
 
 /// Wraps an open sink: its calls meet the faults of a script.
@@ -76,6 +77,10 @@ impl Sink for OpenFaultySink {
         self.script.around(Site::Publish, self.sink.publish(staged, context)).await
     }
 
+    async fn replace(&self, sets: &[ReplaceSet], context: &Context) -> Result<u64> {
+        self.script.around(Site::Replace, self.sink.replace(sets, context)).await
+    }
+
     async fn close(&self, context: &Context) -> Result<()> {
         self.script.around(Site::Close, self.sink.close(context)).await
     }
@@ -132,6 +137,10 @@ impl ErasedSinkConfig for FaultyConfig {
 
     fn remembers(&self) -> bool {
         self.config.remembers()
+    }
+
+    fn replaces(&self) -> bool {
+        self.config.replaces()
     }
 
     fn open<'a>(

@@ -13,7 +13,7 @@ use crate::id::SourceIdentity;
 use crate::plugin::{AnyClient, ErasedSource};
 use crate::position::{Partition, Position};
 use crate::primitive::Kinds;
-use crate::source::SourceBatch;
+use crate::source::{Increments, SourceBatch};
 
 /// Wraps a source: its calls meet the faults of a script.
 #[must_use]
@@ -42,6 +42,19 @@ impl ErasedSource for Faulty {
         client: &'a AnyClient,
     ) -> BoxFuture<'a, Result<Vec<Partition>>> {
         Box::pin(self.script.around(Site::Partitions, self.source.partitions(context, client)))
+    }
+
+    fn increments(&self) -> Result<Increments, &'static str> {
+        self.source.increments()
+    }
+
+    fn unchanged<'a>(
+        &'a self,
+        partitions: &'a [(Partition, Arc<str>)],
+        context: Context,
+        client: &'a AnyClient,
+    ) -> BoxFuture<'a, Result<Vec<bool>>> {
+        self.source.unchanged(partitions, context, client)
     }
 
     fn read(

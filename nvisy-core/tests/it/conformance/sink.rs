@@ -41,16 +41,19 @@ fn memory(name: &'static str, config: impl Fn(MemorySink) -> MemorySink + 'stati
     .with_secret("canary", [])
 }
 
-/// What is left out of a sink that does not stage, and does not remember.
-const STAGING_RULES: [&str; 5] = [
+/// What is left out of a sink that neither stages, nor remembers, nor replaces.
+const STAGING_RULES: [&str; 6] = [
     "hides_what_is_staged_until_it_is_published",
     "shows_what_a_checkpoint_has_when_it_opens",
     "forgets_what_no_checkpoint_has",
     "goes_on_behind_what_a_checkpoint_has",
     MEMORY_RULE,
+    STALE,
 ];
 /// What is left out of one that does not remember: `memory.rs` has one that does.
 const MEMORY_RULE: &str = "adds_once_what_comes_again_in_a_run";
+
+const STALE: &str = "deletes_just_what_is_stale_of_an_origin";
 
 #[tokio::test(start_paused = true)]
 async fn a_sink_in_memory_keeps_the_contract() {
@@ -69,7 +72,7 @@ async fn a_sink_in_memory_keeps_the_contract() {
     let skipped = ["rejects_single_items", "replaces_what_came_again_in_a_newer_version"];
     conformance::sink(&appends).await.assert_passed_except(&[&skipped[..], &STAGING_RULES].concat());
     let stages = memory("stages", |sink| sink.staging().with_concurrency(2));
-    conformance::sink(&stages).await.assert_passed_except(&[&skipped[..], &[MEMORY_RULE]].concat());
+    conformance::sink(&stages).await.assert_passed_except(&[&skipped[..], &[MEMORY_RULE, STALE]].concat());
 }
 
 /// What is wrong with a [`Broken`] sink.
@@ -103,6 +106,9 @@ enum Flaw {
     ForgetsWhatIsStaged,
     KeepsWhatIsLeft,
     BeginsAnew,
+    KeepsWhatIsStale,
+    DeletesWhatCameAgain,
+    DeletesOtherOrigins,
 }
 
 /// Writes objects under their ids.
@@ -113,7 +119,16 @@ struct Broken {
 
 /// The other system.
 #[derive(Clone, Default)]
-struct Table(Arc<Mutex<HashMap<String, Value>>>, Arc<AtomicBool>, bool, Arc<Mutex<Vec<Staged>>>);
+struct Table(
+    Arc<Mutex<HashMap<String, Value>>>,
+    Arc<AtomicBool>,
+    bool,
+    Arc<Mutex<Vec<Staged>>>,
+    Arc<Mutex<HashMap<String, Kept>>>,
+);
+
+/// Where an item comes from, and in which generation it was written.
+type Kept = (Option<Origin>, u64);
 
 /// What is staged, and under which number.
 type Staged = (u64, Vec<(String, Value)>);
@@ -155,6 +170,10 @@ impl SinkConfig for Broken {
     }
 
     fn stages(&self) -> bool {
+        true
+    }
+
+    fn replaces(&self) -> bool {
         true
     }
 
@@ -206,6 +225,14 @@ impl Opened {
         }
     }
 
+    /// Keeps where an item comes from, and in which generation it was written.
+    fn note(&self, id: &str, from: Kept) {
+        let mut origins = self.table.4.lock().unwrap();
+        if self.flaw != Flaw::DeletesWhatCameAgain || !origins.contains_key(id) {
+            origins.insert(id.to_owned(), from);
+        }
+    }
+
     fn value(&self, payload: &Payload) -> Value {
         let mut value = nvisy_core::testing::plain(payload);
         match (self.flaw, value["text"].as_str()) {
@@ -231,7 +258,7 @@ impl Opened {
 }
 
 impl Sink for Opened {
-    async fn write(&self, batch: &Batch, _: &Context) -> Result<WriteReport> {
+    async fn write(&self, batch: &Batch, context: &Context) -> Result<WriteReport> {
         let mut report = WriteReport::applied(batch.len());
         match self.flaw {
             Flaw::ChokesOnNothing if batch.is_empty() => return Err(Error::internal("there is nothing")),
@@ -250,6 +277,8 @@ impl Sink for Opened {
         }
         for (index, item) in (0..).zip(batch.iter()) {
             let id = item.id().to_string();
+            let from = (Origin::of(batch, index as usize), context.generation().unwrap_or(0));
+            self.note(&id, from);
             let refused = item.kind() == KindId::Message;
             let value = if refused { Value::Null } else { self.value(item.payload()) };
             if self.flaw == Flaw::LeavesHalfAnItem {
@@ -302,6 +331,23 @@ impl Sink for Opened {
         Ok((last > 0).then(|| last.to_string().into()))
     }
 
+    async fn replace(&self, sets: &[ReplaceSet], _: &Context) -> Result<u64> {
+        let mut origins = self.table.4.lock().unwrap();
+        let before = origins.len();
+        origins.retain(|id, (origin, generation)| {
+            let mut stale = |set: &ReplaceSet| {
+                let any = self.flaw == Flaw::DeletesOtherOrigins;
+                (any || *origin == Some(set.origin)) && *generation < set.generation
+            };
+            let goes = self.flaw != Flaw::KeepsWhatIsStale && sets.iter().any(&mut stale);
+            if goes {
+                self.table.0.lock().unwrap().remove(id);
+            }
+            !goes
+        });
+        Ok((before - origins.len()) as u64)
+    }
+
     async fn publish(&self, staged: &bytes::Bytes, _: &Context) -> Result<()> {
         self.show(number(staged));
         Ok(())
@@ -310,7 +356,7 @@ impl Sink for Opened {
 
 fn harness(flaw: Flaw) -> SinkHarness {
     let target = move |locked| {
-        let table = Table(Arc::default(), Arc::default(), locked, Arc::default());
+        let table = Table(Arc::default(), Arc::default(), locked, Arc::default(), Arc::default());
         let look = table.clone();
         Target::new(Broken { flaw }, table, move || {
             let found = look.0.lock().unwrap().values().cloned().collect();
@@ -360,6 +406,9 @@ async fn every_rule_of_a_sink_can_fail() {
         (Flaw::ForgetsWhatIsStaged, "shows_what_a_checkpoint_has_when_it_opens"),
         (Flaw::KeepsWhatIsLeft, "forgets_what_no_checkpoint_has"),
         (Flaw::BeginsAnew, "goes_on_behind_what_a_checkpoint_has"),
+        (Flaw::KeepsWhatIsStale, STALE),
+        (Flaw::DeletesWhatCameAgain, STALE),
+        (Flaw::DeletesOtherOrigins, STALE),
         (Flaw::DeclaresOtherKinds, "takes_every_kind_that_it_declares"),
         (Flaw::MistakesTheError, "fails_with_the_right_kind"),
         (Flaw::TellsTheSecret, "shows_no_secret"),

@@ -11,7 +11,7 @@ use sqlx::{AssertSqlSafe, Connection, Executor, SqliteConnection};
 use super::schema::describe;
 use super::{SqliteClient, Table, memory, quoted};
 use crate::error::{is_about_the_item, translate, translate_commit};
-use crate::sqlite::sink::Drift;
+use crate::sqlite::sink::{Drift, GENERATION};
 use crate::sqlite::value::Bound;
 
 /// How many parameters a statement of SQLite takes.
@@ -396,7 +396,7 @@ impl SqliteClient {
                 let message = format!("{place} has no column \"{name}\": add it, or set `drift` to `widen`");
                 return Err(Error::configuration(message));
             }
-            *table = widen(connection, target, &place, name, "TEXT").await?;
+            *table = widen(connection, target, &place, name, extra_declaration(name)).await?;
         }
         Ok(plan)
     }
@@ -528,7 +528,8 @@ async fn attempt(
 
 /// Writes the creation of a table that holds the items' columns.
 fn create(target: &Target, items: &[Writer<'_>]) -> String {
-    let mut columns: Vec<(&str, &'static str)> = target.extra.iter().map(|name| (*name, "TEXT")).collect();
+    let mut columns: Vec<(&str, &'static str)> =
+        target.extra.iter().map(|name| (*name, extra_declaration(name))).collect();
     for item in items {
         for field in item.row.schema().fields() {
             let known = columns.iter_mut().find(|(name, _)| name.eq_ignore_ascii_case(field.name()));
@@ -554,6 +555,11 @@ fn create(target: &Target, items: &[Writer<'_>]) -> String {
         parts.push(format!("PRIMARY KEY ({})", key.join(", ")));
     }
     format!("CREATE TABLE {} ({})", quoted(&target.table), parts.join(", "))
+}
+
+/// How a column that comes from the item is declared.
+fn extra_declaration(name: &str) -> &'static str {
+    if name == GENERATION { "INTEGER" } else { "TEXT" }
 }
 
 /// How a column of a type is declared, so that it reads back as the same type.

@@ -75,9 +75,10 @@ impl Collection {
                  source_uri TEXT, language TEXT, mime_type TEXT, byte_start INTEGER, byte_end INTEGER, \
                  chunk INTEGER, allow_empty INTEGER NOT NULL, attributes TEXT NOT NULL, model TEXT NOT NULL, \
                  content_hash TEXT, metric TEXT, said TEXT NOT NULL, nvisy_run TEXT, nvisy_root TEXT, \
-                 nvisy_lineage TEXT NOT NULL, apart BLOB)"
+                 nvisy_lineage TEXT NOT NULL, apart BLOB, nvisy_origin TEXT, nvisy_generation INTEGER)"
             ),
             format!("CREATE INDEX {points}_root ON {points} (nvisy_root)"),
+            format!("CREATE INDEX {points}_origin ON {points} (nvisy_origin)"),
             match self.metric {
                 Metric::Cosine => {
                     format!(

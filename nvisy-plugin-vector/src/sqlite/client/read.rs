@@ -16,7 +16,7 @@ use super::collection::{Collection, metric_of};
 use super::condition::condition;
 use super::write::{bytes, vector};
 use crate::filter::Filter;
-use crate::point::{Origin, StoredPoint};
+use crate::point::{Before, StoredPoint};
 use crate::search::{Hit, Search, fuse, terms};
 
 /// How many neighbours sqlite-vec gives at the most.
@@ -314,6 +314,6 @@ fn point(row: &SqliteRow) -> Result<StoredPoint, sqlx::Error> {
         document,
         said: json(row.try_get(14)?)?,
         run: parsed(row.try_get(15)?)?,
-        origin: Origin { root: parsed(row.try_get(16)?)?, lineage },
+        origin: Before { root: parsed(row.try_get(16)?)?, lineage },
     })
 }

@@ -12,7 +12,7 @@ use super::collection::{Collection, create, find, metric_name};
 use crate::error::{translate, translate_commit};
 use crate::point::NewPoint;
 
-const COLUMNS: [&str; 20] = [
+const COLUMNS: [&str; 22] = [
     "rowid",
     "id",
     "text",
@@ -33,6 +33,8 @@ const COLUMNS: [&str; 20] = [
     "nvisy_root",
     "nvisy_lineage",
     "apart",
+    "nvisy_origin",
+    "nvisy_generation",
 ];
 /// How many points one statement inserts.
 const POINTS: usize = 32;
@@ -223,7 +225,9 @@ fn bind(
         arguments.add(point.run.map(|run| run.to_string()))?;
         arguments.add(point.root.map(|root| root.to_string()))?;
         arguments.add(lineage.as_str())?;
-        arguments.add(apart)
+        arguments.add(apart)?;
+        arguments.add(point.origin.map(|origin| origin.to_string()))?;
+        arguments.add(point.generation as i64)
     };
     add().map_err(sqlx::Error::Encode)
 }

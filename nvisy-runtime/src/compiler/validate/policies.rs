@@ -62,6 +62,7 @@ impl Check<'_> {
             ("on_error", policies.on_error.is_some()),
             ("batch", policies.batch.is_some()),
             ("memo", policies.memo.is_some()),
+            ("incremental", policies.incremental.is_some()),
         ];
         for (policy, _) in given
             .into_iter()

@@ -7,17 +7,19 @@
 //! | `staged/NODE` | what a sink has staged |
 //! | `state/NODE/…` | what an action remembers, in its own words |
 //! | `careful` | what is replayed carefully, and what is on its way then |
+//! | `feed/…`, `done/…`, `past/…` | what incremental sources have read: see [`super::feed`] |
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use bytes::Bytes;
 use nvisy_core::checkpoint::{Changes, Checkpoint, Checkpoints, Entries};
-use nvisy_core::{Error, ErrorKind, Position, Result, RunId};
+use nvisy_core::{Error, ErrorKind, Increments, Position, ReplaceSet, Result, RunId, SourceIdentity};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use super::careful::{Careful, Replay};
+use super::feed::{self, Feed, Name, Replacing};
 use super::{Stage, fingerprint, memory};
 use crate::engine::report::CheckpointReport;
 use crate::engine::run::RunParts;
@@ -48,6 +50,12 @@ pub(super) struct Header {
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub(super) running: bool,
     nodes: BTreeMap<String, String>,
+    /// Grows from start to start, also where the state is lost: it is the time, or one more.
+    #[serde(default)]
+    generation: u64,
+    /// How often a run has begun of a graph that had changed since the one before finished.
+    #[serde(default)]
+    epoch: u64,
 }
 
 /// How far a partition is done with.
@@ -62,6 +70,35 @@ pub(super) struct Cursor {
     /// Whether there is nothing behind it.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub(super) ended: bool,
+    /// Of an incremental source: in which generation it began to be read, in which version.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub(super) since: u64,
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub(super) version: String,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks for a reference")]
+fn is_zero(n: &u64) -> bool {
+    *n == 0
+}
+
+impl Cursor {
+    pub(super) fn of(source: &str, committed: &Committed) -> Self {
+        Self {
+            source: source.to_owned(),
+            partition: committed.partition.to_string(),
+            position: committed.position.clone(),
+            items: committed.items,
+            ended: committed.ended,
+            since: 0,
+            version: String::new(),
+        }
+    }
+
+    pub(super) fn committed(self) -> Committed {
+        let Self { partition, position, items, ended, .. } = self;
+        Committed { partition: partition.into(), position, items, ended }
+    }
 }
 
 /// Where the partitions of one source stand, by name.
@@ -76,6 +113,14 @@ pub(in crate::engine) struct Journal {
     resumed_items: u64,
     cursors: HashMap<(Arc<str>, Arc<str>), Committed>,
     careful: Arc<Careful>,
+    graph: Arc<str>,
+    /// What incremental sources read, and the sinks that delete what is stale of it.
+    feeds: Vec<Arc<Feed>>,
+    replacing: Vec<Arc<Replacing>>,
+    /// What is stale when the next checkpoint is made.
+    stale: Vec<ReplaceSet>,
+    /// Whether no partition counts as read to its end any more.
+    held: bool,
 }
 
 impl Journal {
@@ -97,6 +142,12 @@ impl Journal {
             Some(bytes) => Some(read(&graph.name, bytes)?),
             None => None,
         };
+        let (generation, mut epoch) =
+            before.as_ref().map_or((0, 0), |header| (header.generation, header.epoch));
+        let changed = |header: &Header| !fingerprint::changes(&header.nodes, &nodes, accepted).is_empty();
+        epoch += u64::from(before.as_ref().is_some_and(|header| header.finished && changed(header)));
+        let now = u64::try_from(chrono::Utc::now().timestamp_millis()).unwrap_or(0);
+        let generation = now.max(generation + 1);
         let before = before.filter(|header| !header.finished);
         let resumed = before.is_some();
         let mut cursors = HashMap::new();
@@ -117,10 +168,93 @@ impl Journal {
             replay = replay.resume(!header.running, uncommitted, |source| of_source(&cursors, source));
         }
         let run = before.map_or_else(RunId::new, |header| header.run);
-        let header = Header { version: VERSION, run, finished: false, running: false, nodes };
+        let header =
+            Header { version: VERSION, run, finished: false, running: false, nodes, generation, epoch };
         let resumed_items = cursors.values().map(|committed| committed.items).sum();
-        let careful = Arc::new(Careful::new(replay));
-        Ok(Self { checkpoints, header, resumed, resumed_items, cursors, careful })
+        Ok(Self {
+            checkpoints,
+            header,
+            resumed,
+            resumed_items,
+            cursors,
+            careful: Arc::new(Careful::new(replay)),
+            graph: graph.name.as_str().into(),
+            feeds: Vec::new(),
+            replacing: Vec::new(),
+            stale: Vec::new(),
+            held: false,
+        })
+    }
+
+    /// Returns the number of this start of the graph.
+    pub(in crate::engine) fn generation(&self) -> u64 {
+        self.header.generation
+    }
+
+    /// Takes up what an incremental source has read.
+    pub(in crate::engine) fn feed(
+        &mut self,
+        (index, node): (usize, &str),
+        identity: SourceIdentity,
+        increments: Increments,
+    ) -> Arc<Feed> {
+        let entries = &self.checkpoints.last().entries;
+        let mut half_way = HashMap::new();
+        // What stopped half way is its own to sort out.
+        let mine: Vec<_> = self.cursors.keys().filter(|(source, _)| **source == *node).cloned().collect();
+        for key in mine {
+            let bytes = entries.get(&read_key(node, &key.1));
+            if let Some(cursor) = bytes.and_then(|bytes| serde_json::from_slice(bytes).ok()) {
+                half_way.insert(key.1.clone(), cursor);
+            }
+            self.cursors.remove(&key);
+        }
+        let generation = (self.header.generation, self.header.epoch);
+        let graph = (self.graph.clone(), index);
+        let feed = Feed::new(graph, (node, identity), increments, generation, entries, half_way);
+        let past = feed.past(entries);
+        self.cursors.extend(past.into_iter().map(|(id, committed)| ((Arc::from(node), id), committed)));
+        let feed = Arc::new(feed);
+        self.feeds.push(feed.clone());
+        feed
+    }
+
+    /// Has a sink delete what is stale, before each checkpoint.
+    pub(in crate::engine) fn replacing(&mut self, sink: Arc<Replacing>) {
+        self.replacing.push(sink);
+    }
+
+    /// Says that no partition counts as read to its end any more: sinks may be gone.
+    pub(super) fn hold(&mut self) {
+        self.held = true;
+    }
+
+    /// Has a checkpoint know what incremental sources are about to read.
+    ///
+    /// # Errors
+    ///
+    /// If that cannot be made durable.
+    pub(super) async fn announce(&mut self) -> Result<()> {
+        let mut changes = Changes::default();
+        self.feeds.iter().for_each(|feed| feed.announce(&mut changes));
+        if changes.is_empty() {
+            return Ok(());
+        }
+        self.checkpoints.commit(changes).await?;
+        self.feeds.iter().for_each(|feed| feed.is_announced());
+        Ok(())
+    }
+
+    /// Closes the sinks that have been open for what was stale at the end.
+    ///
+    /// # Errors
+    ///
+    /// If one cannot be closed.
+    pub(super) async fn close(&self) -> Result<()> {
+        for sink in &self.replacing {
+            sink.close().await?;
+        }
+        Ok(())
     }
 
     /// Says that the run begins, so that nobody else takes it up, and that what is there of one
@@ -132,11 +266,17 @@ impl Journal {
     pub(in crate::engine) async fn begin(&mut self) -> Result<()> {
         let mut changes = Changes::default();
         if !self.resumed {
-            for key in self.checkpoints.last().entries.keys() {
+            // What incremental sources have read is what the next run begins with.
+            let stays = |key: &str| ["feed/", "done/", "past/"].iter().any(|kind| key.starts_with(kind));
+            for key in self.checkpoints.last().entries.keys().filter(|key| !stays(key)) {
                 changes.remove(key.clone());
             }
         }
         self.header.running = true;
+        for feed in &self.feeds {
+            let (key, name) = feed.naming()?;
+            changes.put(key, name);
+        }
         changes.put("run", json(&self.header)?);
         self.note_careful(&mut changes)?;
         self.checkpoints.commit(changes).await.map(drop)
@@ -218,7 +358,12 @@ impl Journal {
     /// Collects what the next checkpoint has: how far sources are done with, and then what sinks
     /// have staged, which is settled only after that.
     pub(super) fn gather(&mut self, parts: &RunParts, stages: &[Arc<Stage>]) -> Changes {
+        // What a sink that has failed has of a partition, nobody knows.
+        self.held |= self.replacing.iter().any(|sink| sink.required && sink.has_failed());
         let mut changes = self.moved(parts);
+        for feed in self.feeds.iter().filter(|_| !self.held) {
+            self.stale.extend(feed.listed(&mut changes));
+        }
         for stage in stages {
             let key = format!("staged/{}", stage.node);
             if let Some(staged) = stage.gather()
@@ -242,6 +387,17 @@ impl Journal {
         }
         changes.remove("careful");
         changes.put("run", json(&self.header)?);
+        if !self.feeds.is_empty() {
+            let plan = &parts.plan.0;
+            // A feed is over when its node is gone, or reads from another system.
+            let over = |name: &Name| {
+                let reads = self.feeds.iter().find(|feed| feed.name.node == name.node);
+                reads.map_or(plan.graph.nodes.get(&name.node).is_none(), |feed| feed.name != *name)
+            };
+            let entries = &self.checkpoints.last().entries;
+            let over = (self.header.generation, over);
+            self.stale.extend(feed::forget(&self.graph, over, entries, &mut changes));
+        }
         self.commit(parts, changes).await
     }
 
@@ -251,6 +407,11 @@ impl Journal {
     ///
     /// If it cannot be made durable.
     pub(super) async fn commit(&mut self, parts: &RunParts, changes: Changes) -> Result<()> {
+        // What is new is durable: what is stale goes, and the checkpoint says so.
+        for sink in self.replacing.iter().filter(|sink| !self.stale.is_empty() && !sink.has_failed()) {
+            sink.replace(&self.stale).await?;
+        }
+        self.stale.clear();
         if !changes.is_empty() {
             parts.lineage.durable().await?;
             self.checkpoints.commit(changes).await?;
@@ -268,21 +429,23 @@ impl Journal {
         }
         for (index, tracker, _) in &parts.sources {
             let source = &parts.plan.0.nodes[*index].name;
-            for committed in tracker.checkpointed() {
+            let feed = self.feeds.iter().find(|feed| feed.source == *index);
+            for mut committed in tracker.checkpointed() {
+                committed.ended &= !(self.held && feed.is_some());
                 let key = (source.clone(), committed.partition.clone());
                 if self.cursors.get(&key) == Some(&committed) {
                     continue;
                 }
-                let cursor = Cursor {
-                    source: source.to_string(),
-                    partition: committed.partition.to_string(),
-                    position: committed.position.clone(),
-                    items: committed.items,
-                    ended: committed.ended,
-                };
                 // Of its own making: it is always JSON.
-                if let Ok(cursor) = json(&cursor) {
-                    changes.put(format!("read/{}/{source}/{}", source.len(), committed.partition), cursor);
+                let moved = match feed {
+                    Some(feed) => feed.moved(&committed, &mut changes),
+                    None => json(&Cursor::of(source, &committed)).map(|cursor| {
+                        changes.put(read_key(source, &committed.partition), cursor);
+                        None
+                    }),
+                };
+                if let Ok(stale) = moved {
+                    self.stale.extend(stale);
                     self.cursors.insert(key, committed);
                 }
             }
@@ -308,26 +471,49 @@ fn of_source(cursors: &HashMap<(Arc<str>, Arc<str>), Committed>, source: &str) -
     of.map(|((_, partition), committed)| (partition.clone(), committed.clone())).collect()
 }
 
+/// Returns what a checkpoint has but for what sinks and actions keep beside it, for a run that
+/// changes nothing.
+///
+/// # Errors
+///
+/// As [`read`].
+pub(in crate::engine) fn rehearsable(graph: &str, checkpoint: &Checkpoint) -> Result<Changes> {
+    let mut changes = Changes::default();
+    for (key, value) in &checkpoint.entries {
+        match key.as_str() {
+            "run" => {
+                let header = Header { running: false, ..read(graph, value)? };
+                changes.put(key.clone(), json(&header)?);
+            }
+            "careful" => {}
+            key if key.starts_with(memory::KEYS) || key.starts_with("staged/") => {}
+            _ => _ = changes.put(key.clone(), value.clone()),
+        }
+    }
+    Ok(changes)
+}
+
 /// Returns how far each partition of each source is done with, as a checkpoint has it.
 ///
 /// # Errors
 ///
 /// As [`read`].
-pub(in crate::engine) fn cursors_in(
-    graph: &str,
-    checkpoint: &Checkpoint,
-) -> Result<HashMap<(Arc<str>, Arc<str>), Committed>> {
+fn cursors_in(graph: &str, checkpoint: &Checkpoint) -> Result<HashMap<(Arc<str>, Arc<str>), Committed>> {
     let mut cursors = HashMap::new();
     for bytes in checkpoint.entries.iter().filter(|(key, _)| key.starts_with("read/")).map(|(_, v)| v) {
-        let Cursor { source, partition, position, items, ended } = read(graph, bytes)?;
-        let (source, partition): (Arc<str>, Arc<str>) = (source.into(), partition.into());
-        let committed = Committed { partition: partition.clone(), position, items, ended };
-        cursors.insert((source, partition), committed);
+        let cursor: Cursor = read(graph, bytes)?;
+        let key = (cursor.source.as_str().into(), cursor.partition.as_str().into());
+        cursors.insert(key, cursor.committed());
     }
     Ok(cursors)
 }
 
-fn json(value: &impl Serialize) -> Result<Bytes> {
+/// Returns the key of the cursor of a partition.
+pub(super) fn read_key(source: &str, partition: &str) -> String {
+    format!("read/{}/{source}/{partition}", source.len())
+}
+
+pub(super) fn json(value: &impl Serialize) -> Result<Bytes> {
     let json = serde_json::to_vec(value);
     json.map(Bytes::from).map_err(|error| Error::internal("a checkpoint is JSON").with_source(error))
 }

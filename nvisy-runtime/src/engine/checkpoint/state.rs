@@ -1,5 +1,6 @@
 //! What a checkpoint tells of its run, to whoever looks at it.
 
+use std::collections::HashMap;
 use std::fmt;
 use std::sync::Arc;
 
@@ -7,7 +8,8 @@ use nvisy_core::{Checkpoint, Result, RunId};
 use serde::{Deserialize, Serialize};
 
 use super::careful::Replay;
-use super::journal::{Cursor, Header, read};
+use super::feed::{Known, Name};
+use super::journal::{Cursor, Header, read, read_key};
 use super::memory;
 use crate::compiler::number;
 use crate::engine::report::{PartitionReport, count};
@@ -53,6 +55,9 @@ pub struct RunState {
     /// What is on its way while that is done.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub begun: Vec<Begun>,
+    /// Whether the next run of one that is finished reads only what has changed since.
+    #[serde(default)]
+    pub incremental: bool,
 }
 
 /// How much a checkpoint has of what a node remembers. What it keeps in files beside is not counted.
@@ -101,13 +106,30 @@ impl RunState {
             remembered: Vec::new(),
             running,
             begun: Vec::new(),
+            incremental: checkpoint.entries.keys().any(|key| key.starts_with("past/")),
         };
+        let mut feeds: HashMap<&str, Arc<str>> = HashMap::new();
+        for (key, bytes) in checkpoint.entries.iter().filter(|(key, _)| key.starts_with("feed/")) {
+            feeds.insert(&key["feed/".len()..], read::<Name>(graph, bytes)?.node.into());
+        }
         for (key, bytes) in &checkpoint.entries {
-            if key.starts_with("read/") {
-                let Cursor { source, partition, position, items, ended } = read(graph, bytes)?;
+            if key.starts_with("read/") || key.starts_with("past/") {
+                let Cursor { source, partition, position, items, ended, .. } = read(graph, bytes)?;
                 state.ended += usize::from(ended);
                 let (source, partition) = (source.into(), partition.into());
                 state.partitions.push(PartitionReport { source, partition, position, items });
+            } else if let Some((feed, partition)) =
+                key.strip_prefix("done/").and_then(|key| key.split_once('/'))
+            {
+                let (Some(known), Some(source)) = (Known::read(bytes), feeds.get(feed)) else { continue };
+                // What is read of it now is told of where that stands.
+                if checkpoint.entries.contains_key(&read_key(source, partition)) {
+                    continue;
+                }
+                state.incremental = true;
+                state.ended += usize::from(known.is_done());
+                let (source, partition, items) = (source.clone(), partition.into(), known.items);
+                state.partitions.push(PartitionReport { source, partition, position: None, items });
             } else if let Some(sink) = key.strip_prefix("staged/") {
                 state.staged.push(sink.into());
             } else if let Some(node) = memory::node_of(key) {
@@ -140,7 +162,11 @@ const NAMED: usize = 10;
 impl fmt::Display for RunState {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Some(run) = &self.run else { return writeln!(f, "no run of \"{}\" has begun", self.graph) };
-        let how = if self.finished { "finished: the next one begins anew" } else { "to be resumed" };
+        let how = match (self.finished, self.incremental) {
+            (true, true) => "finished: the next one reads what has changed",
+            (true, false) => "finished: the next one begins anew",
+            (false, _) => "to be resumed",
+        };
         writeln!(f, "run {run} of \"{}\", checkpoint {}: {how}", self.graph, number(self.generation))?;
         let parts = count(self.partitions.len() as u64, "partition");
         let (items, ended) = (count(self.items(), "item"), number(self.ended as u64));

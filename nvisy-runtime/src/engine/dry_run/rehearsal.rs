@@ -1,7 +1,6 @@
 //! The plan of a rehearsal: sources give a sample, calls are counted and not made, sinks take
 //! everything and keep nothing.
 
-use std::collections::HashMap;
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -11,22 +10,22 @@ use futures::stream::{BoxStream, StreamExt};
 use nvisy_core::action::{ErasedBatch, ErasedTransform};
 use nvisy_core::plugin::{AnyClient, ErasedActionConfig, ErasedSink, ErasedSinkConfig, ErasedSource};
 use nvisy_core::{
-    Action, Any, Batch, BatchLimits, Calls, Context, Guarantee, Kinds, Outcome, Outcomes, Partition,
-    Position, Primitive, Result, SourceBatch, SourceIdentity, Spill, Staging, WriteReport,
+    Action, Any, Batch, BatchLimits, Calls, Context, Guarantee, Increments, Kinds, Outcome, Outcomes,
+    Partition, Position, Primitive, ReplaceSet, Result, SourceBatch, SourceIdentity, Spill, Staging,
+    WriteReport,
 };
 
 use super::{Forecast, ITEMS, PARTITIONS, Samples, SourceForecast, Tallies, Tally, Work};
 use crate::compiler::ExecutionPlan;
-use crate::engine::tracker::Committed;
+use crate::engine::report::IncrementReport;
 
 /// Why an item goes no further.
 const NOT_CALLED: &str = "a dry run makes no calls";
 
-type Cursors = HashMap<(Arc<str>, Arc<str>), Committed>;
-
 /// Returns the plan that rehearses another one, and what it will have counted, node by node.
-pub(super) fn rehearsed(plan: &ExecutionPlan, cursors: &Cursors) -> (ExecutionPlan, Samples, Tallies) {
+pub(super) fn rehearsed(plan: &ExecutionPlan) -> (ExecutionPlan, Samples, Tallies) {
     let mut parts = (*plan.0).clone();
+    // Where it keeps its state is for whoever runs it.
     parts.graph.settings.checkpoint = None;
     for connection in &mut parts.connections {
         connection.rate_limit = None;
@@ -37,9 +36,7 @@ pub(super) fn rehearsed(plan: &ExecutionPlan, cursors: &Cursors) -> (ExecutionPl
         node.rate_limit = None;
         match &mut node.work {
             Work::Source { config, .. } => {
-                let of = cursors.iter().filter(|((source, _), _)| *source == node.name);
-                let after = of.map(|((_, partition), cursor)| (partition.clone(), cursor.clone())).collect();
-                let seen = Arc::new(Sample { after, seen: Mutex::default() });
+                let seen = Arc::new(Sample::default());
                 *config = Arc::new(Sampled { config: config.clone(), sample: seen.clone() });
                 sample = Some(seen);
             }
@@ -58,52 +55,43 @@ pub(super) fn rehearsed(plan: &ExecutionPlan, cursors: &Cursors) -> (ExecutionPl
 }
 
 /// What was seen of a source.
-#[derive(Debug)]
-pub(super) struct Sample {
-    /// Where the run stands that would go on, by partition.
-    after: HashMap<Arc<str>, Committed>,
-    seen: Mutex<Seen>,
-}
+#[derive(Debug, Default)]
+pub(super) struct Sample(Mutex<Seen>);
 
 #[derive(Debug, Default)]
 struct Seen {
     partitions: u64,
-    done: u64,
-    /// Items of the partitions that are open, where all of them tell.
-    told: Option<u64>,
+    /// Partitions that are to be read.
     open: u64,
+    /// Partitions that were read, and those of them that were to their end.
     looked_into: u64,
     read_to_the_end: u64,
+    /// Items of the partitions that are to be read; none where one cannot tell.
+    told: Option<u64>,
     items: u64,
     bytes: u64,
 }
 
 impl Sample {
     fn seen(&self) -> MutexGuard<'_, Seen> {
-        self.seen.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Chooses the partitions that are looked into: some, from the first to the last.
-    fn choose(&self, all: Vec<Partition>) -> Vec<Partition> {
-        let partitions = all.len() as u64;
-        let is_open =
-            |partition: &Partition| self.after.get(&partition.id).is_none_or(|cursor| !cursor.ended);
-        let open: Vec<Partition> = all.into_iter().filter(is_open).collect();
-        let left = |partition: &Partition| {
-            let done = self.after.get(&partition.id).map_or(0, |cursor| cursor.items);
-            partition.items.map(|items| items.saturating_sub(done))
-        };
+    /// A partition is to be read. Returns how many of its items.
+    fn open(&self, partition: &Partition, after: Option<&Position>) -> u64 {
         let mut seen = self.seen();
-        seen.told = open.iter().map(left).sum();
-        (seen.partitions, seen.open) = (partitions, open.len() as u64);
-        seen.done = partitions - seen.open;
-        let every = open.len().div_ceil(PARTITIONS).max(1);
-        let chosen: Vec<Partition> = open.into_iter().step_by(every).collect();
-        seen.looked_into = chosen.len() as u64;
-        chosen
+        // How many are behind a position, the source does not tell.
+        let items = partition.items.filter(|_| after.is_none());
+        seen.told = seen.told.zip(items).map(|(told, items)| told.saturating_add(items));
+        seen.open += 1;
+        if seen.looked_into >= PARTITIONS || seen.items >= ITEMS {
+            return 0;
+        }
+        seen.looked_into += 1;
+        ITEMS / seen.partitions.clamp(1, PARTITIONS)
     }
 
-    pub(super) fn forecast(&self, name: &Arc<str>) -> SourceForecast {
+    pub(super) fn forecast(&self, name: &Arc<str>, increment: Option<IncrementReport>) -> SourceForecast {
         let seen = self.seen();
         let all = |n: u64| match (seen.looked_into, seen.read_to_the_end) {
             (looked, ended) if ended < looked => Forecast::MoreThan(n),
@@ -120,8 +108,15 @@ impl Sample {
             Forecast::Exactly(_) if seen.items < items.number() => items.of(seen.bytes, seen.items),
             _ => all(seen.bytes),
         };
-        let (partitions, done, sampled) = (seen.partitions, seen.done, seen.items);
-        SourceForecast { name: name.clone(), partitions, done, items, bytes, sampled }
+        SourceForecast {
+            name: name.clone(),
+            partitions: seen.partitions,
+            open: seen.open,
+            increment,
+            items,
+            bytes,
+            sampled: seen.items,
+        }
     }
 }
 
@@ -146,12 +141,32 @@ impl ErasedSource for Sampled {
         self.config.identity(client)
     }
 
+    fn increments(&self) -> std::result::Result<Increments, &'static str> {
+        self.config.increments()
+    }
+
+    fn unchanged<'a>(
+        &'a self,
+        partitions: &'a [(Partition, Arc<str>)],
+        context: Context,
+        client: &'a AnyClient,
+    ) -> BoxFuture<'a, Result<Vec<bool>>> {
+        self.config.unchanged(partitions, context, client)
+    }
+
     fn partitions<'a>(
         &'a self,
         context: Context,
         client: &'a AnyClient,
     ) -> BoxFuture<'a, Result<Vec<Partition>>> {
-        async move { Ok(self.sample.choose(self.config.partitions(context, client).await?)) }.boxed()
+        async move {
+            let partitions = self.config.partitions(context, client).await?;
+            let mut seen = self.sample.seen();
+            (seen.partitions, seen.told) = (partitions.len() as u64, Some(0));
+            drop(seen);
+            Ok(partitions)
+        }
+        .boxed()
     }
 
     fn read(
@@ -162,9 +177,11 @@ impl ErasedSource for Sampled {
         client: AnyClient,
         limits: BatchLimits,
     ) -> BoxStream<'static, Result<SourceBatch>> {
-        let share = (ITEMS / self.sample.seen().looked_into.max(1)).max(1);
+        let share = self.sample.open(&partition, after.as_ref());
+        if share == 0 {
+            return futures::stream::empty().boxed();
+        }
         let limits = BatchLimits { items: limits.items.min(share as usize), ..limits };
-        let after = after.or_else(|| self.sample.after.get(&partition.id)?.position.clone());
         let mut read = self.config.clone().read(partition, after, context, client, limits);
         async_stream::stream! {
             let mut items = 0;
@@ -335,6 +352,10 @@ impl ErasedSinkConfig for Unwritten {
         false
     }
 
+    fn replaces(&self) -> bool {
+        self.0.replaces()
+    }
+
     fn open<'a>(
         &'a self,
         _: Context,
@@ -362,6 +383,10 @@ impl ErasedSink for Nowhere {
 
     fn publish<'a>(&'a self, _: &'a Bytes, _: &'a Context) -> BoxFuture<'a, Result<()>> {
         std::future::ready(Ok(())).boxed()
+    }
+
+    fn replace<'a>(&'a self, _: &'a [ReplaceSet], _: &'a Context) -> BoxFuture<'a, Result<u64>> {
+        std::future::ready(Ok(0)).boxed()
     }
 
     fn close<'a>(&'a self, _: &'a Context) -> BoxFuture<'a, Result<()>> {

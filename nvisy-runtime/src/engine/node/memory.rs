@@ -329,7 +329,7 @@ mod tests {
         for (from, sender) in senders.into_iter().enumerate() {
             for n in 0..3 {
                 let item = Item::detached(&format!("{from} {n}"), Raw::Json(from.into()));
-                sender.send(Batch::from_primitives(vec![item.into_primitive()])).await.unwrap();
+                sender.try_send(Batch::from_primitives(vec![item.into_primitive()])).unwrap();
             }
             sender.end(End::Complete);
         }

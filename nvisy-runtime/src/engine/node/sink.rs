@@ -1,6 +1,7 @@
 //! Sinks: batches written, and acknowledged when what is written is durable.
 
 use std::collections::HashMap;
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use futures::future::{BoxFuture, FutureExt};
@@ -10,7 +11,7 @@ use nvisy_core::{Batch, Guarantee, Result};
 
 use super::work::{CallerCut, Worker};
 use crate::engine::call::{Caller, Failure, Settled};
-use crate::engine::checkpoint::Stage;
+use crate::engine::checkpoint::{Replacing, Stage};
 use crate::engine::edge::{End, Pulse};
 use crate::engine::lineage::LineageLog;
 use crate::engine::outlet::Outlets;
@@ -25,6 +26,8 @@ pub(super) struct SinkWorker {
     /// Where what it writes is kept out of sight until a checkpoint has it.
     pub(super) stage: Option<Arc<Stage>>,
     pub(super) lineage: LineageLog,
+    /// What keeps it open for what is stale at the end.
+    pub(super) replacing: Option<Arc<Replacing>>,
 }
 
 /// What is written and waits to become durable: one token a slot of each source.
@@ -143,10 +146,17 @@ impl Worker for SinkWorker {
                 }
                 return Ok(End::Broken);
             }
-            let closed = match &self.stage {
+            let closed = match (&self.stage, &self.replacing) {
                 // It is closed when the last checkpoint is made.
-                Some(stage) => stage.stage().await,
-                None => self.caller.plain(|context| async move { self.sink.close(&context).await }).await,
+                (Some(stage), _) => stage.stage().await,
+                (None, Some(replacing)) => {
+                    let flushed = self.flush().await;
+                    replacing.ended.store(flushed.is_ok(), Ordering::Release);
+                    flushed
+                }
+                (None, None) => {
+                    self.caller.plain(|context| async move { self.sink.close(&context).await }).await
+                }
             };
             self.made_durable(outlets, closed).map(|()| end)
         }

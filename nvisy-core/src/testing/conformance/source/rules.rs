@@ -10,6 +10,7 @@ use crate::batch::BatchLimits;
 use crate::context::Context;
 use crate::error::{Result, RetryClass};
 use crate::position::Position;
+use crate::source::Increments;
 use crate::testing::conformance::compare::same;
 use crate::testing::conformance::examiner::{Finding, Seen, failed};
 use crate::testing::conformance::polls::{MAX_POLLS, polled};
@@ -156,6 +157,50 @@ pub(super) async fn has_stable_partitions(harness: &SourceHarness, seen: &Seen) 
         () if ids(0).is_empty() && !harness.expected.is_empty() => Err("there is no partition".to_owned()),
         () => Ok(None),
     }
+}
+
+pub(super) async fn has_versions_of_objects(harness: &SourceHarness, seen: &Seen) -> Finding {
+    let open = harness.opened(seen).await?;
+    if open.source.increments() != Ok(Increments::Versions) {
+        return Ok(Some("it does not tell what has changed by versions"));
+    }
+    let context = || Context::detached().in_generation(1);
+    let list = async || {
+        let listed = open.source.partitions(context(), &open.client).await;
+        listed.map_err(|error| seen.unexpected("it lists no partitions", &error))
+    };
+    let (before, after) = (list().await?, list().await?);
+    let mut doubtful = Vec::new();
+    for (one, two) in before.iter().zip(&after) {
+        let Some(version) = &one.version else {
+            return Err(format!("partition \"{}\" has no version", one.id));
+        };
+        if one.version != two.version {
+            doubtful.push((two.clone(), version.clone()));
+        }
+    }
+    let same = open.source.unchanged(&doubtful, context(), &open.client).await;
+    let same = same.map_err(|error| seen.unexpected("it does not say what is unchanged", &error))?;
+    if let Some(((partition, _), _)) = doubtful.iter().zip(same).find(|(_, same)| !same) {
+        return Err(format!("partition \"{}\" is another version the second time", partition.id));
+    }
+    for partition in before {
+        let mut stream = open.stream(&partition, None, BatchLimits::default(), context());
+        while let Some(read) = stream.next().await {
+            let read = read.map_err(|error| seen.unexpected("it does not read", &error))?;
+            for item in read.batch.iter() {
+                let position = item.root().map(|root| root.position);
+                if !matches!(&position, Some(Position::Marker { object, .. }) if *object == partition.id) {
+                    return Err(format!(
+                        "item {} has no position in the object \"{}\"",
+                        item.id(),
+                        partition.id
+                    ));
+                }
+            }
+        }
+    }
+    Ok(None)
 }
 
 pub(super) async fn has_positions_that_read_back(harness: &SourceHarness, seen: &Seen) -> Finding {

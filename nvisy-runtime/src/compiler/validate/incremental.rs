@@ -1,0 +1,62 @@
+//! Incremental sources: that each can tell what has changed, and that no stale item stays.
+
+use nvisy_core::Increments;
+
+use super::{Check, quoted};
+use crate::compiler::diagnostic::code;
+use crate::compiler::plan::{Port, Work};
+
+impl Check<'_> {
+    pub(super) fn incremental(&mut self) {
+        for node in 0..self.nodes.len() {
+            let Some(Work::Source { config, .. }) = &self.nodes[node].work else { continue };
+            if self.nodes[node].node.policies.incremental != Some(true) {
+                continue;
+            }
+            let (name, path) = (self.nodes[node].name, self.nodes[node].field("incremental"));
+            match config.increments() {
+                Err(why) => {
+                    let message = format!("source \"{name}\" cannot be read incrementally: {why}");
+                    self.say_with(code::POLICY_NOT_APPLICABLE, path, message, "remove it".to_owned());
+                }
+                Ok(Increments::Appends) => {}
+                Ok(Increments::Versions) => {
+                    let stale = self.sinks_that_keep_all(node);
+                    if !stale.is_empty() {
+                        let sinks = quoted(stale.iter().copied());
+                        let message = format!(
+                            "source \"{name}\" cannot be read incrementally: of what changes there, {sinks} would keep what is stale"
+                        );
+                        let help = "write to a sink that replaces, such as \"sql/sqlite\" with `upsert` or \"vector/sqlite\", or remove it";
+                        self.say_with(code::INCREMENTAL_SINK, path, message, help.to_owned());
+                    }
+                }
+            }
+        }
+    }
+
+    /// Returns the sinks that have to have what a source reads, and can delete nothing of it.
+    fn sinks_that_keep_all(&self, source: usize) -> Vec<&str> {
+        let (mut open, mut seen) = (vec![source], vec![false; self.nodes.len()]);
+        let mut sinks = Vec::new();
+        while let Some(index) = open.pop() {
+            if std::mem::replace(&mut seen[index], true) {
+                continue;
+            }
+            let node = &self.nodes[index];
+            let best_effort: &[usize] = match &node.work {
+                Some(Work::Sink(config)) if !config.replaces() => {
+                    sinks.push(node.name);
+                    &[]
+                }
+                Some(Work::FanOut { best_effort }) => best_effort,
+                _ => &[],
+            };
+            let onward = node.outputs.iter().map(|edge| &self.edges[*edge]);
+            let onward = onward.filter(|edge| edge.port != Port::DeadLetter).enumerate();
+            open.extend(onward.filter(|(at, _)| !best_effort.contains(at)).map(|(_, edge)| edge.to));
+        }
+        sinks.sort_unstable();
+        sinks
+    }
+}

@@ -1,0 +1,459 @@
+//! What incremental sources have read, from run to run.
+//!
+//! A feed is what one source node reads from one system. The checkpoint remembers of it:
+//!
+//! | key | value |
+//! |---|---|
+//! | `feed/FEED` | which node and which system it is |
+//! | `done/FEED/PARTITION` | `SINCE ITEMS EPOCH VERSION`: what was read of it to the end; without a version while it is read |
+//! | `past/FEED/PARTITION` | the cursor of a partition that only grows |
+//!
+//! A partition stands there, without a version, before anything of it is read, so that whatever a
+//! run leaves that is killed is found and replaced. It is done with when everything of it is durable and what is
+//! stale of it is deleted. `SINCE` is the generation that began to read this version: what was
+//! written before is stale.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use bytes::Bytes;
+use nvisy_core::checkpoint::Changes;
+use nvisy_core::plugin::ErasedSink;
+use nvisy_core::{Error, Increments, Origin, Partition, Position, ReplaceSet, Result, SourceIdentity};
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+use tokio::sync::Notify;
+
+use super::journal::{Cursor, json, read_key};
+use crate::engine::call::Caller;
+use crate::engine::report::{IncrementReport, NodeStatus};
+use crate::engine::tracker::Committed;
+
+/// How many origins a sink is told of at once.
+const SETS: usize = 1_024;
+
+/// What names a feed, as it is remembered.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Name {
+    pub(super) node: String,
+    pub(super) source: String,
+}
+
+impl Name {
+    /// Returns the name in keys: short, for there may be a million of them.
+    pub(super) fn key(&self) -> String {
+        let hash = Sha256::digest(format!("{}:{}{}", self.node.len(), self.node, self.source));
+        hash.iter().take(6).map(|byte| format!("{byte:02x}")).collect()
+    }
+}
+
+/// What is remembered of a partition.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Known<'a> {
+    /// The generation that began to read this version; zero if none has ended.
+    pub(super) since: u64,
+    pub(super) items: u64,
+    /// How often the graph had changed, and the partition's version; empty if none was read.
+    version: &'a str,
+}
+
+impl<'a> Known<'a> {
+    pub(super) fn read(bytes: &'a Bytes) -> Option<Self> {
+        let text = std::str::from_utf8(bytes).ok()?;
+        let mut parts = text.splitn(3, ' ');
+        let (since, items) = (parts.next()?.parse().ok()?, parts.next()?.parse().ok()?);
+        Some(Self { since, items, version: parts.next().unwrap_or_default() })
+    }
+
+    fn write(self) -> Bytes {
+        format!("{} {} {}", self.since, self.items, self.version).into()
+    }
+
+    /// Returns whether it has been read to its end, and is not being read again.
+    pub(super) fn is_done(self) -> bool {
+        self.since > 0 && !self.version.is_empty()
+    }
+}
+
+/// A partition that is read in this run.
+struct Opened {
+    since: u64,
+    version: String,
+}
+
+#[derive(Default)]
+struct State {
+    /// What runs before have read, until the source has listed what there is.
+    known: HashMap<Arc<str>, Bytes>,
+    /// Where the run before stopped half way.
+    cursors: HashMap<Arc<str>, Cursor>,
+    opened: HashMap<Arc<str>, Opened>,
+    /// What is about to be read from its beginning: a checkpoint has to say so before.
+    announced: Vec<(Arc<str>, Bytes)>,
+    vanished: Vec<Arc<str>>,
+    /// Unchanged partitions whose version reads otherwise now.
+    renewed: Vec<(Arc<str>, Bytes)>,
+}
+
+/// What an incremental source reads, and has read.
+pub(in crate::engine) struct Feed {
+    pub(super) source: usize,
+    pub(super) name: Name,
+    key: String,
+    graph: Arc<str>,
+    identity: SourceIdentity,
+    pub(in crate::engine) increments: Increments,
+    generation: u64,
+    /// How often the graph had changed: what another one has made is made again.
+    epoch: u64,
+    state: Mutex<State>,
+    saved: Notify,
+}
+
+impl Feed {
+    /// Takes up what a checkpoint remembers; what stopped half way only of a run that goes on.
+    pub(super) fn new(
+        (graph, source): (Arc<str>, usize),
+        (node, identity): (&str, SourceIdentity),
+        increments: Increments,
+        (generation, epoch): (u64, u64),
+        entries: &BTreeMap<String, Bytes>,
+        cursors: HashMap<Arc<str>, Cursor>,
+    ) -> Self {
+        let name = Name { node: node.to_owned(), source: identity.name().to_owned() };
+        let key = name.key();
+        let known = below(entries, &format!("done/{key}/")).map(|(id, bytes)| (id.into(), bytes.clone()));
+        let state = State { known: known.collect(), cursors, ..State::default() };
+        let (state, saved) = (Mutex::new(state), Notify::new());
+        Self { source, name, key, graph, identity, increments, generation, epoch, state, saved }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn done(&self, partition: &str) -> String {
+        format!("done/{}/{partition}", self.key)
+    }
+
+    fn read(&self, partition: &str) -> String {
+        read_key(&self.name.node, partition)
+    }
+
+    /// Returns the key and the value that name it.
+    pub(super) fn naming(&self) -> Result<(String, Bytes)> {
+        Ok((format!("feed/{}", self.key), json(&self.name)?))
+    }
+
+    /// Returns a version as it is remembered.
+    fn version(&self, version: Option<&str>) -> String {
+        version.map_or_else(String::new, |version| format!("{} {version}", self.epoch))
+    }
+
+    /// Returns the partitions that are not what they were, each with the version that they had,
+    /// where the source may still find them unchanged.
+    pub(in crate::engine) fn doubtful(&self, partitions: &[Partition]) -> Vec<(Partition, Arc<str>)> {
+        let state = self.state();
+        let doubtful = partitions.iter().filter_map(|partition| {
+            let known = state.known.get(&partition.id).and_then(Known::read)?;
+            let (epoch, version) = known.version.split_once(' ')?;
+            let other = Some(version) != partition.version.as_deref();
+            let same_graph = epoch.parse() == Ok(self.epoch);
+            (known.is_done() && other && same_graph).then(|| (partition.clone(), version.into()))
+        });
+        doubtful.collect()
+    }
+
+    /// Sorts out what there is: returns what is to be read, and after which position. `same` are
+    /// those doubtful ones that are what they were.
+    pub(in crate::engine) fn sort(
+        &self,
+        partitions: Vec<Partition>,
+        same: &[Partition],
+    ) -> (Vec<(Partition, Option<Committed>)>, IncrementReport) {
+        let same: std::collections::HashSet<&str> = same.iter().map(|partition| &*partition.id).collect();
+        let mut state = self.state();
+        let mut report = IncrementReport::default();
+        let mut open = Vec::new();
+        let mut gone = std::mem::take(&mut state.known);
+        for partition in partitions {
+            let before = gone.remove(&partition.id);
+            let known = before.as_ref().and_then(Known::read).filter(|known| known.since > 0);
+            let version = self.version(partition.version.as_deref());
+            match known {
+                Some(known) if known.is_done() && known.version == version => {
+                    report.unchanged += 1;
+                    continue;
+                }
+                Some(known) if same.contains(&*partition.id) => {
+                    report.unchanged += 1;
+                    let known = Known { version: &version, ..known };
+                    state.renewed.push((partition.id, known.write()));
+                    continue;
+                }
+                Some(_) => report.changed += 1,
+                None => report.new += 1,
+            }
+            let cursor = state.cursors.remove(&partition.id);
+            let cursor = cursor.filter(|cursor| !version.is_empty() && cursor.version == version);
+            let since = cursor.as_ref().map_or(self.generation, |cursor| cursor.since);
+            if cursor.is_none() {
+                let read = Known { version: "", ..known.unwrap_or_default() };
+                state.announced.push((partition.id.clone(), read.write()));
+            }
+            state.opened.insert(partition.id.clone(), Opened { since, version });
+            // It is read to its end again, which may be where it stopped.
+            let committed = cursor.map(|cursor| Committed { ended: false, ..cursor.committed() });
+            open.push((partition, committed));
+        }
+        report.vanished = gone.len() as u64;
+        state.vanished = gone.into_keys().collect();
+        (open, report)
+    }
+
+    /// Waits until a checkpoint has what is about to be read.
+    pub(in crate::engine) async fn announced(&self, request: Option<&Notify>) {
+        loop {
+            let saved = self.saved.notified();
+            if self.state().announced.is_empty() {
+                return;
+            }
+            if let Some(request) = request {
+                request.notify_one();
+            }
+            saved.await;
+        }
+    }
+
+    /// Returns what is about to be read and no checkpoint has.
+    pub(super) fn announce(&self, changes: &mut Changes) {
+        for (partition, read) in &self.state().announced {
+            changes.put(self.done(partition), read.clone()).remove(self.read(partition));
+        }
+    }
+
+    /// A checkpoint has what is about to be read.
+    pub(super) fn is_announced(&self) {
+        self.state().announced.clear();
+        self.saved.notify_one();
+    }
+
+    /// Adds what has become of a partition to the next checkpoint. Returns what is stale then.
+    pub(super) fn moved(&self, committed: &Committed, changes: &mut Changes) -> Result<Option<ReplaceSet>> {
+        let partition = &committed.partition;
+        if self.increments == Increments::Appends {
+            let version = self.epoch.to_string();
+            let cursor = Cursor { version, ended: false, ..Cursor::of(&self.name.node, committed) };
+            changes.put(format!("past/{}/{partition}", self.key), json(&cursor)?);
+            return Ok(None);
+        }
+        let mut state = self.state();
+        let Some(Opened { since, version }) = state.opened.get(partition) else { return Ok(None) };
+        let (since, version) = (*since, version.clone());
+        if !committed.ended {
+            let cursor = Cursor { since, version, ..Cursor::of(&self.name.node, committed) };
+            changes.put(self.read(partition), json(&cursor)?);
+            return Ok(None);
+        }
+        state.opened.remove(partition);
+        let known = Known { since, items: committed.items, version: &version };
+        changes.put(self.done(partition), known.write()).remove(self.read(partition));
+        Ok(Some(self.stale(partition, since)))
+    }
+
+    fn stale(&self, partition: &str, generation: u64) -> ReplaceSet {
+        let origin = Origin::new(&self.graph, &self.name.node, &self.identity, partition);
+        ReplaceSet { origin, generation }
+    }
+
+    /// Adds what listing has shown to the next checkpoint. Returns what is stale then.
+    pub(super) fn listed(&self, changes: &mut Changes) -> Vec<ReplaceSet> {
+        let mut state = self.state();
+        for (partition, known) in std::mem::take(&mut state.renewed) {
+            changes.put(self.done(&partition), known);
+        }
+        let vanished = std::mem::take(&mut state.vanished);
+        let stale = vanished.into_iter().map(|partition| {
+            changes.remove(self.done(&partition)).remove(self.read(&partition));
+            self.stale(&partition, self.generation)
+        });
+        stale.collect()
+    }
+
+    /// Returns where the partitions of a source that only grows stand, by name.
+    pub(super) fn past(&self, entries: &BTreeMap<String, Bytes>) -> HashMap<Arc<str>, Committed> {
+        let past = below(entries, &format!("past/{}/", self.key));
+        let cursors = past.filter_map(|(_, bytes)| serde_json::from_slice::<Cursor>(bytes).ok());
+        let same = cursors.filter(|cursor| cursor.version == self.epoch.to_string());
+        same.map(|cursor| (cursor.partition.as_str().into(), cursor.committed())).collect()
+    }
+
+    /// Returns the error of a batch that does not stand where its partition is.
+    pub(in crate::engine) fn check(&self, partition: &Partition, first: Option<&Position>) -> Result<()> {
+        let inside = match first {
+            Some(Position::Marker { object, .. }) => *object == partition.id,
+            Some(_) => false,
+            None => true,
+        };
+        if inside || self.increments == Increments::Appends {
+            return Ok(());
+        }
+        let id = &partition.id;
+        Err(Error::internal(format!(
+            "the source tells what has changed by versions, and an item of partition \"{id}\" has no position in the object of that name"
+        )))
+    }
+}
+
+/// Returns the entries whose keys begin with `prefix`, by what follows.
+fn below<'a>(
+    entries: &'a BTreeMap<String, Bytes>,
+    prefix: &str,
+) -> impl Iterator<Item = (&'a str, &'a Bytes)> + use<'a> {
+    let (from, prefix) = (entries.range(prefix.to_owned()..), prefix.to_owned());
+    from.map_while(move |(key, value)| Some((key.strip_prefix(&prefix)?, value)))
+}
+
+/// Adds to the last checkpoint of a run that feeds which no source reads any more are forgotten.
+/// Returns what is stale then.
+pub(super) fn forget(
+    graph: &str,
+    (generation, is_over): (u64, impl Fn(&Name) -> bool),
+    entries: &BTreeMap<String, Bytes>,
+    changes: &mut Changes,
+) -> Vec<ReplaceSet> {
+    let mut stale = Vec::new();
+    for (key, name) in below(entries, "feed/") {
+        let Ok(name) = serde_json::from_slice::<Name>(name) else { continue };
+        if !is_over(&name) {
+            continue;
+        }
+        let source = SourceIdentity::new(name.source.as_str());
+        for (partition, _) in below(entries, &format!("done/{key}/")) {
+            changes.remove(format!("done/{key}/{partition}"));
+            stale.push(ReplaceSet { origin: Origin::new(graph, &name.node, &source, partition), generation });
+        }
+        for (partition, _) in below(entries, &format!("past/{key}/")) {
+            changes.remove(format!("past/{key}/{partition}"));
+        }
+        changes.remove(format!("feed/{key}"));
+    }
+    stale
+}
+
+/// A sink that deletes what is stale. It is closed when the last checkpoint is made.
+pub(in crate::engine) struct Replacing {
+    pub(in crate::engine) node: Arc<str>,
+    pub(in crate::engine) sink: Arc<dyn ErasedSink>,
+    pub(in crate::engine) caller: Caller,
+    /// Whether more than best-effort copies come to it.
+    pub(in crate::engine) required: bool,
+    /// Whether all its inputs have ended, and it has flushed.
+    pub(in crate::engine) ended: AtomicBool,
+}
+
+impl Replacing {
+    pub(super) fn has_failed(&self) -> bool {
+        self.caller.meter.status() == NodeStatus::Failed
+    }
+
+    /// Has the sink delete what is stale. What gets best-effort copies may fail to.
+    pub(super) async fn replace(&self, stale: &[ReplaceSet]) -> Result<()> {
+        for sets in stale.chunks(SETS) {
+            let replace = |context| async move { self.sink.replace(sets, &context).await };
+            match self.caller.plain(replace).await {
+                Ok(deleted) => self.caller.meter.deleted.add(deleted),
+                Err(error) if self.required => return Err(error.at_node(self.node.clone())),
+                Err(error) => self.caller.meter.note_error(&error),
+            }
+        }
+        Ok(())
+    }
+
+    pub(super) async fn close(&self) -> Result<()> {
+        if !self.ended.swap(false, Ordering::AcqRel) {
+            return Ok(());
+        }
+        let closed = self.caller.plain(|context| async move { self.sink.close(&context).await }).await;
+        closed.map_err(|error| error.at_node(self.node.clone()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use nvisy_core::Checkpoint;
+
+    use super::*;
+
+    fn feed(generation: u64, epoch: u64, checkpoint: &Checkpoint) -> Feed {
+        let (identity, graph) = (SourceIdentity::new("file:///docs"), ("test".into(), 0));
+        let versions = (Increments::Versions, (generation, epoch));
+        Feed::new(graph, ("read", identity), versions.0, versions.1, &checkpoint.entries, HashMap::new())
+    }
+
+    fn partitions(n: usize, version: &str) -> Vec<Partition> {
+        (0..n).map(|n| Partition::new(format!("folder/{n}.md")).with_version(version)).collect()
+    }
+
+    /// Reads what there is to its end. Returns what was found, and what is stale.
+    fn read(feed: &Feed, listed: Vec<Partition>, checkpoint: &mut Checkpoint) -> (IncrementReport, u64) {
+        let (open, report) = feed.sort(listed, &[]);
+        let mut changes = Changes::default();
+        feed.announce(&mut changes);
+        checkpoint.apply(changes);
+        let mut changes = Changes::default();
+        let mut stale = feed.listed(&mut changes).len() as u64;
+        for (partition, _) in open {
+            let committed = Committed { partition: partition.id, position: None, items: 1, ended: true };
+            stale += u64::from(feed.moved(&committed, &mut changes).unwrap().is_some());
+        }
+        checkpoint.apply(changes);
+        (report, stale)
+    }
+
+    #[test]
+    fn a_partition_costs_its_name_and_few_bytes_and_only_what_changes_is_written() {
+        const MANY: usize = 20_000;
+        let mut checkpoint = Checkpoint::default();
+        let version = "4096-1700000000000000000";
+        let all = partitions(MANY, version);
+        let (found, stale) = read(&feed(1_700_000_000_000, 0, &checkpoint), all.clone(), &mut checkpoint);
+        assert_eq!((found.new, stale), (MANY as u64, MANY as u64));
+        let bytes: usize = checkpoint.entries.iter().map(|(key, value)| key.len() + value.len()).sum();
+        let names: usize = all.iter().map(|partition| partition.id.len() + version.len()).sum();
+        assert!(
+            bytes <= names + MANY * 40,
+            "{} bytes each beside its name and version",
+            (bytes - names) / MANY
+        );
+
+        let next = feed(1_700_000_000_001, 0, &checkpoint);
+        let (open, found) = next.sort(all.clone(), &[]);
+        assert_eq!((open.len(), found.unchanged), (0, MANY as u64));
+        let mut changes = Changes::default();
+        next.announce(&mut changes);
+        assert!(next.listed(&mut changes).is_empty() && changes.is_empty(), "nothing is written");
+
+        let (found, _) = read(&feed(1_700_000_000_002, 1, &checkpoint), all, &mut checkpoint);
+        assert_eq!(found.changed, MANY as u64, "another graph");
+    }
+
+    #[test]
+    fn what_was_about_to_be_read_is_read_again_though_it_is_as_it_was_before() {
+        let mut checkpoint = Checkpoint::default();
+        read(&feed(1, 0, &checkpoint), partitions(2, "1"), &mut checkpoint);
+        // Both have changed, and one is there no more, when the run is killed.
+        let killed = feed(2, 0, &checkpoint);
+        killed.sort(partitions(2, "2"), &[]);
+        let mut changes = Changes::default();
+        killed.announce(&mut changes);
+        checkpoint.apply(changes);
+        let next = feed(3, 0, &checkpoint);
+        assert!(next.doubtful(&partitions(1, "1")).is_empty());
+        let (open, found) = next.sort(partitions(1, "1"), &[]);
+        assert_eq!((open.len(), found.changed, found.vanished), (1, 1, 1));
+        let gone = next.listed(&mut Changes::default());
+        assert_eq!(gone, [next.stale("folder/1.md", 3)]);
+    }
+}
