@@ -1,12 +1,13 @@
 //! The side-by-side benches: each figure is a ratio to the same work by hand, in one process.
 //!
-//! `cargo xtask bench NAME [--check]`, with `engine`, `rows`, `compile`, `sort` or `aggregate` as
-//! NAME. Every figure
+//! `cargo xtask bench NAME [--check]`, with `engine`, `rows`, `compile`, `deduplicate`, `sort` or
+//! `aggregate` as NAME. Every figure
 //! is the best of several runs of either side in turns: on a noisy machine the best is the one
 //! that says least about the others. `--check` exits with 1 if a ratio is under its target.
 #![allow(clippy::print_stdout, clippy::unwrap_used, reason = "a program that measures and prints")]
 
 mod compile;
+mod deduplicate;
 mod engine;
 mod measure;
 mod memory;
@@ -22,13 +23,15 @@ fn main() -> ExitCode {
         Some("engine") => engine::run(),
         Some("rows") => rows::run(),
         Some("compile") => compile::run(),
+        Some("deduplicate") => deduplicate::run(),
         Some("sort") => memory::run(&memory::SORT),
         Some("aggregate") => memory::run(&memory::AGGREGATE),
         // One run of one side on its own, so that its peak memory can be told apart.
         Some("engine-alone") => engine::alone(args.get(1).map(String::as_str)),
         Some("rows-alone") => rows::alone(args.get(1).map_or("", String::as_str)),
+        Some("deduplicate-alone") => deduplicate::alone(args.get(1).map(String::as_str)),
         _ => {
-            println!("usage: cargo xtask bench engine|rows|compile|sort|aggregate [--check]");
+            println!("usage: cargo xtask bench engine|rows|compile|deduplicate|sort|aggregate [--check]");
             return ExitCode::from(2);
         }
     };

@@ -169,7 +169,7 @@ impl Source for Repeat {
 
 /// Takes rows, and counts them.
 #[derive(Clone, Debug, Deserialize, JsonSchema, Serialize)]
-struct Discard {}
+pub(crate) struct Discard {}
 
 impl SinkConfig for Discard {
     const NAME: &'static str = "bench/discard";
@@ -328,7 +328,7 @@ fn engine() -> Engine {
     Engine::builder().source::<Repeat>().sink::<Discard>().build().unwrap()
 }
 
-fn runtime() -> tokio::runtime::Runtime {
+pub(crate) fn runtime() -> tokio::runtime::Runtime {
     tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap()
 }
 

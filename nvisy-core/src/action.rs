@@ -174,9 +174,9 @@ pub trait Stateful: Send + 'static {
         context: &Context,
     ) -> impl Future<Output = Result<Outcomes>> + Send;
 
-    /// Lets go of a batch of what it has absorbed, if there is any: asked again and again after
-    /// each batch, and when all of its input has come and `ended`, until there is none. Default
-    /// none.
+    /// Lets go of a batch of what it has absorbed, if there is any: asked again and again before
+    /// the first batch, after each, and when all of its input has come and `ended`, until there is
+    /// none. Default none.
     ///
     /// What it gives has ids and lineage; to the engine it is as if a source had read it. Of an
     /// input that ends before all of it came, because a node failed or the run was drained, the

@@ -8,7 +8,7 @@ use nvisy_core::prelude::*;
 use nvisy_core::primitive::document::Document;
 use nvisy_core::stream::read;
 use nvisy_core::testing::faulty::{FaultKind, Script, Site, sink};
-use nvisy_core::testing::memory::{Form, MemorySink, MemorySource, MemoryStore, Relay};
+use nvisy_core::testing::memory::{Form, Hoard, MemorySink, MemorySource, MemoryStore, Relay};
 use serde_json::{Value, json};
 
 async fn open(config: &MemorySink) -> impl Sink + use<> {
@@ -139,6 +139,23 @@ async fn a_stateful_action_remembers_within_a_stream_and_starts_anew_in_the_next
         let batches: Vec<_> = read(&source, NoClient.into()).apply(&action, &context).collect().await;
         let last = batches.last().unwrap().as_ref().unwrap();
         assert_eq!(last.metadata(0).tags["count"], "3");
+    }
+}
+
+#[tokio::test]
+async fn what_an_action_absorbs_comes_when_it_lets_go_of_it() {
+    let source = MemorySource::documents(["a", "b", "c"]).with_batches_of(1);
+    let whole: Vec<_> = read(&source, NoClient.into()).map(|batch| batch.unwrap().ids()).collect().await;
+    for keep in [0, 1, usize::MAX] {
+        let open = OpenContext::new(Context::detached(), NoClient.into());
+        let action = ActionConfig::build(&Hoard::keeping(keep), &open).await.unwrap();
+        let context = Context::detached();
+        let given = read(&source, NoClient.into()).apply(&action, &context);
+        let given: Vec<_> = given.map(|batch| batch.unwrap().ids()).collect().await;
+        assert_eq!(given.concat(), whole.concat(), "{keep}");
+        // Each batch that absorbs gives an empty one, and what is let go of stands behind it.
+        let early = given[..2].concat().len();
+        assert_eq!(early, usize::from(keep == 0), "{keep}: {given:?}");
     }
 }
 

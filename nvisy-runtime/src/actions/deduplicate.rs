@@ -160,7 +160,10 @@ impl Stateful for Deduplicating {
         let mut kept = vec![false; batch.len()];
         let mut bad = failed.iter().map(|(index, _)| *index as usize).peekable();
         let mut duplicates = 0;
-        for (index, key) in keys.into_iter().enumerate() {
+        for (index, key) in keys.iter().copied().enumerate() {
+            if index % WARMED == 0 {
+                self.seen.warm(&keys[index..keys.len().min(index + WARMED)]);
+            }
             if bad.next_if_eq(&index).is_some() {
                 continue;
             }
@@ -220,6 +223,7 @@ impl Stateful for Deduplicating {
             })?;
         let (memory, spill) = (self.memory, self.spill.clone());
         let (seen, log) = blocking(move || {
+            Seen::clean(&spill)?;
             let mut seen = Seen::new(memory, spill.clone());
             let log = Log::open(&spill, end.unwrap_or_default(), |key| {
                 if !seen.has_room() {
@@ -236,6 +240,8 @@ impl Stateful for Deduplicating {
     }
 }
 
+/// How many keys are looked at ahead.
+const WARMED: usize = 64;
 /// Under which key a checkpoint has how much of the log there is.
 const LOG: &str = "log";
 

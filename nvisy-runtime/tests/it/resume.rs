@@ -207,6 +207,25 @@ async fn a_sink_that_holds_back_what_it_writes_is_flushed_for_checkpoints() {
     assert!(Place::named(&out).tally().flushes >= 2, "{report}");
 }
 
+#[tokio::test(start_paused = true)]
+async fn nobody_waits_for_a_checkpoint_that_will_not_come() {
+    let (here, there) = (unique("here"), unique("there"));
+    let work = each(Form::Transform, "bad", move |item| match n(&item) {
+        3 => Err(Error::new(ErrorKind::Permission, "not today")),
+        _ => Ok(Outcome::emit(item)),
+    });
+    let graph = document(json!({
+        "settings": { "checkpoint": { "every": "5ms", "uncommitted_items": 60 } },
+        "nodes": {
+            "bad": batches(6, 1), "work": work, "here": sink(&here, "work"),
+            "good": batches(ITEMS, 6),
+            "there": with(sink(&there, "good"), json!({ "config": { "staging": true } })),
+        },
+    }));
+    let report = run_on(&engine_with(&MemoryStore::new()), &graph).await;
+    assert_eq!(node(&report, "good").received, ITEMS, "{report}");
+}
+
 /// Commits so often, and then no more.
 #[derive(Clone, Debug)]
 struct Full(MemoryStore, Arc<AtomicU64>);

@@ -8,8 +8,10 @@ use futures::future::BoxFuture;
 use nvisy_core::ErrorKind;
 use nvisy_core::checkpoint::{Changes, Checkpoint, CheckpointStore, Checkpoints};
 use nvisy_core::prelude::*;
+use nvisy_core::testing::conformance::{self, ActionHarness, Expected, OpenAction, samples};
 use nvisy_core::testing::memory::{Form, MemoryStore as Place};
 use nvisy_runtime::Engine;
+use nvisy_runtime::actions::Deduplicate;
 use nvisy_runtime::checkpoint::MemoryStore;
 use nvisy_runtime::engine::{NodeStatus, RunReport, RunState, RunStatus};
 use nvisy_runtime::graph::Graph;
@@ -220,6 +222,16 @@ async fn what_is_let_go_of_keeps_to_the_span_and_never_waits_for_ever() {
         numbers.dedup();
         assert_eq!((node(&report, "out").received, numbers), (120, all(60)), "seed {seed}: {report}");
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn deduplicate_keeps_the_contract_of_what_remembers() {
+    let payloads = samples::documents().into_iter().chain(samples::documents());
+    let cases = payloads.map(|payload| (payload, Expected::Anything));
+    let open = || async { Ok(OpenAction::new(Deduplicate::by_content(), NoClient)) };
+    let report = conformance::action(&ActionHarness::new(open, cases)).await;
+    report.assert_passed();
+    assert!(!report.skipped().contains(&"goes_on_from_what_it_saved"), "{report}");
 }
 
 /// A node that drops items whose number has the same remainder as one before.

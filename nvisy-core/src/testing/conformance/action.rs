@@ -1,6 +1,7 @@
 //! The contract of an action, rule by rule.
 
 mod applying;
+mod remembering;
 mod rules;
 
 use std::fmt;
@@ -17,7 +18,7 @@ use crate::primitive::Payload;
 use crate::testing::plain;
 
 /// The rules that [`action`] checks, in order.
-pub const ACTION_RULES: [&str; 15] = [
+pub const ACTION_RULES: [&str; 17] = [
     "gives_one_outcome_an_input",
     "makes_what_is_expected",
     "makes_the_same_again",
@@ -31,6 +32,8 @@ pub const ACTION_RULES: [&str; 15] = [
     "takes_more_than_its_optimum",
     "fails_items_of_another_kind_alone",
     "can_be_dropped_at_any_poll",
+    "goes_on_from_what_it_saved",
+    "lets_go_of_what_it_absorbed",
     "fails_with_the_right_kind",
     "shows_no_secret",
 ];
@@ -160,6 +163,8 @@ pub async fn action(harness: &ActionHarness) -> Report {
         more,
         other,
         polls,
+        saved,
+        absorbed,
         fails,
         secret,
     ] = ACTION_RULES;
@@ -176,6 +181,8 @@ pub async fn action(harness: &ActionHarness) -> Report {
     examiner.check(more, rules::takes_more_than_its_optimum(harness, &seen)).await;
     examiner.check(other, rules::fails_items_of_another_kind_alone(harness, &seen)).await;
     examiner.check(polls, rules::can_be_dropped_at_any_poll(harness, &seen)).await;
+    examiner.check(saved, remembering::goes_on_from_what_it_saved(harness, &seen)).await;
+    examiner.check(absorbed, remembering::lets_go_of_what_it_absorbed(harness, &seen)).await;
     examiner.check(fails, rules::fails_with_the_right_kind(harness, &seen)).await;
     examiner.check(secret, async { seen.hides(&harness.secrets) }).await;
     examiner.finish()

@@ -2,12 +2,13 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use nvisy_core::checkpoint::{Changes, Entries};
 use nvisy_core::outcome::Attribution;
 use nvisy_core::prelude::*;
 use nvisy_core::primitive::document::Document;
 use nvisy_core::primitive::{KindId, Kinds};
 use nvisy_core::testing::conformance::{self, ACTION_RULES, ActionHarness, Expected, OpenAction, samples};
-use nvisy_core::testing::memory::{Form, Relay};
+use nvisy_core::testing::memory::{Form, Hoard, Relay};
 use nvisy_core::testing::plain;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -27,6 +28,19 @@ async fn a_relay_keeps_the_contract_in_every_form() {
     let report = conformance::action(&ActionHarness::new(open, cases)).await;
     report.assert_passed();
     assert!(!report.skipped().contains(&"treats_rows_and_items_alike"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_hoard_keeps_the_contract_whatever_it_keeps() {
+    for keep in [0, 2, usize::MAX] {
+        let cases = samples::documents().into_iter().map(|payload| (payload, Expected::Anything));
+        let open = move || async move { Ok(OpenAction::new(Hoard::keeping(keep), NoClient)) };
+        let report = conformance::action(&ActionHarness::new(open, cases)).await;
+        report.assert_passed();
+        for rule in ["goes_on_from_what_it_saved", "lets_go_of_what_it_absorbed"] {
+            assert!(!report.skipped().contains(&rule), "{report}");
+        }
+    }
 }
 
 /// What is wrong with a [`Broken`] action.
@@ -49,6 +63,8 @@ enum Flaw {
     ChokesOnMany,
     FailsTheWholeBatch,
     StaysBusyWhenItIsDropped,
+    ForgetsWhatItSaved,
+    NeverStopsLettingGo,
     MistakesTheError,
     TellsTheSecret,
 }
@@ -88,7 +104,51 @@ impl ActionConfig for Broken {
             let kind = if wrong { ErrorKind::Internal } else { ErrorKind::Authentication };
             return Err(Error::new(kind, format!("the key is wrong: {secret}")));
         }
+        if let Flaw::ForgetsWhatItSaved | Flaw::NeverStopsLettingGo = self.flaw {
+            let flaw = self.flaw;
+            return Ok(Action::stateful(move || Keeps { flaw, items: Vec::new() }));
+        }
         Ok(Action::columnar(Words { flaw: self.flaw, busy: AtomicU64::new(0) }))
+    }
+}
+
+/// Keeps everything until the end.
+struct Keeps {
+    flaw: Flaw,
+    items: Vec<Primitive>,
+}
+
+impl Stateful for Keeps {
+    async fn apply(&mut self, batch: Batch, _: usize, _: &Context) -> Result<Outcomes> {
+        let absorbed = batch.len() as u64;
+        self.items.extend(batch.into_primitives());
+        let attribution = Attribution::Each(Vec::new());
+        Ok(Outcomes {
+            emitted: Batch::empty(),
+            attribution,
+            dropped: Vec::new(),
+            absorbed,
+            failed: Vec::new(),
+        })
+    }
+
+    async fn release(&mut self, ended: bool, _: &Context) -> Result<Option<Batch>> {
+        if !ended || self.items.is_empty() {
+            return Ok(None);
+        }
+        let go = Batch::from_primitives(self.items.clone());
+        if self.flaw != Flaw::NeverStopsLettingGo {
+            self.items.clear();
+        }
+        Ok(Some(go))
+    }
+
+    async fn save(&mut self) -> Result<Changes> {
+        Ok(Changes::default())
+    }
+
+    async fn restore(&mut self, _: Entries) -> Result<()> {
+        Ok(())
     }
 }
 
@@ -222,10 +282,16 @@ async fn every_rule_of_an_action_can_fail() {
         (Flaw::ChokesOnMany, "takes_more_than_its_optimum"),
         (Flaw::FailsTheWholeBatch, "fails_items_of_another_kind_alone"),
         (Flaw::StaysBusyWhenItIsDropped, "can_be_dropped_at_any_poll"),
+        (Flaw::ForgetsWhatItSaved, "goes_on_from_what_it_saved"),
+        (Flaw::NeverStopsLettingGo, "lets_go_of_what_it_absorbed"),
         (Flaw::MistakesTheError, "fails_with_the_right_kind"),
         (Flaw::TellsTheSecret, "shows_no_secret"),
     ];
-    conformance::action(&harness(Flaw::Nothing)).await.assert_passed_except(&["treats_rows_and_items_alike"]);
+    conformance::action(&harness(Flaw::Nothing)).await.assert_passed_except(&[
+        "treats_rows_and_items_alike",
+        "goes_on_from_what_it_saved",
+        "lets_go_of_what_it_absorbed",
+    ]);
     for (flaw, rule) in cases {
         let report = conformance::action(&harness(flaw)).await;
         assert!(report.failed().contains(&rule), "{flaw:?} should break {rule}\n{report}");

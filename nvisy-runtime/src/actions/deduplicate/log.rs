@@ -41,7 +41,10 @@ impl Log {
     ///
     /// `validation` if it is shorter, or not what was written.
     pub(super) fn open(spill: &Spill, end: End, mut each: impl FnMut(u128) -> Result<()>) -> Result<Self> {
-        let folder = spill.path()?;
+        let folder = match spill.kept_path() {
+            Some(folder) => folder,
+            None => spill.path()?,
+        };
         make(folder).map_err(|error| failed(folder, "be made", error))?;
         let path = folder.join(NAME);
         let open = File::options().read(true).write(true).create(end.bytes == 0).truncate(false).open(&path);

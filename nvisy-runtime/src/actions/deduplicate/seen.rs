@@ -4,11 +4,12 @@ use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 use std::path::PathBuf;
 
-use nvisy_core::{Result, Spill};
+use nvisy_core::{Result, RunId, Spill};
 
-use super::run::Run;
+use super::run::{Run, failed};
 use super::table::Table;
 
+const NAME: &str = "seen-";
 /// How many files of about one size there are before they become one.
 const MERGED: usize = 6;
 
@@ -20,12 +21,38 @@ pub(super) struct Seen {
     /// The oldest and largest first, each with how often it was merged.
     runs: Vec<(u32, Run)>,
     spill: Spill,
+    /// Part of the names of its files: another one may have the same folder.
+    id: RunId,
     written: u64,
 }
 
 impl Seen {
     pub(super) fn new(memory: usize, spill: Spill) -> Self {
-        Self { memory, table: Table::new(), runs: Vec::new(), spill, written: 0 }
+        Self { memory, table: Table::new(), runs: Vec::new(), spill, id: RunId::new(), written: 0 }
+    }
+
+    /// Removes the files of a process that was killed.
+    ///
+    /// # Errors
+    ///
+    /// If the folder cannot be read, or a file not be removed.
+    pub(super) fn clean(spill: &Spill) -> Result<()> {
+        let folder = spill.path()?;
+        let remove = || {
+            for entry in std::fs::read_dir(folder)? {
+                let entry = entry?;
+                if entry.file_name().to_string_lossy().starts_with(NAME) {
+                    std::fs::remove_file(entry.path())?;
+                }
+            }
+            Ok(())
+        };
+        remove().map_err(|error| failed(folder, "be removed", error))
+    }
+
+    /// Says which keys are about to come. That is of use for some tens of them.
+    pub(super) fn warm(&self, keys: &[u128]) {
+        self.table.warm(keys);
     }
 
     /// Adds a key. Returns whether it is new.
@@ -94,7 +121,7 @@ impl Seen {
 
     fn next_path(&mut self) -> Result<PathBuf> {
         self.written += 1;
-        Ok(self.spill.path()?.join(format!("seen-{}", self.written)))
+        Ok(self.spill.path()?.join(format!("{NAME}{}-{}", self.id, self.written)))
     }
 }
 
@@ -170,6 +197,26 @@ mod tests {
     }
 
     #[test]
+    fn two_in_one_folder_do_not_mix_and_what_a_dead_process_left_is_removed() {
+        let place = tempfile::tempdir().unwrap();
+        let spill = Spill::kept(place.path());
+        let mut two = [0, 1].map(|_| Seen::new(1 << 20, spill.clone()));
+        for (at, seen) in two.iter_mut().enumerate() {
+            (0..1_000).for_each(|n| assert!(seen.insert(n * 2 + 10 + at as u128).unwrap()));
+            seen.spill().unwrap();
+        }
+        for (at, seen) in two.iter_mut().enumerate() {
+            (0..1_000).for_each(|n| assert!(!seen.insert(n * 2 + 10 + at as u128).unwrap()));
+        }
+        std::mem::forget(two);
+        std::fs::write(place.path().join("keys"), "").unwrap();
+        Seen::clean(&spill).unwrap();
+        let left: Vec<_> =
+            std::fs::read_dir(place.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+        assert_eq!(left, ["keys"]);
+    }
+
+    #[test]
     fn a_file_that_is_cut_or_flipped_is_an_error_or_gives_the_right_answers() {
         let mut dice = 7;
         let keys: Vec<u128> = (0..2_000).map(|_| roll(&mut dice)).collect();
@@ -180,7 +227,7 @@ mod tests {
                 seen.insert(*key).unwrap();
             }
             seen.spill().unwrap();
-            let path = place.path().join("seen-1");
+            let path = std::fs::read_dir(place.path()).unwrap().next().unwrap().unwrap().path();
             let mut bytes = std::fs::read(&path).unwrap();
             let at = roll(&mut dice) as usize % bytes.len();
             match change % 2 {
@@ -193,7 +240,7 @@ mod tests {
                 match seen.insert(*key) {
                     Ok(is_new) => assert!(!is_new, "change {change} at {at}: it was there"),
                     Err(error) => {
-                        assert!(error.message().contains("seen-1"), "{error}");
+                        assert!(error.message().contains("seen-"), "{error}");
                         errors += 1;
                     }
                 }

@@ -52,6 +52,16 @@ impl Table {
         part.slots.get(part.find(key)) == Some(&key)
     }
 
+    /// Looks at the homes of keys that are about to come, all at once: memory that is far is then
+    /// waited for once, and not for each.
+    pub(super) fn warm(&self, keys: &[u128]) {
+        let homes = keys.iter().map(|key| {
+            let part = &self.parts[part_of(*key)];
+            part.slots[part.home(*key)] as u64
+        });
+        std::hint::black_box(homes.fold(0, |all, home| all ^ home));
+    }
+
     /// Adds a key. Returns whether it is new.
     pub(super) fn insert(&mut self, key: u128) -> bool {
         let part = &mut self.parts[part_of(key)];

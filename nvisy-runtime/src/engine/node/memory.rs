@@ -113,6 +113,8 @@ impl Remembering {
     ///
     /// What came is let go of as all there is only where it is: the sum of a part is wrong.
     fn ended(&self, inbox: &Inbox, meter: &NodeMeter) -> Option<Ended> {
+        // In this order: what is drained is stopped, too.
+        let stopped = self.memory.stop.is_cancelled();
         let drained = self.drain.is_cancelled();
         let lacking = meter.absorbed.get() > meter.released.get();
         match inbox.end {
@@ -123,7 +125,7 @@ impl Remembering {
                 Some(Ended::With(End::Short))
             }
             End::Complete if drained => Some(inbox.ended()),
-            End::Complete if self.memory.stop.is_cancelled() => Some(Ended::Stopped),
+            End::Complete if stopped => Some(Ended::Stopped),
             End::Complete => None,
             End::Short | End::Broken if lacking => {
                 meter.withhold();
