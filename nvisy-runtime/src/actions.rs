@@ -8,10 +8,10 @@
 //! | `convert` | [`Convert`] makes another kind of payload of an item |
 //! | `validate` | [`Validate`] fails the items that do not obey a JSON Schema |
 //! | `deduplicate` | [`Deduplicate`] drops the items that were there before |
-//! | `aggregate` | [`Aggregate`] makes one row of each group of items |
-//! | `join` | [`Join`] puts the rows of two inputs together whose keys are equal |
 //! | `materialize` | [`Materialize`] keeps all items until there are no more |
 //! | `sort` | [`Sort`] orders all items |
+//! | `aggregate` | [`Aggregate`] makes one row of each group of items |
+//! | `join` | [`Join`] puts the rows of two inputs together whose keys are equal |
 //! | `batch` | [`Gather`] gathers items into batches of another size |
 //! | `dead_letter/replay` | [`Replay`] makes of dead letters the items that were set aside |
 //! | `dead_letter/tabulate` | [`Tabulate`] makes rows of dead letters |
@@ -64,9 +64,9 @@ pub fn plugin() -> Plugin {
         .action::<Validate>()
         .action::<Deduplicate>()
         .action::<Materialize>()
+        .action::<Sort>()
         .action::<Aggregate>()
         .action::<Join>()
-        .action::<Sort>()
         .action::<Gather>()
         .action::<Replay>()
         .action::<Tabulate>()

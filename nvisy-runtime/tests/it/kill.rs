@@ -211,7 +211,7 @@ fn everything_is_in_the_log(dir: &Path, seed: u64) {
             forward.sinks.iter().map(|(sink, ids)| (sink.as_str(), ids.len() as u64)).collect();
         let bad = (file * RECORDS..(file + 1) * RECORDS).filter(|n| is_bad(*n)).count() as u64;
         let good = RECORDS - bad;
-        let all = [("columns", good), ("letters", bad), ("lines", good), ("table", good), ("vectors", good)];
+        let all = [("added", good), ("columns", good), ("letters", bad), ("lines", good), ("table", good), ("vectors", good)];
         assert_eq!(logged, all, "seed {seed}: {object}");
     }
 }

@@ -3,6 +3,7 @@
 use std::cmp::Ordering;
 
 use nvisy_core::prelude::*;
+use nvisy_core::testing::conformance::{self, ActionHarness, Expected, OpenAction, samples as payloads};
 use nvisy_runtime::actions::{Materialize, Sort};
 use proptest::prelude::*;
 use serde_json::json;
@@ -136,6 +137,20 @@ async fn an_item_that_cannot_be_ordered_fails_alone() {
     assert_eq!(numbers(&done.items), [1, 2]);
     assert_eq!(done.failed.len(), 1);
     assert_eq!(done.failed[0].kind(), ErrorKind::Validation);
+}
+
+#[tokio::test(start_paused = true)]
+async fn both_keep_the_contract_of_what_remembers() {
+    let cases = || payloads::documents().into_iter().map(|payload| (payload, Expected::Anything));
+    let all = || async { Ok(OpenAction::new(Materialize::all().memory(1), NoClient)) };
+    let sorted = || async { Ok(OpenAction::new(Sort::by("document.text").memory(600), NoClient)) };
+    for harness in [ActionHarness::new(all, cases()), ActionHarness::new(sorted, cases())] {
+        let report = conformance::action(&harness.remembering()).await;
+        report.assert_passed();
+        for rule in ["goes_on_from_what_it_saved", "lets_go_of_what_it_absorbed"] {
+            assert!(!report.skipped().contains(&rule), "{report}");
+        }
+    }
 }
 
 #[test]
