@@ -42,6 +42,7 @@ const EXAMPLES: &[Example] = &[
     Example::new("branch_and_dead_letter", &[]),
     Example::new("csv_to_parquet", &[]),
     Example::new("sqlite_to_vectors", &[]),
+    Example::new("survive", &[]),
     Example::new("incremental", &[]),
 ];
 

@@ -464,3 +464,31 @@ async fn the_plan_says_what_is_read_and_what_is_deleted() {
     assert!(plan.contains("\n  reads what is new or has changed\n"), "{plan}");
     assert!(plan.contains("\n  deletes what is stale of what has changed or is gone\n"), "{plan}");
 }
+
+#[tokio::test]
+async fn a_dry_run_says_what_has_changed_and_changes_nothing() {
+    let place = directory();
+    let dir = place.path();
+    for n in 0..20 {
+        put(dir, &format!("{n:02}.md"), &format!("Text {n} says what it says."));
+        age(dir, &format!("{n:02}.md"));
+    }
+    run(dir).await;
+    put(dir, "03.md", "Text 3 says something else now.");
+    put(dir, "20.md", "Text 20 is new.");
+    fs::remove_file(dir.join("in/07.md")).unwrap();
+    let (before, store) = (found(dir).await, DirectoryStore::new(dir.join("state")));
+    let checkpoint = store.peek("test").await.unwrap();
+
+    let dry = engine(dir).dry_run(&compiled(&graph(dir))).await.unwrap();
+    assert!(dry.is_success(), "{dry}");
+    let texts = dry.sources.iter().find(|source| &*source.name == "texts").unwrap();
+    let told = IncrementReport { new: 1, changed: 1, unchanged: 18, vanished: 1 };
+    assert_eq!((texts.open, texts.increment), (2, Some(told)), "{dry}");
+    assert_eq!(texts.items.number(), 2, "{dry}");
+    assert_eq!(store.peek("test").await.unwrap(), checkpoint);
+    assert_eq!(found(dir).await, before);
+
+    let report = run(dir).await;
+    assert_eq!(node(&report, "texts").increment, Some(told));
+}
