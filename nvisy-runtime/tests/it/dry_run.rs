@@ -78,7 +78,7 @@ async fn it_says_which_calls_the_memo_saves() {
     assert_eq!((calls.items, calls.remembered), (Forecast::Exactly(20), Forecast::Exactly(30)));
     assert_eq!(called.load(Ordering::Relaxed), 0);
     let printed = dry.to_string();
-    assert!(printed.contains("it would be called with 20, the memo has 30"), "{printed}");
+    assert!(printed.contains("it would be called with 20 of 1,580 tokens, the memo has 30"), "{printed}");
 }
 
 #[tokio::test(start_paused = true)]

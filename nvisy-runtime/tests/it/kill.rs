@@ -1,6 +1,6 @@
 //! A process that is killed again and again, until it is done: nothing is lost, nothing doubled.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::io::Write as _;
 use std::path::Path;
@@ -200,19 +200,25 @@ fn files(kind: &str, glob: &str) -> Value {
     json!({ "type": "source", "use": kind, "connection": "files", "config": { "glob": glob } })
 }
 
-/// Whatever a checkpoint has is in the log, however the process ended.
+/// Whatever a checkpoint has is in the log, however the process ended; of what went `aside` the
+/// sinks may have had a part before.
 #[cfg(feature = "lineage")]
-fn everything_is_in_the_log(dir: &Path, seed: u64) {
+fn everything_is_in_the_log(dir: &Path, seed: u64, aside: &BTreeSet<i64>) {
     for file in 0..FILES {
         let object = format!("in-{file}.jsonl");
         let forward = nvisy_runtime::lineage::trace_forward(dir.join("state"), object.as_str()).unwrap();
         assert!(forward.skipped.is_empty(), "seed {seed}: {:?}", forward.skipped);
-        let logged: Vec<_> =
-            forward.sinks.iter().map(|(sink, ids)| (sink.as_str(), ids.len() as u64)).collect();
-        let bad = (file * RECORDS..(file + 1) * RECORDS).filter(|n| is_bad(*n)).count() as u64;
-        let good = RECORDS - bad;
-        let all = [("added", good), ("columns", good), ("letters", bad), ("lines", good), ("table", good), ("vectors", good)];
-        assert_eq!(logged, all, "seed {seed}: {object}");
+        let records = file * RECORDS..(file + 1) * RECORDS;
+        let bad = records.clone().filter(|n| is_bad(*n)).count() as u64;
+        let aside = aside.iter().filter(|n| records.contains(&(**n as u64))).count() as u64;
+        for sink in ["added", "columns", "letters", "lines", "table", "vectors"] {
+            let logged = forward.sinks.get(sink).map_or(0, |ids| ids.len() as u64);
+            let all = if sink == "letters" { bad + aside } else { RECORDS - bad };
+            assert!(
+                logged <= all && all <= logged + aside,
+                "seed {seed}: {object}: {sink} has {logged} of {all}"
+            );
+        }
     }
 }
 
@@ -249,15 +255,26 @@ fn whenever_it_is_killed_everything_is_there_once_in_the_end() {
             ),
         ];
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        // A record that alone was on its way whenever the process was killed, three times, is set
+        // aside: how should the engine know that it was not to blame?
+        let letters = runtime.block_on(numbers(dir, files("object/jsonl", "out/letters-*.jsonl")));
+        let aside: BTreeSet<i64> = letters.keys().copied().filter(|n| !is_bad(*n as u64)).collect();
+        assert!(aside.len() as u64 * 3 <= killed, "seed {seed}: {aside:?} after {killed} kills");
         for (place, bad) in places {
-            assert_eq!(runtime.block_on(numbers(dir, place.clone())), once(bad), "seed {seed}: {place}");
+            let mut found = runtime.block_on(numbers(dir, place.clone()));
+            for n in &aside {
+                assert!(found.remove(n).is_none_or(|times| times == 1), "seed {seed}: {n} in {place}");
+            }
+            let mut wanted = once(bad);
+            wanted.retain(|n, _| !aside.contains(n));
+            assert_eq!(found, wanted, "seed {seed}: {place}");
         }
         for entry in std::fs::read_dir(dir.join("out")).unwrap() {
             let name = entry.unwrap().file_name();
             assert!(!name.to_string_lossy().starts_with('.'), "seed {seed}: {name:?} was left behind");
         }
         #[cfg(feature = "lineage")]
-        everything_is_in_the_log(dir, seed);
+        everything_is_in_the_log(dir, seed, &aside);
         let good = once(false).len() as u64;
 
         let noted = std::fs::read_to_string(dir.join("noted")).unwrap().lines().count() as u64;
