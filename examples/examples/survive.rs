@@ -4,7 +4,7 @@
 //! cargo run --release --example survive
 //! ```
 //!
-//! A graph over two thousand texts: cut into passages, those that were there before dropped, each
+//! A graph over a thousand texts: cut into passages, those that were there before dropped, each
 //! embedded by a service that counts its calls and charges for them, and written to an index. It
 //! runs in a process of its own, which is killed (`SIGKILL`) at random moments and started again
 //! until it is done. Then what is in the index and what was paid is compared with a run that
@@ -30,7 +30,7 @@ use serde_json::{Value, json};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{TcpListener, TcpStream};
 
-const TEXTS: usize = 2_000;
+const TEXTS: usize = 1_000;
 /// Calls of the service at a time, and passages a call: what a kill can make it do again.
 const CALLS: usize = 2;
 const PASSAGES: u32 = 16;
@@ -50,7 +50,7 @@ fn graph(folder: &Path, service: &str) -> Result<Graph> {
     let index = graph.connect("index", index(folder).create());
     graph
         .source("read", object::Text::all().on(&texts))
-        .then("chunk", ai::Chunk::sentences(24))
+        .then("chunk", ai::Chunk::sentences(4))
         .then("once", Deduplicate::by("document.text"))
         .then("embed", ai::Embed::model("acme-embed").batch_items(PASSAGES).on(&model))
         .concurrency(CALLS)
@@ -67,6 +67,9 @@ fn index(folder: &Path) -> vector::Sqlite {
 async fn child(folder: &Path, service: &str) -> Result<bool> {
     let engine = Engine::builder().state(folder.join("state")).build()?;
     let report = engine.run(&graph(folder, service)?).await?;
+    if !report.is_success() {
+        eprintln!("{report}");
+    }
     Ok(report.is_success())
 }
 
@@ -147,7 +150,7 @@ impl Service {
                 *bill.texts.entry((*text).to_owned()).or_default() += 1;
             }
         }
-        tokio::time::sleep(Duration::from_millis(10)).await;
+        tokio::time::sleep(Duration::from_millis(50)).await;
         let vectors = ai::ModelClient::from(ai::Local::new()).embed(ai::Local::HASH, &texts).await;
         let data = vectors.unwrap_or_default().into_iter().enumerate();
         let data: Vec<_> =
@@ -168,7 +171,7 @@ fn kill_until_done(folder: &Path, service: &str) -> Result<u64> {
             .map_err(failed)?;
         // The more often it was killed, the longer it may live: on any machine it gets done.
         let dice = std::time::UNIX_EPOCH.elapsed().unwrap_or_default().subsec_micros();
-        let life = Duration::from_millis(u64::from(100 + dice % 300) + kills * 5);
+        let life = Duration::from_millis(u64::from(300 + dice % 900) + kills * 20);
         let born = Instant::now();
         loop {
             if let Some(status) = child.try_wait().map_err(failed)? {
@@ -256,7 +259,7 @@ async fn survive() -> Result<bool> {
 /// Goes from one vector back to the bytes it is made of.
 async fn trace(folder: &Path) -> Result<bool> {
     let client = index(folder).connect(&ConnectContext::detached()).await?;
-    let hits = vector::Search::by_text("stop 2 of its way, day 1770").k(1).run(&client, "passages").await?;
+    let hits = vector::Search::by_text("parcel 770 stop 2").k(1).run(&client, "passages").await?;
     let Some(hit) = hits.first() else { return Ok(false) };
     let file = hit.source_uri.as_deref().unwrap_or_default().trim_start_matches("file://").to_owned();
     let range = hit.byte_range.clone().unwrap_or_default();
