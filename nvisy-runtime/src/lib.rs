@@ -18,6 +18,9 @@ pub mod compiler;
 pub mod expression;
 pub mod registry;
 mod suggest;
+#[cfg(test)]
+#[path = "../tests/it/torture.rs"]
+mod torture;
 
 pub mod checkpoint;
 pub mod engine;

@@ -7,6 +7,7 @@ mod examples;
 mod guards;
 mod process;
 mod test;
+mod torture;
 
 use std::process::ExitCode;
 
@@ -17,6 +18,8 @@ usage: cargo xtask <command>
 
   test [--require-all] [-- ARGS]   run everything that is tested; ARGS go to `cargo test`
                                    --require-all: what would be skipped is a failure
+  torture [--kind NAME] [--seed N] [--cases N] [--minutes N] [--release]
+                                   run random tests for long: model, sweep, kill, power, corruption, fuzz, resume
   guards [NAME...]                 check what the compiler does not: dependencies, features, layers, files
   examples [--release] [NAME...]   build and run the examples as CI does
   bench NAME [--check]             run a benchmark of the `benches` package in release
@@ -30,6 +33,7 @@ fn main() -> ExitCode {
         Some((command, rest)) => match command.as_str() {
             "help" | "--help" | "-h" => help(),
             "test" => test::run(rest),
+            "torture" => torture::run(rest),
             "guards" => guards::run(rest),
             "examples" => examples::run(rest),
             "bench" => bench::run(rest),

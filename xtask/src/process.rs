@@ -78,6 +78,6 @@ pub(crate) fn read(command: &mut Command) -> Result<String, Failure> {
     String::from_utf8(stdout).map_err(|_| Failure::new(format!("{command:?} printed what is not UTF-8")))
 }
 
-fn not_started(command: &Command, error: &std::io::Error) -> Failure {
+pub(crate) fn not_started(command: &Command, error: &std::io::Error) -> Failure {
     Failure::new(format!("{command:?} could not be started: {error}"))
 }

@@ -17,6 +17,7 @@ mod dry_run;
 mod engine;
 mod expression;
 mod fixture;
+mod fuzz;
 mod graph;
 #[cfg(all(feature = "ai", feature = "object", feature = "sql", feature = "vector"))]
 mod incremental;
@@ -39,3 +40,4 @@ mod state;
 mod stateful;
 mod stranger;
 mod sweep;
+mod torture;

@@ -1,9 +1,9 @@
 //! Random graphs, data and faults against a small sequential interpreter of what a graph means.
 //!
-//! `NVISY_MODEL_CASES` sets how many (default 300), `NVISY_MODEL_SEED` which ones: a failure
-//! prints the seed of its case.
+//! Each graph runs undisturbed, or with checkpoints and killed again and again.
 
-use std::collections::{BTreeMap, HashMap};
+use std::cell::RefCell;
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -14,17 +14,21 @@ use nvisy_core::prelude::*;
 use nvisy_core::primitive::raw::Raw;
 use nvisy_core::testing::faulty::{Fault, FaultKind, Script, Site};
 use nvisy_core::testing::memory::{Form, MemoryStore};
+use nvisy_runtime::Engine;
+use nvisy_runtime::checkpoint::MemoryStore as Checkpoints;
 use nvisy_runtime::compiler::code;
-use nvisy_runtime::engine::{RunReport, RunStatus};
+use nvisy_runtime::engine::{RunReport, RunState, RunStatus};
+use nvisy_runtime::graph::Graph;
 use serde_json::{Value, json};
 
 use crate::fixture::*;
+use crate::torture::Torture;
 
 /// A generator of numbers: SplitMix64.
-struct Dice(u64);
+pub(crate) struct Dice(pub(crate) u64);
 
 impl Dice {
-    fn roll(&mut self, sides: u64) -> u64 {
+    pub(crate) fn roll(&mut self, sides: u64) -> u64 {
         self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
         let mut z = self.0;
         z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
@@ -32,11 +36,11 @@ impl Dice {
         (z ^ (z >> 31)) % sides
     }
 
-    fn once_in(&mut self, n: u64) -> bool {
+    pub(crate) fn once_in(&mut self, n: u64) -> bool {
         self.roll(n) == 0
     }
 
-    fn of<T: Copy>(&mut self, all: &[T]) -> T {
+    pub(crate) fn of<T: Copy>(&mut self, all: &[T]) -> T {
         all[self.roll(all.len() as u64) as usize]
     }
 }
@@ -58,6 +62,8 @@ enum Meaning {
     FanIn,
     /// What it absorbs is acknowledged, and comes out if all else goes well.
     Hold,
+    /// Drops what is the same as something before.
+    Once,
     Sink,
 }
 
@@ -73,6 +79,13 @@ struct Model {
     sinks: Vec<(String, String, bool)>,
     settings: Value,
     fails: bool,
+    /// Whether it is killed while it runs: then it does nothing that checkpoints do not mend.
+    killed: bool,
+    /// Whether something remembers in files, which go back no further than one checkpoint.
+    remembers: bool,
+    stages: bool,
+    /// What was there before, by node.
+    seen: RefCell<HashSet<(String, String)>>,
 }
 
 /// What arrives at a sink, and whether it has to before it may be acknowledged.
@@ -90,6 +103,11 @@ impl Model {
             match &self.meaning[reader] {
                 Meaning::Relay | Meaning::FanIn | Meaning::FanOut { .. } => on("", key, n),
                 Meaning::Hold => self.flow(reader, key, n, false, arrivals),
+                Meaning::Once => {
+                    if self.seen.borrow_mut().insert((reader.clone(), format!("{key}={n}"))) {
+                        on("", key, n);
+                    }
+                }
                 Meaning::Edit => on("", key, n + 7),
                 Meaning::Expand => (0..2).for_each(|i| on("", &format!("{key}/{reader}{i}"), n)),
                 Meaning::Drop(of) if n.is_multiple_of(*of) => {}
@@ -109,6 +127,7 @@ impl Model {
 
     /// What arrives of the items for which `of` holds: of a source, a partition, a number.
     fn arrivals(&self, of: impl Fn(&str, u64, u64) -> bool) -> Vec<Arrival> {
+        self.seen.borrow_mut().clear();
         let mut arrivals = Vec::new();
         for (source, items, partitions) in &self.sources {
             for n in (0..*items).filter(|n| of(source, n % partitions, *n)) {
@@ -122,12 +141,16 @@ impl Model {
         self.readers.entry(output.to_owned()).or_default().push(node.to_owned());
     }
 
-    fn random(dice: &mut Dice) -> Self {
+    fn random(dice: &mut Dice, killed: bool) -> Self {
         // Every second item may fail.
         let settings = json!({ "concurrency": 1 + dice.roll(4), "dead_letter_limit": { "share": 1 } });
-        let mut model = Self { settings, ..Self::default() };
+        let mut model = Self { settings, killed, ..Self::default() };
         if dice.once_in(3) {
             model.settings["checkpoint"] = json!({ "uncommitted_items": 40 + dice.roll(40) });
+        }
+        if killed {
+            model.settings["checkpoint"]["every"] = json!(format!("{}ms", dice.of(&[1, 7, 300])));
+            model.stages = dice.once_in(3);
         }
         // Outputs that nobody reads yet; of dead letters or not.
         let mut open: Vec<String> = Vec::new();
@@ -141,7 +164,7 @@ impl Model {
             let input = open.swap_remove(at);
             let name = format!("n{next}");
             next += 1;
-            match dice.roll(10) {
+            match dice.roll(if killed { 12 } else { 10 }) {
                 0 => {
                     let default = dice.once_in(2);
                     let mut node = json!({ "type": "branch", "inputs": [&input], "routes": [
@@ -157,7 +180,8 @@ impl Model {
                 1 => {
                     // The copies are read by relays, so that their names are known.
                     let copies: Vec<String> = (0..2 + dice.roll(2)).map(|i| format!("{name}c{i}")).collect();
-                    let best_effort = dice.once_in(4).then(|| copies[0].clone());
+                    // Such a copy may get lost when it is killed.
+                    let best_effort = (!killed && dice.once_in(4)).then(|| copies[0].clone());
                     let node = json!({ "type": "fan_out", "inputs": [&input], "best_effort": best_effort.iter().collect::<Vec<_>>() });
                     model.add(&name, &[input], node, Meaning::FanOut { best_effort });
                     for copy in copies {
@@ -177,7 +201,14 @@ impl Model {
                         _ => json!({ "type": "action", "use": "sort", "inputs": [&input],
                             "config": { "by": [{ "value": "raw.n" }], "memory": dice.of(&["1B", "2KB", "1MB"]) } }),
                     };
+                    model.remembers = true;
                     model.add(&name, &[input], node, Meaning::Hold);
+                    open.push(name);
+                }
+                10 | 11 => {
+                    let node = json!({ "type": "action", "use": "deduplicate", "inputs": [&input] });
+                    model.remembers = true;
+                    model.add(&name, &[input], node, Meaning::Once);
                     open.push(name);
                 }
                 kind => {
@@ -245,7 +276,8 @@ impl Model {
             .collect();
         let panics = patient && dice.once_in(3);
         // Without dead letters: else the item is set aside, and all is well.
-        let dies = (!matches!(meaning, Meaning::Fail(_)) && dice.once_in(40)).then(|| dice.roll(40));
+        let dies =
+            (!self.killed && !matches!(meaning, Meaning::Fail(_)) && dice.once_in(40)).then(|| dice.roll(40));
         self.fails |= dies.is_some();
         let (calls, salt, means) = (Arc::new(AtomicUsize::new(0)), name.to_owned(), meaning.clone());
         let node = act(form, input, move |items: Vec<Item>, _| {
@@ -292,7 +324,10 @@ impl Model {
     }
 
     fn sink(&mut self, dice: &mut Dice, name: &str, input: &str) {
-        let (script, store, appends) = (unique("script"), unique("store"), dice.once_in(2));
+        let (script, store) = (unique("script"), unique("store"));
+        // What is staged shows once, however often a run is killed; what only appends does not.
+        let staging = self.stages && dice.once_in(2);
+        let appends = if self.killed { staging } else { dice.once_in(2) };
         let kinds = [
             FaultKind::Retryable,
             FaultKind::Partial,
@@ -305,7 +340,7 @@ impl Model {
         for _ in 0..dice.roll(4) {
             let site = dice.of(&[Site::Write, Site::Write, Site::Flush, Site::Close, Site::Open]);
             // What appends gives an item up that may be there already: now and then.
-            let all = !appends || site != Site::Write || dice.once_in(4);
+            let all = !appends || site != Site::Write || (!staging && dice.once_in(4));
             let kind = dice.of(if all { &kinds[..] } else { &kinds[..4] });
             let nth = 1 + if site == Site::Write { dice.roll(8) } else { 0 };
             let unknown = matches!(
@@ -317,13 +352,30 @@ impl Model {
             Script::named(&script).add(fault.with_delay(Duration::from_secs(2)));
         }
         let config = json!({ "script": script, "sink": {
-            "name": store, "mode": if appends { "append" } else { "upsert" }, "buffers": dice.once_in(2),
+            "name": store, "mode": if appends { "append" } else { "upsert" }, "staging": staging,
+            "buffers": !staging && dice.once_in(2),
             "batch_items": 1 + dice.roll(30), "concurrency": 1 + dice.roll(3), "yields": dice.roll(3),
         } });
         let node = json!({ "type": "sink", "use": "faulty/sink", "inputs": [input], "config": config,
             "timeout": "10s", "retry": { "max_attempts": 6, "initial": "10ms" } });
         self.add(name, &[input.to_owned()], node, Meaning::Sink);
         self.sinks.push((name.to_owned(), store, appends));
+    }
+
+    /// Once all has run, however often it was killed: everything is there. Returns how many writes
+    /// were done again.
+    fn check_whole(&self) -> u64 {
+        let whole = self.arrivals(|_, _, _| true);
+        let mut repeated = 0;
+        for (sink, store, appends) in &self.sinks {
+            let mine = whole.iter().filter(|(at, _, _)| at == sink);
+            let expected = count(mine.map(|(_, item, _)| item.clone()), *appends);
+            let store = MemoryStore::named(store);
+            let have = count(store.items().iter().map(shown), *appends);
+            assert_eq!(have, expected, "at {sink}");
+            repeated += store.tally().written.saturating_sub(store.items().len() as u64);
+        }
+        repeated
     }
 
     fn check(&self, report: &RunReport) {
@@ -419,37 +471,112 @@ fn count(items: impl Iterator<Item = String>, appends: bool) -> BTreeMap<String,
     counts
 }
 
-async fn case(seed: u64) {
-    let mut dice = Dice(seed);
-    let model = Model::random(&mut dice);
+/// The graph, as an engine takes it.
+fn compiled(engine: &Engine, model: &Model) -> Graph {
     let mut text = json!({ "nodes": model.nodes, "settings": model.settings });
-    let engine = engine();
     if let Err(wrong) = engine.compile(&document(text.clone())) {
         // A batch that is larger than the span is refused: nothing else may be.
         assert!(wrong.iter().all(|wrong| wrong.code == code::BATCH_EXCEEDS_SPAN), "{wrong}");
-        text["settings"]["checkpoint"] = json!({});
+        text["settings"]["checkpoint"]["uncommitted_items"] = Value::Null;
     }
-    let report = run_on(&engine, &document(text)).await;
-    model.check(&report);
-    for (_, store, _) in &model.sinks {
-        MemoryStore::remove(store);
+    document(text)
+}
+
+/// Prints the graph if its case fails.
+struct Told<'a>(&'a Model);
+
+impl Drop for Told<'_> {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            eprintln!("{}", json!({ "nodes": self.0.nodes, "settings": self.0.settings }));
+        }
+        for (_, store, _) in &self.0.sinks {
+            MemoryStore::remove(store);
+        }
     }
+}
+
+fn paused() -> tokio::runtime::Runtime {
+    // Whoever waits is asked after each poll of a task.
+    let mut runtime = tokio::runtime::Builder::new_current_thread();
+    runtime.enable_all().start_paused(true).event_interval(1).build().unwrap()
 }
 
 #[test]
 fn random_graphs_do_what_they_mean() {
-    let said = |name: &str| std::env::var(name).ok().and_then(|value| value.parse::<u64>().ok());
-    let seed = said("NVISY_MODEL_SEED").unwrap_or_else(|| RandomState::new().hash_one(0));
-    for i in 0..said("NVISY_MODEL_CASES").unwrap_or(300) {
-        let seed = seed.wrapping_add(i);
-        let runtime =
-            tokio::runtime::Builder::new_current_thread().enable_all().start_paused(true).build().unwrap();
-        let outcome = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| runtime.block_on(case(seed))));
-        if let Err(panic) = outcome {
-            eprintln!("NVISY_MODEL_CASES=1 NVISY_MODEL_SEED={seed} shows it again");
-            let model = Model::random(&mut Dice(seed));
-            eprintln!("{}", json!({ "nodes": model.nodes, "settings": model.settings }));
-            std::panic::resume_unwind(panic);
+    let mut torture = Torture::of("model", 1_400, RandomState::new().hash_one(0));
+    torture.each(|seed| {
+        let model = Model::random(&mut Dice(seed), false);
+        let told = Told(&model);
+        let engine = engine();
+        model.check(&paused().block_on(run_on(&engine, &compiled(&engine, &model))));
+        drop(told);
+        0
+    });
+    torture.tell_well(0);
+}
+
+/// Lets so many tasks be polled, and then some time go by, and then everything is gone.
+fn run_until(engine: &Engine, graph: &Graph, end: Option<(u64, Duration)>) -> Option<RunReport> {
+    let runtime = paused();
+    let report = runtime.block_on(async {
+        let killed = async {
+            let Some((polls, life)) = end else { std::future::pending().await };
+            for _ in 0..polls {
+                tokio::task::yield_now().await;
+            }
+            tokio::time::sleep(life).await;
+        };
+        tokio::select! {
+            biased;
+            report = run_on(engine, graph) => Some(report),
+            () = killed => None,
+        }
+    });
+    runtime.shutdown_timeout(PATIENCE);
+    report
+}
+
+/// Kills the run of a graph a few times, and lets it go on. Returns how many writes were done again.
+fn killed(seed: u64) -> u64 {
+    // Who is killed more often may find an item that was alone each time, and set it aside.
+    const KILLS: u64 = 4;
+    let mut dice = Dice(seed);
+    let model = Model::random(&mut dice, true);
+    let told = Told(&model);
+    let (store, place) = (Checkpoints::new(), tempfile::tempdir().unwrap());
+    let engine =
+        || builder().state(place.path()).without_lineage().checkpoints(store.clone()).build().unwrap();
+    let graph = compiled(&engine(), &model);
+    let goes_back = !model.stages && !model.remembers && dice.once_in(2);
+    let mut kills = 1 + dice.roll(KILLS);
+    loop {
+        let polls = dice.of(&[20, 200, 2_000]);
+        let life = Duration::from_millis(dice.of(&[0, 3, 50, 2_500]));
+        let end = (kills > 0).then(|| (dice.roll(polls), life));
+        if let Some(report) = run_until(&engine(), &graph, end) {
+            assert_eq!(report.status, RunStatus::Success, "{report}");
+            let items: u64 = model.sources.iter().map(|(_, items, _)| items).sum();
+            assert_eq!(settled_items(&report), items, "{report}");
+            break;
+        }
+        kills -= 1;
+        // It may have been done when it was killed: then it would begin anew.
+        if store.peek("test").is_some_and(|last| RunState::of("test", &last).unwrap().finished) {
+            break;
+        }
+        if goes_back && dice.once_in(2) {
+            store.go_back("test");
         }
     }
+    let repeated = model.check_whole();
+    drop(told);
+    repeated
+}
+
+#[test]
+fn random_graphs_that_are_killed_do_what_they_mean() {
+    let mut torture = Torture::of("model", 600, RandomState::new().hash_one(1));
+    let repeated = torture.each(killed);
+    torture.tell_well(repeated);
 }

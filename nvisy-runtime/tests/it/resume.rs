@@ -18,6 +18,8 @@ use nvisy_runtime::graph::Graph;
 use serde_json::json;
 
 use crate::fixture::*;
+use crate::model::Dice;
+use crate::torture::Torture;
 
 const ITEMS: u64 = 600;
 
@@ -61,12 +63,15 @@ fn run_until(engine: &Engine, graph: &Graph, killed_after: Duration) -> Option<R
 
 #[test]
 fn whenever_it_is_killed_nothing_is_lost_and_little_is_done_again() {
-    for (seed, goes_back) in (1..24_u64).flat_map(|seed| [(seed, false), (seed, true)]) {
+    let mut torture = Torture::of("resume", 40, 1);
+    let repeated = torture.each(|seed| {
+        let mut dice = Dice(seed);
+        let (goes_back, longest) = (dice.once_in(2), dice.of(&[4, 10, 30]));
         let (store, out, seen) = (MemoryStore::new(), unique("out"), Arc::default());
         let graph = slow(&out, &seen);
         let (mut kills, mut resumed) = (0, 0);
         let report = loop {
-            let life = Duration::from_millis(seed + (kills * 7 + seed * 3) % 13);
+            let life = Duration::from_millis(3 + dice.roll(longest) + kills / 8);
             match run_until(&engine_with(&store), &graph, life) {
                 Some(report) => break report,
                 None => kills += 1,
@@ -83,7 +88,9 @@ fn whenever_it_is_killed_nothing_is_lost_and_little_is_done_again() {
         let most = ITEMS + (kills + resumed) * (60 + 6);
         let seen = seen.load(Ordering::Relaxed);
         assert!(seen <= most, "seed {seed}: {seen} of {most}, {kills} kills");
-    }
+        seen - ITEMS
+    });
+    torture.tell_well(repeated);
 }
 
 #[tokio::test(start_paused = true)]

@@ -11,6 +11,8 @@ use nvisy_runtime::engine::{RunReport, RunStatus};
 use serde_json::{Value, json};
 
 use crate::fixture::*;
+use crate::model::Dice;
+use crate::torture::Torture;
 
 const ITEMS: u64 = 12;
 const GRAPHS: usize = 3;
@@ -203,4 +205,30 @@ async fn every_call_may_meet_every_fault() {
             assert!(fired.contains(&(site, kind)), "{kind:?} at {site:?} never fired");
         }
     }
+}
+
+#[test]
+fn two_calls_may_meet_faults() {
+    let mut torture = Torture::of("sweep", 60, 1);
+    torture.each(|seed| {
+        let mut dice = Dice(seed);
+        let (which, script) = (dice.roll(GRAPHS as u64) as usize, unique("script"));
+        for _ in 0..2 {
+            let fault = Fault::new(dice.of(&Site::ALL), 1 + dice.roll(12), dice.of(&FaultKind::ALL));
+            Script::named(&script).add(fault.with_delay(Duration::from_secs(2)));
+        }
+        let (graph, places) = sample(which, &script);
+        let mut runtime = tokio::runtime::Builder::new_current_thread();
+        let runtime = runtime.enable_all().start_paused(true).build().unwrap();
+        let started = runtime.block_on(within(engine().run(&document(graph))));
+        let what = format!("{:?}", Script::named(&script).fired());
+        match started {
+            Ok(report) => check(&report, &places, &what),
+            Err(_) => assert!(places.iter().all(|place| in_stores(place).is_empty()), "{what}"),
+        }
+        Script::remove(&script);
+        places.iter().flatten().for_each(|store| MemoryStore::remove(store));
+        0
+    });
+    torture.tell_well(0);
 }

@@ -219,33 +219,34 @@ mod tests {
     #[test]
     fn a_file_that_is_cut_or_flipped_is_an_error_or_gives_the_right_answers() {
         let mut dice = 7;
-        let keys: Vec<u128> = (0..2_000).map(|_| roll(&mut dice)).collect();
-        for change in 0..60 {
-            let place = tempfile::tempdir().unwrap();
-            let mut seen = Seen::new(1 << 20, Spill::kept(place.path()));
-            for key in &keys {
-                seen.insert(*key).unwrap();
-            }
-            seen.spill().unwrap();
-            let path = std::fs::read_dir(place.path()).unwrap().next().unwrap().unwrap().path();
-            let mut bytes = std::fs::read(&path).unwrap();
-            let at = roll(&mut dice) as usize % bytes.len();
-            match change % 2 {
-                0 => bytes[at] ^= 1 << (change % 8),
+        let keys: Vec<u128> = (0..500).map(|_| roll(&mut dice)).collect();
+        let place = tempfile::tempdir().unwrap();
+        let mut seen = Seen::new(1 << 20, Spill::kept(place.path()));
+        for key in &keys {
+            seen.insert(*key).unwrap();
+        }
+        seen.spill().unwrap();
+        let path = std::fs::read_dir(place.path()).unwrap().next().unwrap().unwrap().path();
+        let whole = std::fs::read(&path).unwrap();
+        let changes = (0..whole.len()).step_by(crate::torture::step(199));
+        for (at, change) in changes.flat_map(|at| [(at, "flipped"), (at, "cut")]) {
+            let mut bytes = whole.clone();
+            match change {
+                "flipped" => bytes[at] ^= 1 << (at % 8),
                 _ => bytes.truncate(at),
             }
             std::fs::write(&path, bytes).unwrap();
             let mut errors = 0;
             for key in &keys {
                 match seen.insert(*key) {
-                    Ok(is_new) => assert!(!is_new, "change {change} at {at}: it was there"),
+                    Ok(is_new) => assert!(!is_new, "{change} at {at}: it was there"),
                     Err(error) => {
                         assert!(error.message().contains("seen-"), "{error}");
                         errors += 1;
                     }
                 }
             }
-            assert!(errors > 0, "change {change} at {at}: nobody saw it");
+            assert!(errors > 0, "{change} at {at} of {}: nobody saw it", whole.len());
         }
     }
 }

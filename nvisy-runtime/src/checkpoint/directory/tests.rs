@@ -6,6 +6,7 @@ use nvisy_core::{Changes, Checkpoint, ErrorKind, Recovery, Result};
 
 use super::log::{Growth, Log, recover};
 use super::simulated::{Dice, Fault, Simulated};
+use crate::torture::Torture;
 
 const GRAPH: &str = "tickets";
 
@@ -234,8 +235,10 @@ fn a_log_that_somebody_else_changed_or_removed_is_a_conflict() {
 
 #[test]
 fn a_power_cut_loses_nothing_that_was_committed_and_invents_nothing() {
-    for seed in 0..300 {
+    let mut torture = Torture::of("power", 300, 0);
+    let repeated = torture.each(|seed| {
         let mut dice = Dice(seed);
+        let mut repeated = 0;
         let disk = Simulated::default();
         let mut acknowledged = 0;
         for life in 0..6 {
@@ -260,9 +263,12 @@ fn a_power_cut_loses_nothing_that_was_committed_and_invents_nothing() {
                 "{what}: {acknowledged}, then {generation}"
             );
             assert!(found == state(generation), "{what}: a state that was never committed");
+            repeated += attempted - generation;
             acknowledged = generation;
         }
-    }
+        repeated
+    });
+    torture.tell_well(repeated);
 }
 
 #[test]

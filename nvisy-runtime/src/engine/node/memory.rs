@@ -81,6 +81,9 @@ impl Remembering {
                     }
                     Reserved::Stopped => continue,
                     Reserved::Held if ended => {
+                        // The input ended behind the pulse of the checkpoint, which waits for what
+                        // was sent on since.
+                        tracker.let_go_if_held(outlets);
                         tokio::select! {
                             () = tracker.until_free() => {}
                             () = self.memory.stop.cancelled() => {}

@@ -7,6 +7,7 @@ use nvisy_core::spill::Spill;
 use nvisy_runtime::actions::Sort;
 
 use super::{Dice, batches, context, entries, make, samples};
+use crate::torture;
 
 /// A folder with what a sort has saved, and the name of one of its files.
 async fn saved() -> (tempfile::TempDir, Entries, std::path::PathBuf) {
@@ -38,7 +39,7 @@ async fn a_file_that_is_cut_or_flipped_anywhere_is_refused_by_its_name() {
         assert_eq!(error.kind(), ErrorKind::Validation, "{how}");
         assert!(error.message().contains(name), "{how}: {error}");
     };
-    let step = (whole.len() / 60).max(1);
+    let step = torture::step((whole.len() / 60).max(1));
     for at in (0..whole.len()).step_by(step) {
         fs::write(&file, &whole[..at]).unwrap();
         refused(restored(&folder, &entries).await, &format!("cut at {at}"));
