@@ -1,6 +1,7 @@
 //! The side-by-side benches: each figure is a ratio to the same work by hand, in one process.
 //!
-//! `cargo xtask bench NAME [--check]`, with `engine`, `rows`, `compile`, `deduplicate` or `lineage` as NAME. Every figure
+//! `cargo xtask bench NAME [--check]`, with `engine`, `rows`, `compile`, `deduplicate`, `lineage`, `sort` or
+//! `aggregate` as NAME. Every figure
 //! is the best of several runs of either side in turns: on a noisy machine the best is the one
 //! that says least about the others. `--check` exits with 1 if a ratio is under its target.
 #![allow(clippy::print_stdout, clippy::unwrap_used, reason = "a program that measures and prints")]
@@ -10,6 +11,7 @@ mod deduplicate;
 mod engine;
 mod lineage;
 mod measure;
+mod memory;
 mod rows;
 
 use std::process::ExitCode;
@@ -24,12 +26,14 @@ fn main() -> ExitCode {
         Some("compile") => compile::run(),
         Some("lineage") => lineage::run(),
         Some("deduplicate") => deduplicate::run(),
+        Some("sort") => memory::run(&memory::SORT),
+        Some("aggregate") => memory::run(&memory::AGGREGATE),
         // One run of one side on its own, so that its peak memory can be told apart.
         Some("engine-alone") => engine::alone(args.get(1).map(String::as_str)),
         Some("rows-alone") => rows::alone(args.get(1).map_or("", String::as_str)),
         Some("deduplicate-alone") => deduplicate::alone(args.get(1).map(String::as_str)),
         _ => {
-            println!("usage: cargo xtask bench engine|rows|compile|deduplicate|lineage [--check]");
+            println!("usage: cargo xtask bench engine|rows|compile|deduplicate|lineage|sort|aggregate [--check]");
             return ExitCode::from(2);
         }
     };

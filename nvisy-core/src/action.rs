@@ -284,6 +284,12 @@ pub trait ActionConfig: Config {
         if kinds == Kinds::ANY { input } else { kinds }
     }
 
+    /// Returns how many inputs it has, which it tells apart by their order: see
+    /// [`Stateful::apply`]. Default one.
+    fn inputs(&self) -> usize {
+        1
+    }
+
     /// Returns what its calls cost others. Default [`Calls::None`].
     fn calls(&self) -> Calls {
         Calls::None

@@ -7,6 +7,7 @@ mod edit;
 mod limits;
 mod part;
 mod source_items;
+mod wire;
 
 use std::fmt;
 use std::sync::Arc;
@@ -18,6 +19,7 @@ use self::columns::{Envelopes, Ids, Trail};
 use self::content::{Content, Items, gather};
 pub use self::limits::BatchLimits;
 pub use self::source_items::SourceItems;
+pub use self::wire::{BatchReader, BatchWriter};
 use crate::error::{Error, Result};
 use crate::id::{PrimitiveId, SourceIdentity};
 use crate::lineage::{Lineage, Step};

@@ -224,7 +224,17 @@ impl Link {
         }
     }
 
-    fn step(&self) -> &Arc<Step> {
+    /// Returns the links that this one was made of.
+    pub(crate) fn parents(&self) -> impl Iterator<Item = &Arc<Self>> {
+        let (one, many) = match self {
+            Self::Origin { .. } => (None, &[][..]),
+            Self::Edit { parent, .. } => (parent.as_ref(), &[][..]),
+            Self::Derive { parents: Parents::One(inputs) | Parents::All(inputs), .. } => (None, &**inputs),
+        };
+        one.into_iter().chain(many.iter().map(|(_, lineage)| &lineage.link))
+    }
+
+    pub(crate) fn step(&self) -> &Arc<Step> {
         match self {
             Self::Origin { step, .. } | Self::Edit { step, .. } | Self::Derive { step, .. } => step,
         }

@@ -8,16 +8,28 @@
 //! | `convert` | [`Convert`] makes another kind of payload of an item |
 //! | `validate` | [`Validate`] fails the items that do not obey a JSON Schema |
 //! | `deduplicate` | [`Deduplicate`] drops the items that were there before |
+//! | `aggregate` | [`Aggregate`] makes one row of each group of items |
+//! | `join` | [`Join`] puts the rows of two inputs together whose keys are equal |
+//! | `materialize` | [`Materialize`] keeps all items until there are no more |
+//! | `sort` | [`Sort`] orders all items |
 //! | `batch` | [`Gather`] gathers items into batches of another size |
 //! | `dead_letter/replay` | [`Replay`] makes of dead letters the items that were set aside |
 //! | `dead_letter/tabulate` | [`Tabulate`] makes rows of dead letters |
 
+mod aggregate;
 mod batch;
 mod convert;
 mod deduplicate;
 mod filter;
+mod held;
+mod join;
 pub(crate) mod json;
+mod key;
 mod map;
+mod materialize;
+mod sort;
+mod sorter;
+mod spill;
 mod validate;
 
 use std::sync::Arc;
@@ -27,13 +39,17 @@ use arrow::buffer::BooleanBuffer;
 use nvisy_core::config::Problem;
 use nvisy_core::lineage::Step;
 use nvisy_core::outcome::Attribution;
-use nvisy_core::{Batch, Error, Outcomes, Payload, Plugin, Result};
+use nvisy_core::{Batch, Error, Kinds, Outcomes, Payload, Plugin, Result};
 
+pub use self::aggregate::{Aggregate, Aggregation, Late, Window};
 pub use self::batch::Gather;
 pub use self::convert::{Convert, Target};
 pub use self::deduplicate::Deduplicate;
 pub use self::filter::Filter;
+pub use self::join::{Join, Unmatched};
 pub use self::map::Map;
+pub use self::materialize::Materialize;
+pub use self::sort::{Nulls, Sort, SortKey, SortOrder};
 pub use self::validate::Validate;
 use crate::dead_letter::{Replay, Tabulate};
 use crate::expression::{Expression, ExpressionError};
@@ -47,6 +63,10 @@ pub fn plugin() -> Plugin {
         .action::<Convert>()
         .action::<Validate>()
         .action::<Deduplicate>()
+        .action::<Materialize>()
+        .action::<Aggregate>()
+        .action::<Join>()
+        .action::<Sort>()
         .action::<Gather>()
         .action::<Replay>()
         .action::<Tabulate>()
@@ -93,6 +113,14 @@ fn all_failed(batch: &Batch, error: &Error) -> Outcomes {
         absorbed: 0,
         failed: failed.collect(),
     }
+}
+
+/// The kinds that all these expressions can be evaluated on.
+fn kinds_of<'a>(texts: impl Iterator<Item = &'a str>) -> Kinds {
+    let compiled = texts.filter_map(|text| Expression::compile(text).ok());
+    compiled.fold(Kinds::ANY, |kinds, expression| {
+        kinds.iter().filter(|kind| expression.kinds().contains(*kind)).collect()
+    })
 }
 
 /// What is wrong with an expression of a config, if something is.

@@ -63,8 +63,9 @@ use arrow::array::{ArrayRef, BooleanArray};
 use nvisy_core::{Batch, Error, KindId, Kinds, Primitive, Result};
 
 use self::ast::{Expr, Node, Root};
+pub(crate) use self::output::column_of;
 use self::scope::Scope;
-use self::types::Type;
+pub(crate) use self::types::Type;
 pub use self::value::Value;
 
 /// The longest text that is read as an expression, in bytes.
@@ -163,6 +164,11 @@ impl Expression {
             Some(first) if !asks && kinds.all(|kind| kind == first) => Kinds::of(first),
             _ => Kinds::ANY,
         }
+    }
+
+    /// Returns the type of what it gives, as far as the text says it.
+    pub(crate) fn result(&self) -> Type {
+        self.0.result
     }
 
     /// Returns whether it runs as Arrow kernels over rows. A column of a rare type (a decimal, a

@@ -101,7 +101,7 @@ impl<T: Clone> Runs<T> {
 
     /// Returns the runs that `len` items from `offset` on touch: each value with the part of
     /// its run, counted from the run's beginning.
-    fn within(&self, offset: usize, len: usize) -> Vec<(Range<usize>, &T)> {
+    pub(super) fn within(&self, offset: usize, len: usize) -> Vec<(Range<usize>, &T)> {
         let end = offset + len;
         match self {
             Self::One(value) => vec![(offset..end, value)],
@@ -124,13 +124,13 @@ impl<T: Clone> Runs<T> {
 }
 
 /// Gathers runs.
-struct RunsBuilder<T> {
+pub(super) struct RunsBuilder<T> {
     runs: Vec<(u32, T)>,
     len: u32,
 }
 
 impl<T> RunsBuilder<T> {
-    fn new() -> Self {
+    pub(super) fn new() -> Self {
         Self { runs: Vec::new(), len: 0 }
     }
 
@@ -138,7 +138,7 @@ impl<T> RunsBuilder<T> {
         self.runs.last_mut().map(|(_, value)| value)
     }
 
-    fn push(&mut self, value: T, len: usize) {
+    pub(super) fn push(&mut self, value: T, len: usize) {
         self.len += len as u32;
         self.runs.push((self.len, value));
     }
@@ -151,7 +151,7 @@ impl<T> RunsBuilder<T> {
         }
     }
 
-    fn finish(mut self) -> Runs<T> {
+    pub(super) fn finish(mut self) -> Runs<T> {
         if self.runs.len() == 1
             && let Some((_, only)) = self.runs.pop()
         {
@@ -163,7 +163,7 @@ impl<T> RunsBuilder<T> {
 
 /// The envelopes of a batch.
 #[derive(Clone, Debug)]
-pub(super) struct Envelopes(Runs<Arc<Metadata>>);
+pub(super) struct Envelopes(pub(super) Runs<Arc<Metadata>>);
 
 impl Envelopes {
     /// One for all.
@@ -283,7 +283,7 @@ pub(super) struct Stretch {
 
 /// The lineages of a batch.
 #[derive(Clone, Debug)]
-pub(super) struct Trail(Runs<Stretch>);
+pub(super) struct Trail(pub(super) Runs<Stretch>);
 
 impl Trail {
     /// One link for all, whose index is the item's.

@@ -168,6 +168,8 @@ pub trait ErasedActionConfig: fmt::Debug + Send + Sync {
     fn version(&self) -> &'static str;
     /// See [`ActionConfig::optimum`].
     fn optimum(&self) -> Option<BatchLimits>;
+    /// See [`ActionConfig::inputs`].
+    fn inputs(&self) -> usize;
     /// See [`ActionConfig::is_columnar`].
     fn is_columnar(&self) -> bool;
     /// See [`ActionConfig::build`].
@@ -180,6 +182,10 @@ pub trait ErasedActionConfig: fmt::Debug + Send + Sync {
 }
 
 impl<A: ActionConfig> ErasedActionConfig for A {
+    fn inputs(&self) -> usize {
+        ActionConfig::inputs(self)
+    }
+
     fn input_kinds(&self) -> Kinds {
         ActionConfig::input_kinds(self)
     }

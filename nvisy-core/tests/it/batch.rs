@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex};
 
 use arrow::array::{BooleanArray, Int64Array, RecordBatch, StringArray};
 use arrow::datatypes::{DataType, Field, Schema};
+use nvisy_core::batch::{BatchReader, BatchWriter};
 use nvisy_core::lineage::Step;
 use nvisy_core::primitive::document::Document;
 use nvisy_core::primitive::raw::Raw;
@@ -351,10 +352,14 @@ proptest! {
     ) {
         let mut world = World { log: Arc::default(), slots: 0, steps: 0, worst: BTreeMap::new() };
         let (mut batch, mut model) = world.read(layout, len);
+        let (mut writer, mut reader) = (BatchWriter::default(), BatchReader::default());
         check(&batch, &model);
         for operation in &operations {
             (batch, model) = apply(&mut world, batch, model, operation);
             check(&batch, &model);
+            let read = reader.read(&writer.write(&batch).unwrap()).unwrap();
+            check(&read, &model);
+            assert_eq!(read.as_rows().is_some(), batch.as_rows().is_some());
         }
         check_tokens(&mut world, batch, &model, &ends);
     }
@@ -387,6 +392,24 @@ fn wrong_lengths_are_errors_and_not_panics() {
     let positions = Positions::each([]);
     let (source, metadata) = (SourceIdentity::new("source"), Arc::default());
     assert!(Batch::read(one(), positions, &source, step, metadata).is_err());
+}
+
+#[test]
+fn what_batches_share_is_written_once_and_what_is_cut_is_refused() {
+    let mut world = World { log: Arc::default(), slots: 0, steps: 0, worst: BTreeMap::new() };
+    let step = world.step();
+    let (batch, model) = world.read(Layout::Rows, 8);
+    let batch = batch.without_tokens().edited(&step);
+    let mut writer = BatchWriter::default();
+    let [first, second] = [writer.write(&batch).unwrap(), writer.write(&batch).unwrap()];
+    assert!(second.len() < first.len(), "{} and {}", first.len(), second.len());
+    assert!(BatchReader::default().read(&second).is_err(), "it needs what stood in the first");
+    for len in 0..first.len() {
+        assert!(BatchReader::default().read(&first[..len]).is_err(), "cut at {len}");
+    }
+    let mut reader = BatchReader::default();
+    reader.read(&first).unwrap();
+    assert_eq!(reader.read(&second).unwrap().ids(), model.iter().map(|m| m.item.id()).collect::<Vec<_>>());
 }
 
 #[test]

@@ -54,6 +54,40 @@ impl<K: Kind> Flow<K> {
         Flow::new(self.shared, name, None)
     }
 
+    /// Puts it together with another flow: this one is the left input, the other the right.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use nvisy_core::primitive::row::Row;
+    /// use nvisy_runtime::actions::Join;
+    /// use nvisy_runtime::prelude::*;
+    ///
+    /// # fn joined(orders: Flow<Row>, users: Flow<Row>) {
+    /// let joined = orders.join("joined", users, Join::on("row.user_id", "row.id"));
+    /// # }
+    /// ```
+    pub fn join<R: Kind, A: IntoAction>(
+        self,
+        name: impl Into<String>,
+        right: Flow<R>,
+        action: A,
+    ) -> Flow<<A::Action as ActionConfig>::Output<K>>
+    where
+        <A::Action as ActionConfig>::Input: Accepts<K> + Accepts<R>,
+    {
+        let name = name.into();
+        let second = right.feed(&name);
+        drop(right);
+        let joined = self.then(name.clone(), action);
+        joined.shared.edit(&name, |node| {
+            if let Some(inputs) = node.inputs_mut() {
+                inputs.push(second);
+            }
+        });
+        joined
+    }
+
     /// Lets a function change it, item by item, without waiting for anything.
     ///
     /// The graph holds its name, `fn/NAME`, and this value of it the code. To load the graph

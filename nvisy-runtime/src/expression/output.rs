@@ -65,29 +65,41 @@ pub(super) fn data_type(result: Type) -> Option<DataType> {
     })
 }
 
-fn type_of(value: &Value) -> Type {
-    match value {
-        Value::Null => Type::Null,
-        Value::Bool(_) => Type::Bool,
-        Value::Int(_) => Type::Int,
-        Value::UInt(_) => Type::UInt,
-        Value::Double(_) => Type::Double,
-        Value::Text(_) => Type::Text,
-        Value::Bytes(_) => Type::Bytes,
-        Value::Timestamp(_) => Type::Timestamp,
-        Value::Duration(_) => Type::Duration,
-        Value::List(_) => Type::List,
-        Value::Map(_) => Type::Map,
+impl Type {
+    /// The type of a value.
+    pub(crate) fn of(value: &Value) -> Self {
+        match value {
+            Value::Null => Self::Null,
+            Value::Bool(_) => Self::Bool,
+            Value::Int(_) => Self::Int,
+            Value::UInt(_) => Self::UInt,
+            Value::Double(_) => Self::Double,
+            Value::Text(_) => Self::Text,
+            Value::Bytes(_) => Self::Bytes,
+            Value::Timestamp(_) => Self::Timestamp,
+            Value::Duration(_) => Self::Duration,
+            Value::List(_) => Self::List,
+            Value::Map(_) => Self::Map,
+        }
+    }
+
+    /// The type that holds values of both, if there is one.
+    pub(crate) fn unified(self, other: Self) -> Option<Self> {
+        match (self, other) {
+            (Self::Null, other) | (other, Self::Null) => Some(other),
+            (left, right) if left == right => Some(left),
+            (left, right) if left.is_number() && right.is_number() => Some(Self::Double),
+            _ => None,
+        }
     }
 }
 
-/// The type that holds both.
-fn unify(left: Type, right: Type) -> Option<Type> {
-    match (left, right) {
-        (Type::Null, other) | (other, Type::Null) => Some(other),
-        (left, right) if left == right => Some(left),
-        (left, right) if left.is_number() && right.is_number() => Some(Type::Double),
-        _ => None,
+/// Gathers values into a column of a type that holds them all.
+pub(crate) fn column_of(values: Vec<Value>, known: Type) -> Result<ArrayRef> {
+    let column = of_values(values.into_iter().map(Ok).collect(), known, "");
+    match column.faults.into_iter().next() {
+        Some((_, error)) => Err(error),
+        None => Ok(column.values),
     }
 }
 
@@ -102,7 +114,7 @@ pub(super) fn type_on(node: &Node, schema: &Schema) -> Type {
         }
         Expr::Conditional(parts) => match (on(&parts[1]), on(&parts[2])) {
             (Type::Any, _) | (_, Type::Any) => Type::Any,
-            (left, right) => unify(left, right).unwrap_or(Type::Any),
+            (left, right) => left.unified(right).unwrap_or(Type::Any),
         },
         Expr::Arithmetic(op, sides) => {
             Type::arithmetic(*op, on(&sides[0]), on(&sides[1])).unwrap_or(Type::Any)
@@ -122,12 +134,12 @@ pub(super) fn of_values(values: Vec<Result<Value>>, known: Type, text: &str) -> 
     let values: Vec<Value> = (0..)
         .zip(values)
         .map(|(index, value)| {
-            let value = value.and_then(|value| match unify(common, type_of(&value)) {
+            let value = value.and_then(|value| match common.unified(Type::of(&value)) {
                 Some(unified) => {
                     common = unified;
                     Ok(value)
                 }
-                None => Err(mismatch(text, type_of(&value), common)),
+                None => Err(mismatch(text, Type::of(&value), common)),
             });
             value.unwrap_or_else(|error| {
                 faults.push((index, error));

@@ -1,6 +1,7 @@
 //! What is known of an expression before it sees an item: types and fields.
 
 use nvisy_core::KindId;
+use serde::{Deserialize, Serialize};
 
 use super::ExpressionError;
 use super::ast::{Arithmetic, Compare, Expr, Form, Node, Root};
@@ -9,8 +10,8 @@ use super::value::Literal;
 use crate::suggest::nearest;
 
 /// The type of a value, as far as it is known.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Type {
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum Type {
     Any,
     Null,
     Bool,
@@ -27,7 +28,7 @@ pub(super) enum Type {
 
 impl Type {
     /// How messages call a value of the type.
-    pub(super) fn name(self) -> &'static str {
+    pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Any => "a value",
             Self::Null => "null",
@@ -44,7 +45,7 @@ impl Type {
         }
     }
 
-    pub(super) fn is_number(self) -> bool {
+    pub(crate) fn is_number(self) -> bool {
         matches!(self, Self::Int | Self::UInt | Self::Double)
     }
 

@@ -16,6 +16,7 @@ use nvisy_core::primitive::document::Document;
 use nvisy_core::primitive::embedding::Embedding;
 use nvisy_core::primitive::object::Object;
 use nvisy_core::primitive::row::{Cell, ListCell, MapCell, Row, StructCell};
+use serde::{Deserialize, Serialize};
 use serde_json::Value as Json;
 
 use self::time::duration;
@@ -25,7 +26,7 @@ use super::types::Type;
 /// A value that an expression gives.
 ///
 /// Two numbers are equal if they stand for the same number, whatever their types.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub enum Value {
     /// Nothing.
     Null,
@@ -44,7 +45,7 @@ pub enum Value {
     /// A moment in time.
     Timestamp(Timestamp),
     /// A length of time.
-    Duration(TimeDelta),
+    Duration(#[serde(with = "time_delta")] TimeDelta),
     /// Values in order.
     List(Vec<Self>),
     /// Keys with their values, in the order of whatever they come from.
@@ -395,4 +396,21 @@ pub(super) fn order_with_double(integer: i128, double: f64) -> Option<Ordering> 
         rest if rest < 0.0 => Ordering::Greater,
         _ => Ordering::Equal,
     }))
+}
+
+/// A length of time as seconds and nanoseconds.
+mod time_delta {
+    use chrono::TimeDelta;
+    use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+    pub(super) fn serialize<S: Serializer>(of: &TimeDelta, serializer: S) -> Result<S::Ok, S::Error> {
+        (of.num_seconds(), of.subsec_nanos()).serialize(serializer)
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<TimeDelta, D::Error> {
+        let (seconds, nanos): (i64, i64) = Deserialize::deserialize(deserializer)?;
+        let whole = TimeDelta::try_seconds(seconds);
+        let whole = whole.and_then(|whole| whole.checked_add(&TimeDelta::nanoseconds(nanos)));
+        whole.ok_or_else(|| serde::de::Error::custom("a duration is too long"))
+    }
 }

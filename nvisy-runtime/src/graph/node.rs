@@ -193,7 +193,7 @@ pub struct ActionNode {
     /// The connection that it works through.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub connection: Option<ConnectionUse>,
-    /// What feeds it: one node or port.
+    /// What feeds it: one node or port; two of an action that has two inputs, the left one first.
     pub inputs: Vec<String>,
     /// The config of its type. Default empty.
     #[serde(skip_serializing_if = "is_empty_config")]

@@ -34,5 +34,6 @@ mod poison;
 mod resume;
 mod sample;
 mod state;
+mod stateful;
 mod stranger;
 mod sweep;

@@ -49,9 +49,15 @@ enum Meaning {
     Expand,
     Drop(u64),
     Fail(u64),
-    Branch { default: bool },
-    FanOut { best_effort: Option<String> },
+    Branch {
+        default: bool,
+    },
+    FanOut {
+        best_effort: Option<String>,
+    },
     FanIn,
+    /// What it absorbs is acknowledged, and comes out if all else goes well.
+    Hold,
     Sink,
 }
 
@@ -83,6 +89,7 @@ impl Model {
             };
             match &self.meaning[reader] {
                 Meaning::Relay | Meaning::FanIn | Meaning::FanOut { .. } => on("", key, n),
+                Meaning::Hold => self.flow(reader, key, n, false, arrivals),
                 Meaning::Edit => on("", key, n + 7),
                 Meaning::Expand => (0..2).for_each(|i| on("", &format!("{key}/{reader}{i}"), n)),
                 Meaning::Drop(of) if n.is_multiple_of(*of) => {}
@@ -134,7 +141,7 @@ impl Model {
             let input = open.swap_remove(at);
             let name = format!("n{next}");
             next += 1;
-            match dice.roll(9) {
+            match dice.roll(10) {
                 0 => {
                     let default = dice.once_in(2);
                     let mut node = json!({ "type": "branch", "inputs": [&input], "routes": [
@@ -162,6 +169,15 @@ impl Model {
                     let other = open.swap_remove(0);
                     let node = json!({ "type": "fan_in", "inputs": [&input, &other] });
                     model.add(&name, &[input, other], node, Meaning::FanIn);
+                    open.push(name);
+                }
+                9 => {
+                    let node = match dice.roll(2) {
+                        0 => json!({ "type": "action", "use": "materialize", "inputs": [&input] }),
+                        _ => json!({ "type": "action", "use": "sort", "inputs": [&input],
+                            "config": { "by": [{ "value": "raw.n" }], "memory": dice.of(&["1B", "2KB", "1MB"]) } }),
+                    };
+                    model.add(&name, &[input], node, Meaning::Hold);
                     open.push(name);
                 }
                 kind => {

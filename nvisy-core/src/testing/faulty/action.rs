@@ -158,6 +158,10 @@ struct FaultyConfig {
 }
 
 impl ErasedActionConfig for FaultyConfig {
+    fn inputs(&self) -> usize {
+        self.config.inputs()
+    }
+
     fn input_kinds(&self) -> Kinds {
         self.config.input_kinds()
     }

@@ -138,8 +138,19 @@ impl<'g> Check<'g> {
         let (name, body) = (self.nodes[node].name, &self.nodes[node].node.body);
         let takes_dead_letters = self.graph.settings.dead_letter.as_deref() == Some(name);
         let path = self.nodes[node].field("inputs");
+        let several = match &self.nodes[node].work {
+            Some(Work::Action(config)) => Some(config.inputs()).filter(|takes| *takes > 1),
+            _ => None,
+        };
         match (body, have) {
             (NodeBody::Source(_), _) => return,
+            _ if several == Some(have) => return,
+            _ if several.is_some() && !self.broken.has(&path) => {
+                let takes = several.unwrap_or_default();
+                let message = format!("node \"{name}\" has {have} inputs, and takes {takes} in their order");
+                let help = format!("name {takes} nodes or ports in \"inputs\", the left one first");
+                self.say_with(code::INPUT_COUNT, path, message, help);
+            }
             (NodeBody::FanIn(_), 2..) | (_, 1) => return,
             (NodeBody::Sink(_), 0) if takes_dead_letters => return,
             (NodeBody::Sink(_), 0) if self.broken.has("settings.dead_letter") => {}

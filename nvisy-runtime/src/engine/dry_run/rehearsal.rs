@@ -204,6 +204,10 @@ impl fmt::Debug for Uncalled {
 }
 
 impl ErasedActionConfig for Uncalled {
+    fn inputs(&self) -> usize {
+        self.config.inputs()
+    }
+
     fn input_kinds(&self) -> Kinds {
         self.config.input_kinds()
     }
