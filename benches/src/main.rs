@@ -33,7 +33,9 @@ fn main() -> ExitCode {
         Some("rows-alone") => rows::alone(args.get(1).map_or("", String::as_str)),
         Some("deduplicate-alone") => deduplicate::alone(args.get(1).map(String::as_str)),
         _ => {
-            println!("usage: cargo xtask bench engine|rows|compile|deduplicate|lineage|sort|aggregate [--check]");
+            println!(
+                "usage: cargo xtask bench engine|rows|compile|deduplicate|lineage|sort|aggregate [--check]"
+            );
             return ExitCode::from(2);
         }
     };

@@ -27,7 +27,7 @@ pub fn serialize<S: Serializer>(bytes: &u64, serializer: S) -> Result<S::Ok, S::
     if !serializer.is_human_readable() {
         return serializer.serialize_u64(*bytes);
     }
-    let whole = UNITS.iter().filter(|(_, unit)| bytes % unit == 0).max_by_key(|(_, unit)| *unit);
+    let whole = UNITS.iter().filter(|(_, unit)| bytes.is_multiple_of(*unit)).max_by_key(|(_, unit)| *unit);
     let (name, unit) = whole.filter(|_| *bytes > 0).unwrap_or(&("B", 1));
     serializer.collect_str(&format_args!("{}{name}", bytes / unit))
 }
@@ -94,7 +94,6 @@ pub mod option {
     /// # Errors
     ///
     /// Those of the serializer.
-    #[expect(clippy::ref_option, reason = "serde asks for it")]
     pub fn serialize<S: Serializer>(bytes: &Option<u64>, serializer: S) -> Result<S::Ok, S::Error> {
         bytes.map(Amount).serialize(serializer)
     }
@@ -113,7 +112,6 @@ pub mod option {
 mod tests {
     use serde::{Deserialize, Serialize};
 
-    use super::*;
 
     #[derive(Debug, PartialEq, Serialize, Deserialize)]
     struct Room {

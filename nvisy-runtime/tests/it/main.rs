@@ -33,6 +33,7 @@ mod place;
 mod poison;
 mod resume;
 mod sample;
+mod spill;
 mod state;
 mod stateful;
 mod stranger;

@@ -54,6 +54,8 @@ enum Meaning {
     },
     FanOut {
         best_effort: Option<String>,
+        /// What its buffer has is acknowledged.
+        spill: Option<String>,
     },
     FanIn,
     /// What it absorbs is acknowledged, and comes out if all else goes well.
@@ -83,7 +85,8 @@ impl Model {
     fn flow(&self, output: &str, key: &str, n: u64, required: bool, arrivals: &mut Vec<Arrival>) {
         for reader in self.readers.get(output).into_iter().flatten() {
             let required = required
-                && !matches!(self.meaning.get(output), Some(Meaning::FanOut { best_effort: Some(name) }) if name == reader);
+                && !matches!(self.meaning.get(output), Some(Meaning::FanOut { best_effort, spill })
+                    if [best_effort, spill].iter().any(|name| name.as_ref() == Some(reader)));
             let mut on = |port: &str, key: &str, n: u64| {
                 self.flow(&format!("{reader}{port}"), key, n, required, arrivals);
             };
@@ -158,8 +161,14 @@ impl Model {
                     // The copies are read by relays, so that their names are known.
                     let copies: Vec<String> = (0..2 + dice.roll(2)).map(|i| format!("{name}c{i}")).collect();
                     let best_effort = dice.once_in(4).then(|| copies[0].clone());
-                    let node = json!({ "type": "fan_out", "inputs": [&input], "best_effort": best_effort.iter().collect::<Vec<_>>() });
-                    model.add(&name, &[input], node, Meaning::FanOut { best_effort });
+                    let mut node = json!({ "type": "fan_out", "inputs": [&input], "best_effort": best_effort.iter().collect::<Vec<_>>() });
+                    let spill = dice.once_in(2).then(|| copies[1].clone());
+                    if let Some(name) = &spill {
+                        let [memory, disk] =
+                            [dice.of(&["1B", "1KB", "1MB"]), dice.of(&["500B", "5KB", "1GB"])];
+                        node["spill"] = json!({ name: { "memory": memory, "disk": disk } });
+                    }
+                    model.add(&name, &[input], node, Meaning::FanOut { best_effort, spill });
                     for copy in copies {
                         model.act(dice, &copy, &name, Meaning::Relay);
                         open.push(copy);
