@@ -18,6 +18,7 @@
 
 mod aggregate;
 mod batch;
+pub(crate) mod buffer;
 mod convert;
 mod deduplicate;
 mod filter;

@@ -17,6 +17,7 @@ pub use self::node::{
 };
 pub use self::policy::{
     Backoff, BatchPolicy, CheckpointSettings, DeadLetterLimit, OnError, Policies, RateLimit, Retry, Settings,
+    SpillPolicy,
 };
 
 use self::function::Functions;

@@ -39,7 +39,7 @@ pub(super) struct Runs {
 /// What is known of one file.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(super) struct Run {
-    bytes: u64,
+    pub(super) bytes: u64,
     checksum: u32,
     pub(super) items: u64,
     /// How many of its items have come out.

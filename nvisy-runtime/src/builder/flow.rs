@@ -10,7 +10,7 @@ use super::attach::{IntoAction, IntoSink};
 use super::{Shared, config};
 use crate::compiler::{Diagnostic, code};
 use crate::graph::connection::empty_config;
-use crate::graph::{ActionNode, FanInNode, Function, NodeBody, PortRef, SinkNode};
+use crate::graph::{ActionNode, FanInNode, FanOutNode, Function, NodeBody, PortRef, SinkNode, SpillPolicy};
 
 /// What flows out of a node, of kind `K`.
 ///
@@ -23,12 +23,13 @@ pub struct Flow<K: Kind = Any> {
     pub(super) node: String,
     pub(super) port: Option<String>,
     pub(super) best_effort: bool,
+    pub(super) spill: Option<SpillPolicy>,
     kind: PhantomData<fn() -> K>,
 }
 
 impl<K: Kind> Flow<K> {
     pub(super) fn new(shared: Shared, node: String, port: Option<String>) -> Self {
-        Self { shared, node, port, best_effort: false, kind: PhantomData }
+        Self { shared, node, port, best_effort: false, spill: None, kind: PhantomData }
     }
 
     /// Lets an action change it.
@@ -163,6 +164,30 @@ impl<K: Kind> Flow<K> {
         self
     }
 
+    /// Keeps what the reader of this copy has yet to take, in memory and then in files, so that it
+    /// holds up the others only when so much waits: for a flow that comes from a
+    /// [`fan_out`](Self::fan_out).
+    ///
+    /// Every copy arrives; what fails is the run's failure, as without. With a state directory
+    /// what waits is part of the checkpoint.
+    ///
+    /// ```
+    /// # use nvisy_core::primitive::raw::Raw;
+    /// # use nvisy_core::testing::memory::{MemorySink, MemorySource};
+    /// # use nvisy_runtime::prelude::*;
+    /// use nvisy_runtime::graph::SpillPolicy;
+    ///
+    /// # let graph = Graph::builder("copy");
+    /// # let numbers = graph.source("numbers", MemorySource::raw([]));
+    /// let [kept, embedded] = numbers.fan_out("copies");
+    /// kept.sink("kept", MemorySink::named("doc"));
+    /// embedded.spill(SpillPolicy::default()).sink("embedded", MemorySink::named("doc"));
+    /// ```
+    pub fn spill(mut self, policy: SpillPolicy) -> Self {
+        self.spill = Some(policy);
+        self
+    }
+
     /// Forgets the kind.
     pub fn into_any(self) -> Flow<Any> {
         self.cast()
@@ -176,6 +201,7 @@ impl<K: Kind> Flow<K> {
             node: self.node,
             port: self.port,
             best_effort: self.best_effort,
+            spill: self.spill,
             kind: PhantomData,
         }
     }
@@ -188,19 +214,27 @@ impl<K: Kind> Flow<K> {
 
     /// Returns what the reader names in its `inputs`.
     pub(super) fn feed(&self, reader: &str) -> String {
-        if self.best_effort {
-            let mut is_copy = false;
-            self.shared.edit(&self.node, |node| {
-                if let (NodeBody::FanOut(node), None) = (&mut node.body, &self.port) {
-                    node.best_effort.push(reader.to_owned());
-                    is_copy = true;
-                }
-            });
-            if !is_copy {
-                self.wrong("best_effort", "only what reads from a fan_out is best effort");
-            }
+        if self.best_effort && !self.copy(|fan_out| fan_out.best_effort.push(reader.to_owned())) {
+            self.wrong("best_effort", "only what reads from a fan_out is best effort");
+        }
+        if let Some(policy) = self.spill
+            && !self.copy(|fan_out| _ = fan_out.spill.insert(reader.to_owned(), policy))
+        {
+            self.wrong("spill", "only what reads from a fan_out spills");
         }
         PortRef { node: &self.node, port: self.port.as_deref() }.to_string()
+    }
+
+    /// Says something of this copy to the fan-out that it comes from. Returns whether it does.
+    fn copy(&self, say: impl FnOnce(&mut FanOutNode)) -> bool {
+        let mut is_copy = false;
+        self.shared.edit(&self.node, |node| {
+            if let (NodeBody::FanOut(node), None) = (&mut node.body, &self.port) {
+                say(node);
+                is_copy = true;
+            }
+        });
+        is_copy
     }
 
     fn wrong(&self, field: &str, why: &str) {

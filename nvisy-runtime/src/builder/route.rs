@@ -1,5 +1,7 @@
 //! How a flow splits: by routes, or into copies.
 
+use std::collections::BTreeMap;
+
 use nvisy_core::Kind;
 
 use super::Flow;
@@ -68,7 +70,8 @@ impl<K: Kind> Flow<K> {
         const { assert!(N > 0, "a fan_out has readers") };
         let name = name.into();
         let input = self.feed(&name);
-        self.shared.add(&name, FanOutNode { inputs: vec![input], best_effort: Vec::new() });
+        self.shared
+            .add(&name, FanOutNode { inputs: vec![input], best_effort: Vec::new(), spill: BTreeMap::new() });
         std::array::from_fn(|_| Self::new(self.shared.clone(), name.clone(), None))
     }
 }

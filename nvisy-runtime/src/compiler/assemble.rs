@@ -14,7 +14,7 @@ use super::plan::{
 };
 use super::validate::{Draft, DraftEdge, DraftNode};
 use crate::actions::Gather;
-use crate::graph::{BatchPolicy, Graph, Node, OnError, Policies, Retry};
+use crate::graph::{BatchPolicy, Graph, Node, OnError, Policies, Retry, SpillPolicy};
 
 /// How many items a source may read ahead of what is settled, unless the graph says so.
 pub(crate) const DEFAULT_UNCOMMITTED_ITEMS: u64 = 65_536;
@@ -55,6 +55,7 @@ pub(super) fn assemble(graph: &Graph, draft: Draft<'_>) -> ExecutionPlan {
         .filter_map(|node| slots[*node].take())
         .filter_map(|node| plan_node(node, &edges, &connections, largest))
         .collect();
+    add_buffers(&mut plan_nodes, &mut plan_edges);
     shrink_sources(&mut plan_nodes, &plan_edges);
     let deliveries = deliveries(&plan_nodes, &plan_edges);
     ExecutionPlan(Arc::new(PlanParts {
@@ -112,6 +113,47 @@ fn plan_node(
     })
 }
 
+/// Puts the buffer of each reader that has one between the fan-out and the reader, as a node
+/// `FAN_OUT.READER`: no node of a graph has a name with a dot.
+fn add_buffers(nodes: &mut Vec<PlanNode>, edges: &mut Vec<PlanEdge>) {
+    let mut at = 0;
+    while at < nodes.len() {
+        let buffers = match &nodes[at].work {
+            Work::FanOut { spill, .. } => spill.clone(),
+            _ => Vec::new(),
+        };
+        let copies: Vec<usize> = nodes[at].outputs.iter().map(|(_, edge)| *edge).collect();
+        for (copy, policy) in buffers {
+            let (edge, own) = (copies[copy], at + 1);
+            for edge in edges.iter_mut() {
+                edge.from += usize::from(edge.from >= own);
+                edge.to += usize::from(edge.to >= own);
+            }
+            let (reader, onward) = (edges[edge].to, edges.len());
+            edges.push(PlanEdge { from: own, port: Port::Out, to: reader, ..edges[edge] });
+            edges[edge].to = own;
+            // The reader stands one further once the buffer is there.
+            let reader = &mut nodes[reader - 1];
+            reader.inputs.iter_mut().filter(|input| **input == edge).for_each(|input| *input = onward);
+            let buffer = buffer_of(&nodes[at], &nodes[edges[onward].to - 1].name, policy, edge, onward);
+            nodes.insert(own, buffer);
+        }
+        at += 1;
+    }
+}
+
+fn buffer_of(fan_out: &PlanNode, reader: &str, policy: SpillPolicy, input: usize, output: usize) -> PlanNode {
+    PlanNode {
+        name: format!("{}.{reader}", fan_out.name).into(),
+        operation: "spill".into(),
+        work: Work::Spill(policy),
+        inputs: vec![input],
+        outputs: vec![(Port::Out, output)],
+        input_kinds: fan_out.output_kinds,
+        ..fan_out.clone()
+    }
+}
+
 fn operation(node: &Node) -> &str {
     node.uses().unwrap_or_else(|| node.body.type_name())
 }
@@ -128,7 +170,9 @@ pub(super) fn calls(work: &Work, connection: Option<&PlanConnection>) -> Calls {
         Work::Action(_) if connection.is_some_and(|connection| connection.config.is_local()) => Calls::None,
         Work::Source { .. } | Work::Sink(_) => Calls::Idempotent,
         Work::Action(config) => config.calls(),
-        Work::Function(_) | Work::Branch { .. } | Work::FanOut { .. } | Work::FanIn => Calls::None,
+        Work::Function(_) | Work::Branch { .. } | Work::FanOut { .. } | Work::FanIn | Work::Spill(_) => {
+            Calls::None
+        }
     }
 }
 
@@ -278,7 +322,7 @@ fn deliveries(nodes: &[PlanNode], edges: &[PlanEdge]) -> Vec<Delivery> {
                 let mut next = Way { drops: way.drops || node.on_error == OnError::Drop, ..way };
                 match (port, &node.work) {
                     (Port::DeadLetter, _) => next.aside = true,
-                    (_, Work::FanOut { best_effort }) => {
+                    (_, Work::FanOut { best_effort, .. }) => {
                         next.best_effort |= best_effort.contains(&copy);
                         copy += 1;
                     }

@@ -239,6 +239,8 @@ pub mod code {
         BRANCH_ROUTES = "branch.routes";
         /// A fan-out's best-effort list names what does not read from it.
         FAN_OUT_BEST_EFFORT = "fan_out.best_effort";
+        /// A fan-out keeps copies for what does not read from it, for what is best effort, or none.
+        FAN_OUT_SPILL = "fan_out.spill";
         /// A node names a connection that does not exist.
         CONNECTION_UNKNOWN = "connection.unknown";
         /// No node names the connection.

@@ -114,15 +114,25 @@ fn explain_node(plan: &PlanParts, node: &PlanNode, behind_versions: bool, out: &
                 None => writeln!(out, "  drops what is left")?,
             }
         }
-        Work::FanOut { best_effort } => {
+        Work::FanOut { best_effort, .. } => {
             let copies = node.outputs.iter().filter(|(port, _)| *port == Port::Out).enumerate();
             let copies = copies.map(|(i, (_, edge))| {
-                let reader = &plan.nodes[plan.edges[*edge].to].name;
-                if best_effort.contains(&i) { format!("{reader} (best effort)") } else { reader.to_string() }
+                let reader = &plan.nodes[plan.edges[*edge].to];
+                match &reader.work {
+                    _ if best_effort.contains(&i) => format!("{} (best effort)", reader.name),
+                    Work::Spill(_) => format!("{} (spill)", plan.nodes[behind(plan, reader)].name),
+                    _ => reader.name.to_string(),
+                }
             });
             writeln!(out, "  {} to {}", node.output_kinds, copies.collect::<Vec<_>>().join(", "))?;
         }
         Work::FanIn => writeln!(out, "  {}", node.output_kinds)?,
+        Work::Spill(policy) => {
+            let reader = &plan.nodes[behind(plan, node)].name;
+            let [memory, disk] = [policy.memory(), policy.disk()].map(amount);
+            writeln!(out, "  {} to {reader}", node.output_kinds)?;
+            writeln!(out, "  keeps what {reader} has yet to take: {memory} in memory, {disk} on disk")?;
+        }
         Work::Action(config) => {
             let manner = manner(config.is_columnar());
             writeln!(out, "  {} → {}, {manner}", node.input_kinds, node.output_kinds)?;
@@ -198,6 +208,7 @@ pub(super) fn type_name(work: &Work) -> &'static str {
         Work::Branch { .. } => "branch",
         Work::FanOut { .. } => "fan_out",
         Work::FanIn => "fan_in",
+        Work::Spill(_) => "spill",
     }
 }
 
@@ -209,6 +220,17 @@ fn input(plan: &PlanParts, edge: usize) -> String {
         Port::Route(route) => format!("{from}.{route}"),
         Port::DeadLetter => format!("{from}.dead_letter"),
     }
+}
+
+/// Returns the one node that reads from a buffer.
+fn behind(plan: &PlanParts, buffer: &PlanNode) -> usize {
+    buffer.outputs.first().map_or(0, |(_, edge)| plan.edges[*edge].to)
+}
+
+/// Writes an amount of bytes as graphs do.
+fn amount(bytes: u64) -> String {
+    let written = nvisy_core::config::bytes::serialize(&bytes, serde_json::value::Serializer);
+    written.ok().and_then(|written| Some(written.as_str()?.to_owned())).unwrap_or_default()
 }
 
 fn manner(columnar: bool) -> &'static str {

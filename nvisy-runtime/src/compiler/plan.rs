@@ -13,7 +13,7 @@ use serde_json::Value;
 
 use crate::expression::Expression;
 use crate::graph::Graph;
-use crate::graph::policy::{OnError, RateLimit, Retry};
+use crate::graph::policy::{OnError, RateLimit, Retry, SpillPolicy};
 
 /// A compiled graph: order, resolved types, connections, policies, batch sizes, guarantees.
 /// Immutable and cheap to clone; it runs any number of times.
@@ -125,8 +125,12 @@ pub(crate) enum Work {
     /// Which outputs, by index, may fail or lag without holding up the others.
     FanOut {
         best_effort: Vec<usize>,
+        /// Which have a buffer before them, and how large.
+        spill: Vec<(usize, SpillPolicy)>,
     },
     FanIn,
+    /// The buffer of a fan-out's reader.
+    Spill(SpillPolicy),
 }
 
 impl fmt::Debug for Work {
@@ -139,6 +143,7 @@ impl fmt::Debug for Work {
             Self::Branch { .. } => "Branch",
             Self::FanOut { .. } => "FanOut",
             Self::FanIn => "FanIn",
+            Self::Spill(_) => "Spill",
         })
     }
 }

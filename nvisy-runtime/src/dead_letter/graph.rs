@@ -140,5 +140,8 @@ fn bridge(nodes: &mut Named<Node>, fan_in: &str, input: &str) {
         for name in from.best_effort.iter_mut().filter(|name| *name == fan_in) {
             name.clone_from(&reader);
         }
+        if let Some(policy) = from.spill.remove(fan_in) {
+            from.spill.insert(reader, policy);
+        }
     }
 }

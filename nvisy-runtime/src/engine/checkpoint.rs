@@ -88,11 +88,17 @@ impl Checkpointer {
     /// If one cannot be made: the run must not go on as if it could be resumed.
     pub(super) async fn run(&mut self, parts: &RunParts, stop: &CancellationToken) -> Result<()> {
         loop {
+            let due = async {
+                tokio::select! {
+                    () = self.request.notified() => {}
+                    () = tokio::time::sleep(self.every) => {}
+                }
+            };
             tokio::select! {
                 biased;
                 () = stop.cancelled() => return Ok(()),
-                () = self.request.notified() => {}
-                () = tokio::time::sleep(self.every) => {}
+                () = due => {}
+                never = self.free_sources(parts) => match never {},
             }
             self.journal.note().await?;
             self.journal.announce().await?;
@@ -103,6 +109,17 @@ impl Checkpointer {
                 self.journal.commit(parts, changes).await?;
             }
         }
+    }
+
+    /// Lets sources read again that a cut has left held, as soon as no buffer has more than it is
+    /// meant to: a cut has taken in what was on its way, and that must not be so again and again.
+    async fn free_sources(&self, parts: &RunParts) -> std::convert::Infallible {
+        for memory in &self.memories {
+            memory.until_room().await;
+        }
+        let held = parts.sources.iter().filter(|(_, tracker, _)| tracker.is_held());
+        held.for_each(|(_, tracker, _)| tracker.hold(false));
+        std::future::pending().await
     }
 
     /// Returns whether nothing may be on its way when a checkpoint is made.
@@ -127,14 +144,20 @@ impl Checkpointer {
         }
         // What failed is to be read again, and with it what came after it, which is staged: no
         // checkpoint can have one without the other.
-        if parts.trackers().any(SharedTracker::has_failed) {
-            parts.trackers().for_each(SharedTracker::forsake);
+        if parts.cut_trackers().any(SharedTracker::has_failed) {
+            parts.cut_trackers().for_each(SharedTracker::forsake);
             return Ok(());
         }
         let changes = gather(journal, parts, stages, memories).await?;
         drop(held);
         self.commit(parts, changes).await?;
         self.publish().await
+    }
+
+    /// Returns whether a run that was not cancelled has all in its sinks but what its buffers have.
+    fn lags(&self, parts: &RunParts) -> bool {
+        let lags = self.stages.is_empty() && self.memories.iter().all(|memory| memory.lags());
+        lags && !parts.cancel.is_cancelled() && parts.cut_trackers().all(SharedTracker::is_settled)
     }
 
     async fn commit(&mut self, parts: &RunParts, changes: Changes) -> Result<()> {
@@ -178,8 +201,10 @@ impl Checkpointer {
                 Outcome::Stopped | Outcome::Broken => self.journal.commit(parts, changes).await,
             };
         }
-        let failed = parts.trackers().any(SharedTracker::has_failed);
+        let failed = parts.cut_trackers().any(SharedTracker::has_failed);
         let outcome = match outcome {
+            // What failed is in a buffer, which has it for the next run; all else is settled.
+            Outcome::Broken if self.lags(parts) && !failed => Outcome::Stopped,
             // Of what is staged, a run shows all that came or, since the last checkpoint, nothing;
             // and what is remembered goes back to where the cursors are.
             Outcome::Broken => return Ok(()),
@@ -241,7 +266,7 @@ struct Held<'a> {
 
 impl<'a> Held<'a> {
     fn all(parts: &'a RunParts, phase: &'a watch::Sender<Phase>) -> Self {
-        parts.trackers().for_each(|tracker| tracker.hold(true));
+        parts.cut_trackers().for_each(|tracker| tracker.hold(true));
         Self { parts, phase }
     }
 }
@@ -249,13 +274,18 @@ impl<'a> Held<'a> {
 impl Drop for Held<'_> {
     fn drop(&mut self) {
         self.phase.send_replace(Phase::Read);
-        self.parts.trackers().for_each(|tracker| tracker.hold(false));
+        let full = self.parts.memories.iter().any(|(_, memory)| memory.is_full());
+        let is_source = |tracker: &SharedTracker| {
+            self.parts.sources.iter().any(|(_, source, _)| std::ptr::eq(&**source, tracker))
+        };
+        let freed = self.parts.cut_trackers().filter(|tracker| !full || !is_source(tracker));
+        freed.for_each(|tracker| tracker.hold(false));
     }
 }
 
-/// Waits until all trackers are so. Returns whether they are, before `stop`.
+/// Waits until all trackers are so, but those of buffers, which keep what is on its way. Returns whether they are, before `stop`.
 async fn quiet(parts: &RunParts, stop: &CancellationToken, is: fn(&SharedTracker) -> bool) -> bool {
-    for tracker in parts.trackers() {
+    for tracker in parts.cut_trackers() {
         tokio::select! {
             biased;
             () = stop.cancelled() => return false,

@@ -250,7 +250,7 @@ fn reaches_a_sink(from: usize, parts: &RunParts, plan: &PlanParts) -> bool {
             return true;
         }
         let best_effort: &[usize] = match &node.work {
-            Work::FanOut { best_effort } => best_effort,
+            Work::FanOut { best_effort, .. } => best_effort,
             _ => &[],
         };
         let onward = node.outputs.iter().filter(|(port, _)| *port != Port::DeadLetter).enumerate();

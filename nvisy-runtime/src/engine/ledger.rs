@@ -32,6 +32,10 @@ pub(super) struct NodeMeter {
     pub(super) absorbed: Counter,
     /// Items that it let go of what it had absorbed.
     pub(super) released: Counter,
+    /// Items that were in its buffer, with those of a run before.
+    pub(super) buffered: Counter,
+    /// Bytes of its buffer that were written to files.
+    pub(super) spilled: Counter,
     pub(super) dead_lettered: Counter,
     pub(super) failed: Counter,
     /// Copies that a best-effort branch did not take.
@@ -86,6 +90,10 @@ impl Counter {
         self.add(u64::try_from(time.as_nanos()).unwrap_or(u64::MAX));
     }
 
+    pub(super) fn set(&self, n: u64) {
+        self.0.store(n, Ordering::Relaxed);
+    }
+
     pub(super) fn get(&self) -> u64 {
         self.0.load(Ordering::Relaxed)
     }
@@ -108,6 +116,8 @@ impl NodeMeter {
             dropped: counter(),
             absorbed: counter(),
             released: counter(),
+            buffered: counter(),
+            spilled: counter(),
             dead_lettered: counter(),
             failed: counter(),
             missed: counter(),

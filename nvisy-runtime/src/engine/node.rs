@@ -1,6 +1,7 @@
 //! The work of one node, from its first batch to the end of its inputs.
 
 mod action;
+mod buffer;
 mod memory;
 mod routes;
 mod sink;
@@ -22,6 +23,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use self::action::{ActionWorker, inline};
+pub(super) use self::buffer::Buffering;
 pub(super) use self::memory::Remembering;
 use self::memory::piped;
 use self::routes::{branch, fan_in, fan_out};
@@ -61,6 +63,7 @@ pub(super) enum Built {
         work: Box<Remembering>,
         gather: Gatherer,
     },
+    Buffer(Box<Buffering>),
     Sink {
         sink: Arc<dyn ErasedSink>,
         caller: Caller,
@@ -161,6 +164,7 @@ async fn drive(
     match work {
         Built::Source(source) => source.run(outlets, cancel).await,
         Built::Stateful { work, gather } => work.run(gather, inbox, outlets, meter).await,
+        Built::Buffer(work) => work.run(inbox, outlets, meter).await,
         Built::Action { action: Action::Pipe(pipe), caller, gather, .. } => {
             piped(&*pipe, &caller, gather, inbox, outlets, meter).await
         }

@@ -1,6 +1,7 @@
 //! From a plan to nodes that are ready to run: secrets, connections, actions, sinks, edges.
 
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
 use futures::future::FutureExt;
@@ -22,14 +23,15 @@ use super::gather::Gatherer;
 use super::ledger::NodeMeter;
 use super::lineage::LineageLog;
 use super::memo::Memo;
-use super::node::{Built, Node, Remembering};
+use super::node::{Buffering, Built, Node, Remembering};
 use super::outlet::{Outlet, Outlets};
 use super::source::{Asks, SharedTracker, SourceWork};
 use super::tracker::{Bounds, Tracker};
+use crate::actions::buffer::Buffer;
 use crate::checkpoint::file_name;
 use crate::compiler::DEFAULT_UNCOMMITTED_ITEMS;
 use crate::compiler::plan::{ExecutionPlan, PlanConnection, PlanNode, PlanParts, Port, Work};
-use crate::graph::policy::{Retry, Ways};
+use crate::graph::policy::{Retry, SpillPolicy, Ways};
 use crate::memo::MemoStore;
 
 /// How much a source may have on its way.
@@ -384,12 +386,14 @@ impl<'a> Builder<'a> {
                 work,
             });
         }
+        self.lag();
         if self.journal.is_some() && !self.memories.is_empty() {
             // Checkpoints are cuts: what is written becomes durable by them.
             for node in &mut nodes {
                 match &mut node.work {
                     Built::Source(source) => source.asks.staged = true,
                     Built::Stateful { work, .. } => work.asks.staged = true,
+                    Built::Buffer(work) => work.asks.staged = !work.memory.lags(),
                     _ => {}
                 }
             }
@@ -458,6 +462,53 @@ impl<'a> Builder<'a> {
         Ok(Built::Stateful { work: Box::new(work), gather })
     }
 
+    /// Returns the work of the buffer of a fan-out's reader.
+    async fn buffering(&mut self, index: usize, node: &PlanNode, policy: SpillPolicy) -> Result<Built> {
+        let (spill, tracker, kept) = (self.spill(node)?, self.tracker(), self.journal.is_some());
+        let (lags, done) = (Arc::new(AtomicBool::new(false)), tracker.clone());
+        let known = lags.clone();
+        let done = move || known.load(Ordering::Relaxed).then(|| done.committed_items());
+        let buffer = Buffer::new(spill.clone(), policy, Arc::new(done));
+        // Without a state all of it goes on when the run is drained.
+        let stop = if kept { self.drain.child_token() } else { CancellationToken::new() };
+        let Action::Stateful(make) = Action::stateful({
+            let buffer = buffer.clone();
+            move || buffer.clone()
+        }) else {
+            return Err(Error::internal("a buffer is an action with memory"));
+        };
+        let memory = Memory::new(node.name.clone(), make(), tracker, stop, spill).lagging(lags);
+        let memory = Arc::new(memory);
+        if let Some(journal) = &self.journal {
+            memory.restore(journal.state(&node.name)).await?;
+        }
+        self.memories.push((index, memory.clone()));
+        let (asks, phase, drain) = (self.asks(), self.phase.clone(), self.drain.clone());
+        Ok(Built::Buffer(Box::new(Buffering { memory, buffer, asks, phase, drain, kept })))
+    }
+
+    /// Lets buffers lag where what is behind them allows it: where nothing stages, and nothing
+    /// remembers what would come again.
+    fn lag(&self) {
+        if self.journal.is_none() {
+            return;
+        }
+        let plan = self.plan;
+        let is_buffer = |index: usize| matches!(plan.nodes[index].work, Work::Spill(_));
+        let mut binds = vec![false; plan.nodes.len()];
+        for (index, node) in plan.nodes.iter().enumerate().rev() {
+            let remembers = self.memories.iter().any(|(at, _)| *at == index) && !is_buffer(index);
+            let stages = matches!(&node.work, Work::Sink(config) if config.stages());
+            let behind = node.outputs.iter().any(|(_, edge)| binds[plan.edges[*edge].to]);
+            binds[index] = remembers || stages || behind;
+        }
+        for (index, memory) in &self.memories {
+            if is_buffer(*index) && !binds[*index] {
+                memory.lag();
+            }
+        }
+    }
+
     fn context(&self, index: usize, node: &PlanNode) -> Context {
         let context = Context::new(self.plan.graph.name.as_str(), node.name.clone(), node.operation.clone())
             .in_run(self.run)
@@ -517,7 +568,7 @@ impl<'a> Builder<'a> {
             _ => Vec::new(),
         };
         let best_effort: &[usize] = match &node.work {
-            Work::FanOut { best_effort } => best_effort,
+            Work::FanOut { best_effort, .. } => best_effort,
             _ => &[],
         };
         // A branch's outlets stand in the order of its routes, the default last.
@@ -665,6 +716,7 @@ impl<'a> Builder<'a> {
             }
             Work::FanOut { .. } => Built::FanOut,
             Work::FanIn => Built::FanIn,
+            Work::Spill(policy) => self.buffering(index, node, *policy).await?,
         })
     }
 }

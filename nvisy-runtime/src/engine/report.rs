@@ -132,6 +132,12 @@ pub struct NodeReport {
     /// Items that went out of that memory again, or were made of it.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub released: u64,
+    /// Items that are in its buffer: those that a run that goes on has to let go of.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub waiting: u64,
+    /// Bytes of its buffer that were written to files.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub spilled: u64,
     /// Of those that came in: dropped on purpose.
     pub dropped: u64,
     /// Dropped items by reason.
@@ -406,6 +412,10 @@ impl fmt::Display for RunReport {
             if node.absorbed + node.released > 0 {
                 let (absorbed, released) = (count(node.absorbed, "item"), number(node.released));
                 writeln!(f, "  {}: absorbed {absorbed}, let go of {released}", node.name)?;
+            }
+            if node.waiting + node.spilled > 0 {
+                let (waiting, spilled) = (count(node.waiting, "item"), count(node.spilled, "byte"));
+                writeln!(f, "  {}: {waiting} wait in its buffer, {spilled} of it went to files", node.name)?;
             }
             for (reason, count) in &node.dropped_because {
                 writeln!(f, "  {}: dropped {} because {reason}", node.name, number(*count))?;

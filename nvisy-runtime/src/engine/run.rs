@@ -89,6 +89,13 @@ impl RunParts {
         self.sources.iter().map(|(_, tracker, _)| &**tracker).chain(memories)
     }
 
+    /// Returns those of them that a cut waits for.
+    pub(super) fn cut_trackers(&self) -> impl Iterator<Item = &SharedTracker> {
+        let memories = self.memories.iter().filter(|(_, memory)| !memory.lags());
+        let memories = memories.map(|(_, memory)| &*memory.tracker);
+        self.sources.iter().map(|(_, tracker, _)| &**tracker).chain(memories)
+    }
+
     /// Returns how the run has ended, for the one after it.
     pub(super) fn outcome(&self, status: RunStatus) -> Outcome {
         let broken = |meter: &Arc<NodeMeter>| meter.status() != NodeStatus::Completed;
@@ -226,6 +233,8 @@ impl RunParts {
             emitted_from: meter.emitted_from.get(),
             absorbed: meter.absorbed.get(),
             released: meter.released.get(),
+            waiting: self.waiting(meter),
+            spilled: meter.spilled.get(),
             dropped: meter.dropped.get(),
             dropped_because: meter.reasons(),
             dead_lettered: meter.dead_lettered.get(),
@@ -250,6 +259,13 @@ impl RunParts {
             errors: meter.errors().iter().map(Error::to_report).collect(),
             failure: meter.failure().map(|error| error.to_report()),
         }
+    }
+
+    /// Returns how many items are left in the buffer of a node.
+    fn waiting(&self, meter: &NodeMeter) -> u64 {
+        let lags = self.memories.iter().find(|(_, memory)| memory.node == meter.node && memory.lags());
+        let done = lags.map(|(_, memory)| memory.tracker.committed_items());
+        meter.buffered.get().saturating_sub(done.unwrap_or_else(|| meter.released.get()))
     }
 
     /// Everything that does not add up. A run that was cancelled leaves items on their way.
@@ -313,7 +329,7 @@ pub(super) fn required(plan: &PlanParts) -> Vec<bool> {
             continue;
         }
         let best_effort: &[usize] = match &node.work {
-            Work::FanOut { best_effort } => best_effort,
+            Work::FanOut { best_effort, .. } => best_effort,
             _ => &[],
         };
         let mut copies = 0;

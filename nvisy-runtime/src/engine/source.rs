@@ -16,6 +16,7 @@ use nvisy_core::{
     Batch, BatchLimits, Context, Error, ErrorKind, Increments, Partition, Position, Primitive, PrimitiveId,
     Result, SourceBatch, SourceIdentity,
 };
+use tokio::sync::futures::Notified;
 use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
 
@@ -115,6 +116,11 @@ impl SharedTracker {
         self.lock().committed()
     }
 
+    /// Returns how many items are done with.
+    pub(super) fn committed_items(&self) -> u64 {
+        self.committed().iter().map(|partition| partition.items).sum()
+    }
+
     pub(super) fn open_slots(&self) -> usize {
         self.lock().open_slots()
     }
@@ -166,6 +172,11 @@ impl SharedTracker {
             }
             settled.await;
         }
+    }
+
+    /// Returns what is woken when a slot has landed or ended.
+    pub(super) fn settles(&self) -> Notified<'_> {
+        self.settled.notified()
     }
 
     /// No checkpoint will have what is read from here on.

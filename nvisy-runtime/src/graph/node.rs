@@ -1,5 +1,6 @@
 //! Nodes as a graph writes them.
 
+use std::collections::BTreeMap;
 use std::fmt;
 
 use schemars::JsonSchema;
@@ -7,7 +8,7 @@ use serde::{Serialize, Serializer};
 use serde_json::{Map, Value};
 
 use super::connection::{ConnectionUse, empty_config, is_empty_config};
-use super::policy::Policies;
+use super::policy::{Policies, SpillPolicy};
 
 /// A node: what it is, and the policies that go for it.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -152,7 +153,7 @@ bodies! {
     ActionNode => Action: &["use", "connection", "inputs", "config"];
     SinkNode => Sink: &["use", "connection", "inputs", "config"];
     BranchNode => Branch: &["inputs", "routes", "default"];
-    FanOutNode => FanOut: &["inputs", "best_effort"];
+    FanOutNode => FanOut: &["inputs", "best_effort", "spill"];
     FanInNode => FanIn: &["inputs"];
 }
 
@@ -289,6 +290,12 @@ pub struct FanOutNode {
     #[serde(skip_serializing_if = "Vec::is_empty")]
     #[schemars(default)]
     pub best_effort: Vec<String>,
+    /// The readers, by name, that hold up the others only when so much waits for them: what they
+    /// have yet to take is kept in memory and in files, durably where the run keeps its state.
+    /// Default none.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    #[schemars(default)]
+    pub spill: BTreeMap<String, SpillPolicy>,
 }
 
 /// Items of several nodes flow together.

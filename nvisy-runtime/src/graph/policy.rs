@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use nvisy_core::ErrorKind;
 use nvisy_core::action::{Action, Calls};
-use nvisy_core::config::duration;
+use nvisy_core::config::{bytes, duration};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -126,6 +126,50 @@ impl Ways {
                 Self { calls, side_by_side: false, retries: false, weighs: false, keeps: false }
             }
         }
+    }
+}
+
+/// How much of what a slow reader of a fan-out has yet to take is kept for it. What is not said
+/// has a default.
+///
+/// At the bound the fan-out waits, as it does for a reader without a buffer. In a run with
+/// checkpoints, what is on its way when one is made goes beyond it.
+///
+/// # Examples
+///
+/// ```
+/// use nvisy_runtime::graph::SpillPolicy;
+///
+/// let policy = SpillPolicy { memory: Some(1_000_000), ..SpillPolicy::default() };
+/// assert_eq!(serde_json::to_string(&policy).unwrap(), r#"{"memory":"1MB"}"#);
+/// ```
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, expecting = "an object such as { \"disk\": \"10GB\" }")]
+pub struct SpillPolicy {
+    /// How much is kept in memory: what is beyond goes to files. Default 64MB.
+    #[serde(default, skip_serializing_if = "Option::is_none", with = "bytes::option")]
+    #[schemars(with = "Option<String>")]
+    pub memory: Option<u64>,
+    /// How much is kept in files: beyond, the fan-out waits. Default 10GB.
+    #[serde(default, skip_serializing_if = "Option::is_none", with = "bytes::option")]
+    #[schemars(with = "Option<String>")]
+    pub disk: Option<u64>,
+}
+
+impl SpillPolicy {
+    /// Returns how many bytes are kept in memory.
+    pub(crate) fn memory(&self) -> u64 {
+        self.memory.unwrap_or(64_000_000)
+    }
+
+    /// Returns how many bytes are kept in files.
+    pub(crate) fn disk(&self) -> u64 {
+        self.disk.unwrap_or(10_000_000_000)
+    }
+
+    /// Returns how many bytes are kept in all.
+    pub(crate) fn bytes(&self) -> u64 {
+        self.memory().saturating_add(self.disk())
     }
 }
 

@@ -6,6 +6,7 @@ use nvisy_core::primitive::document::Document;
 use nvisy_core::primitive::row::Row;
 use nvisy_runtime::actions::{Convert, Filter};
 use nvisy_runtime::compiler::{CompileOptions, code, compile};
+use nvisy_runtime::graph::SpillPolicy;
 use nvisy_runtime::prelude::*;
 
 use crate::sample::{Chunk, Embed, Index, Lines, Model, Store, TICKETS, Tickets, registry};
@@ -78,6 +79,7 @@ fn copies_flow_together_again() {
     let [kept, looked_at, read] = graph.source("tickets", Tickets::prefix("a").on(&lake)).fan_out("copies");
     looked_at.best_effort().sink("seen", Lines::path("seen"));
     let read: Flow<Row> = read.then("open", Filter::when("row.open"));
+    let kept = kept.spill(SpillPolicy { disk: Some(1_000_000_000), ..SpillPolicy::default() });
     Flow::fan_in("all", [kept, read]).sink("kept", Lines::path("kept")).retry(Retry::none());
     graph.dead_letters("failed", Lines::path("failed"));
     let graph = graph.build().unwrap();
@@ -109,7 +111,12 @@ fn copies_flow_together_again() {
               ],
               "best_effort": [
                 "seen"
-              ]
+              ],
+              "spill": {
+                "all": {
+                  "disk": "1GB"
+                }
+              }
             },
             "seen": {
               "type": "sink",
@@ -219,7 +226,11 @@ fn what_no_graph_can_hold_is_found_when_it_is_built() {
     let lake = graph.connect("lake", Store { root: "lake".to_owned() });
     let again = graph.connect("lake", Store { root: "pond".to_owned() });
     assert_eq!(again.name(), "lake");
-    graph.source("tickets", Tickets::prefix("a").on(&lake)).best_effort().sink("tickets", Lines::path("b"));
+    graph
+        .source("tickets", Tickets::prefix("a").on(&lake))
+        .best_effort()
+        .spill(SpillPolicy::default())
+        .sink("tickets", Lines::path("b"));
     let problems = graph.build().unwrap_err();
     let codes: Vec<_> = problems.iter().map(|p| (p.code, p.path.as_str())).collect();
     assert_eq!(
@@ -227,6 +238,7 @@ fn what_no_graph_can_hold_is_found_when_it_is_built() {
         [
             (code::NAME_DUPLICATE, "connections.lake"),
             (code::POLICY_NOT_APPLICABLE, "nodes.tickets.best_effort"),
+            (code::POLICY_NOT_APPLICABLE, "nodes.tickets.spill"),
             (code::NAME_DUPLICATE, "nodes.tickets"),
         ]
     );

@@ -129,7 +129,7 @@ fn the_dead_letters_of_all_meet_in_one_sink() {
     let text = r#"{ "version": 1, "name": "n", "nodes": {
         "in": { "type": "source", "use": "acme/tickets", "connection": { "use": "acme/store", "config": { "root": "a" } },
                 "config": { "prefix": "a" }, "batch": { "items": 10 } },
-        "copies": { "type": "fan_out", "inputs": ["in"], "best_effort": ["seen"] },
+        "copies": { "type": "fan_out", "inputs": ["in"], "best_effort": ["seen"], "spill": { "open": { "disk": "1GB" } } },
         "seen": { "type": "sink", "use": "acme/lines", "inputs": ["copies"], "config": { "path": "seen" }, "on_error": "drop" },
         "open": { "type": "branch", "inputs": ["copies"], "routes": [{ "route": "z", "when": "row.z" }, { "route": "a", "when": "row.a" }] },
         "all": { "type": "fan_in", "inputs": ["open.z", "open.a"] },
@@ -139,7 +139,7 @@ fn the_dead_letters_of_all_meet_in_one_sink() {
         "failed": { "type": "sink", "use": "acme/lines", "config": { "path": "failed" } }
     }, "settings": { "dead_letter": "failed", "timeout": "2h" } }"#;
     expect_test::expect![[r#"
-        graph "n": 8 nodes, 11 edges, at most 10 calls at once, for at most 2h
+        graph "n": 9 nodes, 12 edges, at most 10 calls at once, for at most 2h
 
         in: source acme/tickets on in
           gives row
@@ -147,9 +147,13 @@ fn the_dead_letters_of_all_meet_in_one_sink() {
           sets aside what fails
 
         copies: fan_out from in
-          row to seen (best effort), open
+          row to seen (best effort), open (spill)
 
-        open: branch from copies
+        copies.open: spill from copies
+          row to open
+          keeps what open has yet to take: 64MB in memory, 1GB on disk
+
+        open: branch from copies.open
           row, in columns
           z: row.z
           a: row.a
@@ -432,6 +436,17 @@ const CASES: &[Case] = &[
     (code::BRANCH_ROUTES, |g| set(g, "/nodes/lang/default", json!("english"))),
     (code::FAN_OUT_BEST_EFFORT, |g| {
         set(g, "/nodes/copies", json!({ "type": "fan_out", "inputs": ["tickets"], "best_effort": ["opne"] }));
+        set(g, "/nodes/open/inputs", json!(["copies"]));
+    }),
+    (code::FAN_OUT_SPILL, |g| {
+        set(
+            g,
+            "/nodes/copies",
+            json!({
+                "type": "fan_out", "inputs": ["tickets"], "best_effort": ["open"],
+                "spill": { "open": { "memory": 0 }, "opne": {} },
+            }),
+        );
         set(g, "/nodes/open/inputs", json!(["copies"]));
     }),
     (code::CONNECTION_UNKNOWN, |g| set(g, "/nodes/tickets/connection", json!("lak"))),

@@ -8,9 +8,9 @@ use nvisy_runtime::compiler::code;
 use nvisy_runtime::graph::{
     ActionNode, Backoff, BatchPolicy, BranchNode, CheckpointSettings, ConnectionSpec, ConnectionUse,
     DeadLetterLimit, FanInNode, FanOutNode, Graph, Named, Node, NodeBody, OnError, Policies, RateLimit,
-    Retry, Route, Settings, SinkNode, SourceNode,
+    Retry, Route, Settings, SinkNode, SourceNode, SpillPolicy,
 };
-use proptest::collection::vec;
+use proptest::collection::{btree_map, vec};
 use proptest::option::of;
 use proptest::prelude::*;
 use serde_json::{Value, json};
@@ -112,6 +112,10 @@ fn spec() -> impl Strategy<Value = ConnectionSpec> {
     })
 }
 
+fn spill() -> impl Strategy<Value = SpillPolicy> {
+    (of(any::<u64>()), of(any::<u64>())).prop_map(|(memory, disk)| SpillPolicy { memory, disk })
+}
+
 fn body() -> impl Strategy<Value = NodeBody> {
     let connection =
         || of(prop_oneof![name().prop_map(ConnectionUse::Shared), spec().prop_map(ConnectionUse::Inline)]);
@@ -135,8 +139,8 @@ fn body() -> impl Strategy<Value = NodeBody> {
             routes.retain(|route| seen.insert(route.name.clone()));
             BranchNode { inputs, routes, default }.into()
         }),
-        (inputs(), vec(name(), 0..3))
-            .prop_map(|(inputs, best_effort)| FanOutNode { inputs, best_effort }.into()),
+        (inputs(), vec(name(), 0..3), btree_map(name(), spill(), 0..3))
+            .prop_map(|(inputs, best_effort, spill)| FanOutNode { inputs, best_effort, spill }.into()),
         inputs().prop_map(|inputs| FanInNode { inputs }.into()),
     ]
 }

@@ -432,6 +432,11 @@ async fn what_cannot_be_done_incrementally_is_refused_with_the_reason() {
         "{}",
         refused(&inserts)
     );
+    let mut spills = graph(dir);
+    spills["nodes"]["copies"] =
+        json!({ "type": "fan_out", "inputs": ["chunk"], "spill": { "embed": { "memory": "1MB" } } });
+    spills["nodes"]["embed"]["inputs"] = json!(["copies"]);
+    assert!(refused(&spills).contains("\"copies\" keeps what its readers"), "{}", refused(&spills));
     let mut ranges = graph(dir);
     ranges["connections"].as_object_mut().unwrap().retain(|name, _| name == "db");
     ranges["nodes"] = json!({

@@ -58,6 +58,8 @@ enum Meaning {
     },
     FanOut {
         best_effort: Option<String>,
+        /// What its buffer has is acknowledged.
+        spill: Option<String>,
     },
     FanIn,
     /// What it absorbs is acknowledged, and comes out if all else goes well.
@@ -96,7 +98,8 @@ impl Model {
     fn flow(&self, output: &str, key: &str, n: u64, required: bool, arrivals: &mut Vec<Arrival>) {
         for reader in self.readers.get(output).into_iter().flatten() {
             let required = required
-                && !matches!(self.meaning.get(output), Some(Meaning::FanOut { best_effort: Some(name) }) if name == reader);
+                && !matches!(self.meaning.get(output), Some(Meaning::FanOut { best_effort, spill })
+                    if [best_effort, spill].iter().any(|name| name.as_ref() == Some(reader)));
             let mut on = |port: &str, key: &str, n: u64| {
                 self.flow(&format!("{reader}{port}"), key, n, required, arrivals);
             };
@@ -182,8 +185,14 @@ impl Model {
                     let copies: Vec<String> = (0..2 + dice.roll(2)).map(|i| format!("{name}c{i}")).collect();
                     // Such a copy may get lost when it is killed.
                     let best_effort = (!killed && dice.once_in(4)).then(|| copies[0].clone());
-                    let node = json!({ "type": "fan_out", "inputs": [&input], "best_effort": best_effort.iter().collect::<Vec<_>>() });
-                    model.add(&name, &[input], node, Meaning::FanOut { best_effort });
+                    let mut node = json!({ "type": "fan_out", "inputs": [&input], "best_effort": best_effort.iter().collect::<Vec<_>>() });
+                    let spill = dice.once_in(2).then(|| copies[1].clone());
+                    if let Some(name) = &spill {
+                        let [memory, disk] =
+                            [dice.of(&["1B", "1KB", "1MB"]), dice.of(&["500B", "5KB", "1GB"])];
+                        node["spill"] = json!({ name: { "memory": memory, "disk": disk } });
+                    }
+                    model.add(&name, &[input], node, Meaning::FanOut { best_effort, spill });
                     for copy in copies {
                         model.act(dice, &copy, &name, Meaning::Relay);
                         open.push(copy);

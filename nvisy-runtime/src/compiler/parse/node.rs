@@ -1,5 +1,7 @@
 //! The nodes of a graph.
 
+use std::collections::BTreeMap;
+
 use serde_json::Value;
 
 use super::reader::Reader;
@@ -7,7 +9,7 @@ use crate::compiler::diagnostic::{Diagnostic, code};
 use crate::compiler::json::{Json, Member, Shape, join, shown};
 use crate::graph::{
     ActionNode, BranchNode, ConnectionUse, FanInNode, FanOutNode, Node, NodeBody, Policies, Route, SinkNode,
-    SourceNode,
+    SourceNode, SpillPolicy,
 };
 use crate::suggest::did_you_mean;
 
@@ -80,10 +82,25 @@ impl Reader {
                 best_effort: get("best_effort")
                     .map(|json| self.names(json, &join(path, "best_effort")))
                     .unwrap_or_default(),
+                spill: get("spill").map(|json| self.spill(json, path)).unwrap_or_default(),
             }
             .into(),
             _ => FanInNode { inputs: self.inputs(get("inputs"), path, true) }.into(),
         }
+    }
+
+    fn spill(&mut self, json: &Json, path: &str) -> BTreeMap<String, SpillPolicy> {
+        let path = join(path, "spill");
+        let members = self.object(json, &path, "an object, from reader to { \"memory\", \"disk\" }");
+        let policy = |Member { key, value, .. }: &Member| {
+            let path = join(&path, key);
+            let policy = self.typed(&value.to_value(), &path);
+            if policy.is_none() {
+                self.unread(path);
+            }
+            (key.clone(), policy.unwrap_or_default())
+        };
+        members.into_iter().flatten().map(policy).collect()
     }
 
     fn uses(&mut self, json: Option<&Json>, path: &str) -> String {

@@ -38,7 +38,7 @@ impl<'g> Check<'g> {
             self.arity(node, inputs, seen.len());
         }
         self.second_readers();
-        self.best_effort();
+        self.copies();
         self.unread();
     }
 
@@ -221,37 +221,68 @@ impl<'g> Check<'g> {
         name
     }
 
-    /// Turns the names of best-effort readers into the indices of a fan-out's outputs.
-    fn best_effort(&mut self) {
+    /// Turns the names of readers that a fan-out treats otherwise into the indices of its outputs.
+    fn copies(&mut self) {
         for node in 0..self.nodes.len() {
             let NodeBody::FanOut(fan_out) = &self.nodes[node].node.body else { continue };
             let edges = self.nodes[node].outputs.iter().filter(|edge| self.edges[**edge].port == Port::Out);
             let readers: Vec<&str> = edges.map(|edge| self.nodes[self.edges[*edge].to].name).collect();
-            let mut indices = Vec::new();
+            let mut best_effort = Vec::new();
             for (i, name) in fan_out.best_effort.iter().enumerate() {
                 let path = format!("{}[{i}]", self.nodes[node].field("best_effort"));
-                let hidden = self.broken.nodes.contains(name)
-                    || self.broken.has(&path)
-                    || self.broken.has(&join(&join("nodes", name), "inputs"));
-                if let Some(index) = readers.iter().position(|reader| reader == name) {
-                    indices.push(index);
-                } else if !hidden {
-                    let help = match self.nearest(name, readers.iter().copied()) {
-                        Some(near) => did_you_mean(near),
-                        None => format!("its readers are {}", quoted(readers.iter().copied())),
-                    };
+                best_effort.extend(self.copy(node, &readers, name, path, code::FAN_OUT_BEST_EFFORT));
+            }
+            best_effort.sort_unstable();
+            best_effort.dedup();
+            let mut spill = Vec::new();
+            for (name, policy) in &fan_out.spill {
+                let path = join(&self.nodes[node].field("spill"), name);
+                let Some(copy) = self.copy(node, &readers, name, path.clone(), code::FAN_OUT_SPILL) else {
+                    continue;
+                };
+                spill.push((copy, *policy));
+                if best_effort.contains(&copy) {
                     let message = format!(
-                        "\"{}\" does not read from the fan_out \"{}\"",
-                        shown(name),
-                        self.nodes[node].name
+                        "\"{name}\" is best effort, which misses copies, and spills, which misses none"
                     );
-                    self.say_with(code::FAN_OUT_BEST_EFFORT, path, message, help);
+                    let help = "name it in one of \"best_effort\" and \"spill\"".to_owned();
+                    self.say_with(code::FAN_OUT_SPILL, path.clone(), message, help);
+                }
+                for (field, bytes) in [("memory", policy.memory), ("disk", policy.disk)] {
+                    if bytes == Some(0) {
+                        let message = format!("`{field}` is 0, so nothing could wait for \"{name}\" there");
+                        let help = "give a size such as \"64MB\"".to_owned();
+                        self.say_with(code::FAN_OUT_SPILL, join(&path, field), message, help);
+                    }
                 }
             }
-            indices.sort_unstable();
-            indices.dedup();
-            self.nodes[node].work = Some(Work::FanOut { best_effort: indices });
+            self.nodes[node].work = Some(Work::FanOut { best_effort, spill });
         }
+    }
+
+    /// Returns which reader of a fan-out is meant, or says that none is.
+    fn copy(
+        &mut self,
+        node: usize,
+        readers: &[&str],
+        name: &str,
+        path: String,
+        code: &'static str,
+    ) -> Option<usize> {
+        let found = readers.iter().position(|reader| *reader == name);
+        let hidden = self.broken.nodes.contains(name)
+            || self.broken.has(&path)
+            || self.broken.has(&join(&join("nodes", name), "inputs"));
+        if found.is_none() && !hidden {
+            let help = match self.nearest(name, readers.iter().copied()) {
+                Some(near) => did_you_mean(near),
+                None => format!("its readers are {}", quoted(readers.iter().copied())),
+            };
+            let message =
+                format!("\"{}\" does not read from the fan_out \"{}\"", shown(name), self.nodes[node].name);
+            self.say_with(code, path, message, help);
+        }
+        found
     }
 
     fn unread(&mut self) {

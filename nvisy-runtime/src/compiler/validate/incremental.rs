@@ -21,9 +21,17 @@ impl Check<'_> {
                 }
                 Ok(Increments::Appends) => {}
                 Ok(Increments::Versions) => {
-                    let stale = self.sinks_that_keep_all(node);
-                    if !stale.is_empty() {
-                        let sinks = quoted(stale.iter().copied());
+                    let (stale, buffers) = self.behind_what_changes(node);
+                    let sinks = (!stale.is_empty()).then(|| quoted(stale.iter().copied()));
+                    let buffers = (!buffers.is_empty()).then(|| quoted(buffers.iter().copied()));
+                    if let Some(buffers) = buffers {
+                        let message = format!(
+                            "source \"{name}\" cannot be read incrementally: {buffers} keeps what its readers have yet to take, so that nobody knows when all of a file is written"
+                        );
+                        let help = "remove `spill` there, or `incremental` here";
+                        self.say_with(code::INCREMENTAL_SINK, path.clone(), message, help.to_owned());
+                    }
+                    if let Some(sinks) = sinks {
                         let message = format!(
                             "source \"{name}\" cannot be read incrementally: of what changes there, {sinks} would keep what is stale"
                         );
@@ -35,10 +43,11 @@ impl Check<'_> {
         }
     }
 
-    /// Returns the sinks that have to have what a source reads, and can delete nothing of it.
-    fn sinks_that_keep_all(&self, source: usize) -> Vec<&str> {
+    /// Returns the sinks that have to have what a source reads, and can delete nothing of it, and the
+    /// fan-outs on the way that keep it for a while.
+    fn behind_what_changes(&self, source: usize) -> (Vec<&str>, Vec<&str>) {
         let (mut open, mut seen) = (vec![source], vec![false; self.nodes.len()]);
-        let mut sinks = Vec::new();
+        let (mut sinks, mut buffers) = (Vec::new(), Vec::new());
         while let Some(index) = open.pop() {
             if std::mem::replace(&mut seen[index], true) {
                 continue;
@@ -49,7 +58,10 @@ impl Check<'_> {
                     sinks.push(node.name);
                     &[]
                 }
-                Some(Work::FanOut { best_effort }) => best_effort,
+                Some(Work::FanOut { best_effort, spill }) => {
+                    buffers.extend((!spill.is_empty()).then_some(node.name));
+                    best_effort
+                }
                 _ => &[],
             };
             let onward = node.outputs.iter().map(|edge| &self.edges[*edge]);
@@ -57,6 +69,6 @@ impl Check<'_> {
             open.extend(onward.filter(|(at, _)| !best_effort.contains(at)).map(|(_, edge)| edge.to));
         }
         sinks.sort_unstable();
-        sinks
+        (sinks, buffers)
     }
 }

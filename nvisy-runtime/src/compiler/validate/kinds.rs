@@ -48,7 +48,7 @@ impl Check<'_> {
             Work::Action(config) => config.input_kinds(),
             Work::Function(_) => self.nodes[node].function_kinds?.0,
             Work::Sink(config) => config.input_kinds(),
-            Work::Branch { .. } | Work::FanOut { .. } | Work::FanIn => Kinds::ANY,
+            Work::Branch { .. } | Work::FanOut { .. } | Work::FanIn | Work::Spill(_) => Kinds::ANY,
         })
     }
 
@@ -58,7 +58,7 @@ impl Check<'_> {
             Work::Action(config) => config.output_kinds(input?),
             Work::Function(_) => self.nodes[node].function_kinds?.1,
             Work::Sink(_) => Kinds::NONE,
-            Work::Branch { .. } | Work::FanOut { .. } | Work::FanIn => input?,
+            Work::Branch { .. } | Work::FanOut { .. } | Work::FanIn | Work::Spill(_) => input?,
         })
     }
 

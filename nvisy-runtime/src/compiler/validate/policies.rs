@@ -131,7 +131,7 @@ impl Check<'_> {
                 Ways { calls, side_by_side, weighs: !columnar, keeps, ..Ways::UNKNOWN }
             }
             Work::Source { .. } | Work::Sink(_) => Ways { weighs: false, ..Ways::UNKNOWN },
-            Work::Branch { .. } | Work::FanOut { .. } | Work::FanIn => Ways::UNKNOWN,
+            Work::Branch { .. } | Work::FanOut { .. } | Work::FanIn | Work::Spill(_) => Ways::UNKNOWN,
         }
     }
 

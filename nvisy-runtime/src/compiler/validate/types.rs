@@ -116,7 +116,7 @@ impl<'g> Check<'g> {
 
     /// The readers that are best effort become indices once the edges are known.
     fn fan_out(&mut self, _: usize, _: &FanOutNode) -> Option<Work> {
-        Some(Work::FanOut { best_effort: Vec::new() })
+        Some(Work::FanOut { best_effort: Vec::new(), spill: Vec::new() })
     }
 
     fn expression(

@@ -18,7 +18,12 @@ pub(super) fn of(graph: &Graph) -> BTreeMap<String, String> {
                 Some(ConnectionUse::Shared(name)) => graph.connections.get(name),
                 _ => None,
             };
-            let what = json!([node.body, connection.map(|shared| (&shared.uses, &shared.config))]);
+            let mut body = json!(node.body);
+            // Who has a buffer is part of it, and not how large that may be.
+            if let Some(spill) = body.get_mut("spill").and_then(Value::as_object_mut) {
+                spill.values_mut().for_each(|policy| *policy = Value::Null);
+            }
+            let what = json!([body, connection.map(|shared| (&shared.uses, &shared.config))]);
             (name.to_owned(), hash(&what))
         })
         .collect()

@@ -101,6 +101,9 @@ impl Cursor {
     }
 }
 
+/// Where the partitions of all sources stand, by the name of the source and their own.
+type AllCursors = HashMap<(Arc<str>, Arc<str>), Committed>;
+
 /// Where the partitions of one source stand, by name.
 pub(in crate::engine) type Cursors = HashMap<Arc<str>, Committed>;
 
@@ -111,7 +114,7 @@ pub(in crate::engine) struct Journal {
     /// Whether the run goes on where one before it stopped.
     resumed: bool,
     resumed_items: u64,
-    cursors: HashMap<(Arc<str>, Arc<str>), Committed>,
+    cursors: AllCursors,
     careful: Arc<Careful>,
     graph: Arc<str>,
     /// What incremental sources read, and the sinks that delete what is stale of it.
@@ -466,7 +469,7 @@ impl Journal {
     }
 }
 
-fn of_source(cursors: &HashMap<(Arc<str>, Arc<str>), Committed>, source: &str) -> Cursors {
+fn of_source(cursors: &AllCursors, source: &str) -> Cursors {
     let of = cursors.iter().filter(|((node, _), _)| **node == *source);
     of.map(|((_, partition), committed)| (partition.clone(), committed.clone())).collect()
 }
@@ -498,7 +501,7 @@ pub(in crate::engine) fn rehearsable(graph: &str, checkpoint: &Checkpoint) -> Re
 /// # Errors
 ///
 /// As [`read`].
-fn cursors_in(graph: &str, checkpoint: &Checkpoint) -> Result<HashMap<(Arc<str>, Arc<str>), Committed>> {
+fn cursors_in(graph: &str, checkpoint: &Checkpoint) -> Result<AllCursors> {
     let mut cursors = HashMap::new();
     for bytes in checkpoint.entries.iter().filter(|(key, _)| key.starts_with("read/")).map(|(_, v)| v) {
         let cursor: Cursor = read(graph, bytes)?;

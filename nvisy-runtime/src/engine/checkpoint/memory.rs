@@ -2,12 +2,13 @@
 
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use futures::future::FutureExt;
 use nvisy_core::action::ErasedStateful;
 use nvisy_core::checkpoint::{Changes, Entries};
 use nvisy_core::{Error, ErrorKind, Result, Spill};
-use tokio::sync::{Mutex, MutexGuard};
+use tokio::sync::{Mutex, MutexGuard, watch};
 use tokio_util::sync::CancellationToken;
 
 use crate::engine::source::SharedTracker;
@@ -24,6 +25,11 @@ pub(in crate::engine) struct Memory {
     pub(in crate::engine) stop: CancellationToken,
     state: Mutex<Box<dyn ErasedStateful>>,
     spill: Spill,
+    /// Whether it keeps what it lets go of until that is done with, so that a checkpoint does not
+    /// wait for it.
+    lags: Arc<AtomicBool>,
+    /// Whether it has more than it is meant to.
+    pub(in crate::engine) full: watch::Sender<bool>,
 }
 
 impl Memory {
@@ -34,11 +40,43 @@ impl Memory {
         stop: CancellationToken,
         spill: Spill,
     ) -> Self {
-        Self { node, tracker, stop, state: Mutex::new(state), spill }
+        Self {
+            node,
+            tracker,
+            stop,
+            state: Mutex::new(state),
+            spill,
+            lags: Arc::default(),
+            full: watch::Sender::new(false),
+        }
+    }
+
+    /// Says in `lags` whether it keeps what it lets go of until that is done with.
+    pub(in crate::engine) fn lagging(self, lags: Arc<AtomicBool>) -> Self {
+        Self { lags, ..self }
+    }
+
+    pub(in crate::engine) fn lag(&self) {
+        self.lags.store(true, Ordering::Relaxed);
+    }
+
+    pub(in crate::engine) fn lags(&self) -> bool {
+        self.lags.load(Ordering::Relaxed)
     }
 
     pub(in crate::engine) async fn lock(&self) -> MutexGuard<'_, Box<dyn ErasedStateful>> {
         self.state.lock().await
+    }
+
+    /// Returns whether it has more than it is meant to.
+    pub(super) fn is_full(&self) -> bool {
+        *self.full.borrow()
+    }
+
+    /// Waits until it has no more than it is meant to.
+    pub(super) async fn until_room(&self) {
+        // What it waits for is sent from here: it cannot be gone.
+        _ = self.full.subscribe().wait_for(|full| !full).await;
     }
 
     /// Has the action take up what the last checkpoint holds of it.
