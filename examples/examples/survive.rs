@@ -10,6 +10,7 @@
 //! until it is done. Then what is in the index and what was paid is compared with a run that
 //! nobody disturbed.
 #![allow(clippy::print_stdout, reason = "examples print")]
+#![expect(clippy::disallowed_methods, reason = "the service is no part of a run")]
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
