@@ -283,7 +283,8 @@ impl Drop for Held<'_> {
     }
 }
 
-/// Waits until all trackers are so, but those of buffers, which keep what is on its way. Returns whether they are, before `stop`.
+/// Waits until all trackers are so, but those of buffers, which keep what is on its way. Returns
+/// whether they are, before `stop`.
 async fn quiet(parts: &RunParts, stop: &CancellationToken, is: fn(&SharedTracker) -> bool) -> bool {
     for tracker in parts.cut_trackers() {
         tokio::select! {
