@@ -114,7 +114,7 @@ fn csv_to_parquet_by_hand(dir: &Path) {
 // --- filter and project -------------------------------------------------------------------
 
 const ROWS: usize = 8_192;
-const BATCHES: u64 = 1_000;
+const BATCHES: u64 = 5_000;
 
 fn rows() -> RecordBatch {
     let n = 0..ROWS as i64;
