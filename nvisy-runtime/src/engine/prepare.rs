@@ -1,18 +1,18 @@
 //! From a plan to nodes that are ready to run: secrets, connections, actions, sinks, edges.
 
+mod connections;
+
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
-use futures::future::FutureExt;
-use nvisy_core::connection::{ConnectContext, SecretResolver};
-use nvisy_core::observability::field;
 use nvisy_core::plugin::AnyClient;
-use nvisy_core::{Action, Calls, Context, Error, ErrorKind, Guarantee, Result, RunId, Spill, Staging};
+use nvisy_core::{Action, Calls, Context, Error, Guarantee, Result, RunId, Spill, Staging};
 use tokio::sync::{Notify, Semaphore, watch};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+pub(super) use self::connections::Connections;
 use super::Engine;
 use super::call::{AdaptiveSize, Caller};
 use super::checkpoint::{self, Checkpointer, Journal, Memory, Phase, Replacing, Stage};
@@ -30,8 +30,8 @@ use super::tracker::{Bounds, Tracker};
 use crate::actions::buffer::Buffer;
 use crate::checkpoint::file_name;
 use crate::compiler::DEFAULT_UNCOMMITTED_ITEMS;
-use crate::compiler::plan::{ExecutionPlan, PlanConnection, PlanNode, PlanParts, Port, Work};
-use crate::graph::policy::{Retry, SpillPolicy, Ways};
+use crate::compiler::plan::{ExecutionPlan, PlanNode, PlanParts, Port, Work};
+use crate::graph::policy::{SpillPolicy, Ways};
 use crate::memo::MemoStore;
 
 /// How much a source may have on its way.
@@ -56,139 +56,6 @@ pub(super) struct Prepared {
     pub(super) drain: CancellationToken,
     /// Since when the run's timeout counts.
     pub(super) began: Instant,
-}
-
-/// The open connections of a run, in the order of the plan. Dropped, it lets go of them in a
-/// task of its own: that is the way out when a start is cancelled half way, or panics.
-pub(super) struct Connections {
-    plan: ExecutionPlan,
-    open: Vec<AnyClient>,
-    /// Whether this is the task of its own, which a runtime that shuts down may drop in turn.
-    left: bool,
-}
-
-impl Drop for Connections {
-    fn drop(&mut self) {
-        if !self.open.is_empty() && !self.left {
-            let open = std::mem::take(&mut self.open);
-            super::executor::let_go(Self { plan: self.plan.clone(), open, left: true });
-        }
-    }
-}
-
-impl Connections {
-    /// Connects every connection of a plan, each in its time; if one cannot, lets go of those
-    /// that could.
-    async fn connect(engine: &Engine, plan: &ExecutionPlan) -> Result<Self> {
-        resolve_secrets(&*engine.0.secrets, plan)?;
-        let mut connections = Self { plan: plan.clone(), open: Vec::new(), left: false };
-        for connection in &plan.0.connections {
-            let context = ConnectContext::new(connection.name.clone(), engine.0.secrets.clone());
-            let context = context.untrusted(engine.0.options.untrusted);
-            let verified = match connect(connection, &context).await {
-                Ok(client) => {
-                    connections.open.push(client.clone());
-                    verify(connection, &client).await
-                }
-                Err(error) => Err(error),
-            };
-            if let Err(error) = verified {
-                connections.disconnect().await;
-                return Err(error.at_connection(connection.name.clone()));
-            }
-        }
-        Ok(connections)
-    }
-
-    fn client(&self, connection: Option<usize>) -> AnyClient {
-        connection.and_then(|at| self.open.get(at).cloned()).unwrap_or_else(AnyClient::none)
-    }
-
-    /// Lets go of every connection. What goes wrong is logged, and keeps none of the others.
-    pub(super) async fn disconnect(mut self) {
-        let plan = self.plan.clone();
-        // What is left when this is dropped half way is let go of all the same.
-        while let Some(client) = self.open.pop() {
-            let Some(connection) = plan.0.connections.get(self.open.len()) else { continue };
-            let disconnected =
-                std::panic::AssertUnwindSafe(async move { connection.config.disconnect(&client).await })
-                    .catch_unwind();
-            let result = match tokio::time::timeout(DISCONNECT, disconnected).await {
-                Ok(Ok(result)) => result,
-                Ok(Err(panic)) => Err(Error::from_panic(&*panic)),
-                Err(_) => Err(Error::new(ErrorKind::Timeout, "it does not let go")),
-            };
-            if let Err(error) = result {
-                tracing::warn!({ field::CONNECTION } = %connection.name, { field::ERROR } = error.tag(), %error, "disconnecting failed");
-            }
-        }
-    }
-}
-
-/// How long a connection may take to connect, and then to prove that it works.
-const CONNECT: std::time::Duration = std::time::Duration::from_secs(30);
-/// How long a connection may take to let go.
-const DISCONNECT: std::time::Duration = std::time::Duration::from_secs(10);
-
-/// Names every secret that is not set, before anything is opened.
-fn resolve_secrets(secrets: &dyn SecretResolver, plan: &ExecutionPlan) -> Result<()> {
-    let mut missing = Vec::new();
-    for connection in &plan.0.connections {
-        for secret in connection.config.secrets() {
-            if secrets.resolve(&secret)?.is_none() {
-                missing.push(format!("\"{}\" (connection \"{}\")", secret.name(), connection.name));
-            }
-        }
-    }
-    if missing.is_empty() {
-        return Ok(());
-    }
-    let missing = missing.join(", ");
-    let message =
-        format!("not set: {missing}: put them into the environment or a .env file, under these names");
-    Err(Error::new(ErrorKind::Authentication, message))
-}
-
-async fn connect(connection: &PlanConnection, context: &ConnectContext) -> Result<AnyClient> {
-    in_time(connection, "connect", retried(|| async { connection.config.connect(context).await })).await
-}
-
-async fn verify(connection: &PlanConnection, client: &AnyClient) -> Result<()> {
-    in_time(connection, "verify", retried(|| async { connection.config.verify(client).await })).await
-}
-
-/// Bounds a step of connecting, all its attempts together: the other side may take a call and
-/// never answer.
-async fn in_time<T>(
-    connection: &PlanConnection,
-    step: &'static str,
-    call: impl Future<Output = Result<T>>,
-) -> Result<T> {
-    tokio::time::timeout(CONNECT, call).await.unwrap_or_else(|_| {
-        let (name, time) = (&connection.name, humantime::format_duration(CONNECT));
-        let message =
-            format!("connection \"{name}\" did not answer within {time}: is it up, and the address right?");
-        Err(Error::new(ErrorKind::Timeout, message).during(step))
-    })
-}
-
-/// Tries a few times what is done before there is a node to say how often.
-async fn retried<T, F: Future<Output = Result<T>>>(call: impl Fn() -> F) -> Result<T> {
-    let retry = Retry::default();
-    let mut attempt = 1;
-    loop {
-        let called = std::panic::AssertUnwindSafe(call()).catch_unwind().await;
-        let error = match called {
-            Ok(Ok(value)) => return Ok(value),
-            Ok(Err(error)) => error,
-            Err(panic) => Error::from_panic(&*panic),
-        };
-        match super::retry::wait(&retry, &error, attempt, 1.0) {
-            Some(wait) => tokio::time::sleep(wait).await,
-            None => return Err(error),
-        }
-        attempt += 1;
-    }
 }
 
 /// Makes a plan ready to run, within the time that the run may take.
