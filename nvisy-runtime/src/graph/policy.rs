@@ -487,8 +487,7 @@ impl Default for DeadLetterLimit {
 #[serde(deny_unknown_fields)]
 pub struct CheckpointSettings {
     /// The directory where runs of this graph keep what they need in order to go on, as
-    /// `EngineBuilder::state` keeps it, but for results of the policy `memo`. A relative path starts
-    /// at the working directory. Default the engine's place, or no checkpoints where it has none;
+    /// `EngineBuilder::state` keeps it. A relative path starts at the working directory. Default the engine's place, or no checkpoints where it has none;
     /// where it has one, too, the run does not start. Not for graphs from strangers.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub directory: Option<String>,
