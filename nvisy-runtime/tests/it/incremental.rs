@@ -16,7 +16,7 @@ use nvisy_runtime::graph::Graph;
 use nvisy_runtime::plugins::sql;
 use serde_json::{Value, json};
 
-use crate::fixture::{builder, node, run_on, sink, unique};
+use crate::fixture::{builder, is_accused, node, run_on, sink, state_of, unique};
 
 /// Markdown into an index of passages, and records into a table: all that two folders hold.
 fn graph(dir: &Path) -> Value {
@@ -330,17 +330,26 @@ fn whenever_it_is_killed_nothing_stale_stays_and_nothing_is_lost() {
                     .build()
                     .unwrap();
                 let ended = runtime.block_on(async {
-                    tokio::time::timeout(life, engine(dir).run(&compiled(&graph(dir)))).await
+                    let (engine, graph) = (engine(dir), compiled(&graph(dir)));
+                    tokio::select! {
+                        ended = engine.run(&graph) => Some(ended),
+                        () = async {
+                            tokio::time::sleep(life).await;
+                            while state_of(&dir.join("state"), "test").await.as_ref().is_some_and(is_accused) {
+                                tokio::time::sleep(Duration::from_millis(5)).await;
+                            }
+                        } => None,
+                    }
                 });
                 // It is gone, but for calls that block, which cannot be.
                 runtime.shutdown_timeout(Duration::from_secs(60));
                 match ended {
-                    Ok(report) => {
+                    Some(report) => {
                         let report = report.unwrap();
                         assert_eq!(report.status, RunStatus::Success, "seed {seed}: {report}");
                         break;
                     }
-                    Err(_) => kills += 1,
+                    None => kills += 1,
                 }
                 if dice(3) == 0 {
                     edit(dir, &mut dice);
