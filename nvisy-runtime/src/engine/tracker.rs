@@ -50,6 +50,8 @@ pub(super) struct Tracker {
     careful: bool,
     /// What was opened since the last checkpoint.
     news: Amount,
+    /// Whether a slot was settled since then.
+    settled: bool,
     /// Items that a run before was done with.
     before: u64,
     /// Items that the next checkpoint has.
@@ -140,6 +142,7 @@ impl Tracker {
             held: false,
             careful: false,
             news: Amount::default(),
+            settled: false,
             before: 0,
             gathered: 0,
             saved: 0,
@@ -194,9 +197,9 @@ impl Tracker {
         self.moving_slots == 0
     }
 
-    /// Returns whether a slot was opened since the last checkpoint.
+    /// Returns whether a slot was opened or settled since the last checkpoint.
     pub(super) fn has_news(&self) -> bool {
-        self.news.items > 0 || !self.open.is_empty()
+        self.news.items > 0 || self.settled || !self.open.is_empty()
     }
 
     /// Returns how many bytes were read since the last checkpoint.
@@ -212,6 +215,7 @@ impl Tracker {
     /// Returns how far each partition is done with, for a checkpoint.
     pub(super) fn checkpoint(&mut self) -> Vec<Committed> {
         self.news = Amount::default();
+        self.settled = false;
         self.gathered = self.partitions.iter().map(|partition| partition.committed_items).sum();
         self.committed()
     }
@@ -320,6 +324,7 @@ impl Tracker {
         let Some((partition, at)) = self.slot(number) else { return };
         self.open.remove(&number);
         self.holding.remove(&number);
+        self.settled = true;
         self.abandoned += u64::from(worst == Settlement::Abandoned);
         self.failed += u64::from(!worst.is_final());
         let partition = &mut self.partitions[partition];
@@ -510,6 +515,17 @@ mod tests {
             tracker.resolved(slot, if i == 20 { Settlement::Failed } else { Settlement::Delivered });
         }
         assert!(tracker.may_read());
+    }
+
+    #[test]
+    fn what_settles_behind_a_checkpoint_is_news_for_the_next() {
+        let (mut tracker, all) = tracker();
+        let slot = tracker.open(&all, Position::Offset(0), 1, 1);
+        tracker.checkpoint();
+        tracker.resolved(slot, Settlement::Delivered);
+        assert!(tracker.has_news());
+        tracker.checkpoint();
+        assert!(!tracker.has_news());
     }
 
     #[test]
