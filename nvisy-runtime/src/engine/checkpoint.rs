@@ -19,7 +19,6 @@ mod state;
 use std::sync::Arc;
 use std::time::Duration;
 
-use nvisy_core::observability::field;
 use nvisy_core::{Changes, Result};
 use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
@@ -231,12 +230,9 @@ impl Checkpointer {
         Ok(())
     }
 
-    /// Says that the run has ended in an orderly way though no checkpoint could be made, if that
-    /// at least can be: where not, the next run is careful.
+    /// Says that the run has ended in an orderly way though no checkpoint could be made.
     pub(super) async fn rest(&mut self) {
-        if let Err(error) = self.journal.rest().await {
-            tracing::debug!({ field::ERROR } = error.tag(), %error, "the end of the run was not noted");
-        }
+        self.journal.leave().await;
     }
 
     pub(super) fn report(&self) -> CheckpointReport {

@@ -2,7 +2,7 @@
 
 mod connections;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
@@ -74,15 +74,25 @@ pub(super) async fn prepare(engine: &Engine, plan: &ExecutionPlan) -> Result<Pre
 async fn prepare_since(began: Instant, engine: &Engine, plan: &ExecutionPlan) -> Result<Prepared> {
     // First: of two runs of a graph one is refused before it has touched anything.
     let engine = &engine.keeping(plan)?;
-    let journal = match &engine.0.checkpoints {
+    let mut journal = match &engine.0.checkpoints {
         None => None,
         Some(store) => {
             let graph = &plan.0.graph;
             let (open, accepted) = (store.open(&graph.name).await?, &engine.0.accepted_changes);
-            Some(Journal::open(open, graph, accepted, uncommitted(&plan.0))?)
+            let mut journal = Journal::open(open, graph, accepted, uncommitted(&plan.0))?;
+            journal.begin().await?;
+            Some(journal)
         }
     };
-    let connections = Connections::connect(engine, plan).await?;
+    let connections = match Connections::connect(engine, plan).await {
+        Ok(connections) => connections,
+        Err(error) => {
+            if let Some(journal) = &mut journal {
+                journal.leave().await;
+            }
+            return Err(error);
+        }
+    };
     match build(engine, plan, journal, &connections).await {
         Ok(built) => {
             let (builder, nodes, sources, checkpointer) = built;
@@ -118,12 +128,17 @@ async fn build<'a>(
 ) -> Result<(Builder<'a>, Vec<Node>, Sources, Option<Checkpointer>)> {
     let (phase, phase_seen) = watch::channel(Phase::Read);
     let mut builder = Builder::new(engine, plan, journal, phase_seen);
-    let (directory, graph) = (engine.0.lineage.as_ref().and_then(Option::as_deref), &plan.0.graph.name);
-    builder.lineage = LineageLog::open(directory, builder.run, graph).await?;
-    builder.refuse_forgetting()?;
-    let (mut builder, nodes, sources) = builder.build(connections).await?;
-    let Some(mut journal) = builder.journal.take() else { return Ok((builder, nodes, sources, None)) };
-    journal.begin().await?;
+    let directory = engine.0.lineage.as_ref().and_then(Option::as_deref);
+    let (nodes, sources) = match builder.build(directory, connections).await {
+        Ok(built) => built,
+        Err(error) => {
+            if let Some(journal) = &mut builder.journal {
+                journal.leave().await;
+            }
+            return Err(error);
+        }
+    };
+    let Some(journal) = builder.journal.take() else { return Ok((builder, nodes, sources, None)) };
     let (stages, request) = (std::mem::take(&mut builder.stages), builder.request.clone());
     let memories = builder.memories.iter().map(|(_, memory)| memory.clone()).collect();
     let every = builder.plan.checkpoint_every;
@@ -236,7 +251,13 @@ impl<'a> Builder<'a> {
         self.journal.is_some() && self.plan.nodes.iter().any(stages)
     }
 
-    async fn build(mut self, connections: &Connections) -> Result<(Self, Vec<Node>, Sources)> {
+    async fn build(
+        &mut self,
+        lineage: Option<&Path>,
+        connections: &Connections,
+    ) -> Result<(Vec<Node>, Sources)> {
+        self.lineage = LineageLog::open(lineage, self.run, &self.plan.graph.name).await?;
+        self.refuse_forgetting()?;
         let mut nodes = Vec::new();
         let mut sources = Vec::new();
         for (index, node) in self.plan.nodes.iter().enumerate() {
@@ -265,7 +286,10 @@ impl<'a> Builder<'a> {
                 }
             }
         }
-        Ok((self, nodes, sources))
+        if let Some(journal) = &mut self.journal {
+            journal.name_feeds().await?;
+        }
+        Ok((nodes, sources))
     }
 
     /// Returns the tracker of a node that opens slots.

@@ -14,6 +14,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use nvisy_core::checkpoint::{Changes, Checkpoint, Checkpoints, Entries};
+use nvisy_core::observability::field;
 use nvisy_core::{Error, ErrorKind, Increments, Position, ReplaceSet, Result, RunId, SourceIdentity};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -276,13 +277,25 @@ impl Journal {
             }
         }
         self.header.running = true;
-        for feed in &self.feeds {
-            let (key, name) = feed.naming()?;
-            changes.put(key, name);
-        }
         changes.put("run", json(&self.header)?);
         self.note_careful(&mut changes)?;
         self.checkpoints.commit(changes).await.map(drop)
+    }
+
+    /// Says which sources read what has changed.
+    ///
+    /// # Errors
+    ///
+    /// If that cannot be made durable.
+    pub(in crate::engine) async fn name_feeds(&mut self) -> Result<()> {
+        let mut changes = Changes::default();
+        for feed in &self.feeds {
+            let (key, name) = feed.naming()?;
+            if self.checkpoints.last().entries.get(&key) != Some(&name) {
+                changes.put(key, name);
+            }
+        }
+        if changes.is_empty() { Ok(()) } else { self.checkpoints.commit(changes).await.map(drop) }
     }
 
     /// Says that the run has ended in an orderly way, if that is not said.
@@ -299,6 +312,14 @@ impl Journal {
         changes.put("run", json(&self.header)?);
         self.note_careful(&mut changes)?;
         self.checkpoints.commit(changes).await.map(drop)
+    }
+
+    /// Says that the run has ended in an orderly way though no checkpoint could be made, if that
+    /// at least can be: where not, the next run is careful.
+    pub(in crate::engine) async fn leave(&mut self) {
+        if let Err(error) = self.rest().await {
+            tracing::debug!({ field::ERROR } = error.tag(), %error, "the end of the run was not noted");
+        }
     }
 
     /// Makes durable what is about to be on its way, if that was asked for.
