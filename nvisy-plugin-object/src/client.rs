@@ -116,6 +116,15 @@ impl ObjectClient {
         Ok(Self { root: Some(root), ..Self::of_store(Arc::new(store), identity) })
     }
 
+    /// A client of a directory that is not there, and is not to be made: it is empty.
+    #[cfg(feature = "local")]
+    pub(crate) fn of_nothing(path: &std::path::Path) -> Result<Self> {
+        let name = path.display().to_string();
+        let path = crate::root::canonical(path).map_err(|e| from_io(e, "open the directory", &name))?;
+        let identity = SourceIdentity::new(format!("file://{}", path.display()));
+        Ok(Self::of_store(Arc::new(object_store::memory::InMemory::new()), identity))
+    }
+
     /// Returns what names the store, apart from every node and graph.
     #[must_use]
     pub fn identity(&self) -> &SourceIdentity {
