@@ -216,8 +216,9 @@ pub enum Staging {
     /// left is to be removed.
     On(Option<Bytes>),
     /// To remember what it has written in this run ([`SinkConfig::remembers`]), until it is closed and
-    /// another run begins. One that was not closed goes on when the sink opens again, also under
-    /// another [`RunId`](crate::RunId): the store may have lost that it began.
+    /// another run begins. It is closed when the run has finished, and dropped where that was stopped or
+    /// has failed: the run goes on when the sink opens again then, also under another
+    /// [`RunId`](crate::RunId), for the store may have lost that it began.
     Remember,
 }
 

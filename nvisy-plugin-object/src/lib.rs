@@ -67,6 +67,7 @@ mod sink;
 #[cfg(any(feature = "parquet", feature = "ipc"))]
 mod stream;
 mod task;
+mod temporaries;
 #[cfg(any(feature = "jsonl", feature = "csv"))]
 mod text;
 mod upload;

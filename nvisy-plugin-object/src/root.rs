@@ -183,6 +183,23 @@ impl Root {
     }
 }
 
+/// Returns the path that a directory will have when it is made, without symlinks.
+pub(crate) fn canonical(path: &Path) -> io::Result<PathBuf> {
+    let path = std::path::absolute(path)?;
+    let mut missing = Vec::new();
+    let mut there = path.as_path();
+    loop {
+        match (fs::canonicalize(there), there.parent(), there.file_name()) {
+            (Ok(found), ..) => return Ok(missing.into_iter().rev().fold(found, |path, part| path.join(part))),
+            (Err(_), Some(parent), Some(name)) => {
+                missing.push(name);
+                there = parent;
+            }
+            (Err(error), ..) => return Err(error),
+        }
+    }
+}
+
 /// The ending of files that are being written.
 pub(crate) const TEMPORARY: &str = ".nvisy-tmp";
 

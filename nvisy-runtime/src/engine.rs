@@ -40,7 +40,7 @@ use nvisy_core::{
 
 pub use self::checkpoint::{Begun, NodeMemory, RunState};
 use self::connection::ConnectionState;
-pub use self::dry_run::{CallsForecast, DryRun, Forecast, NodeForecast, SourceForecast};
+pub use self::dry_run::{CallsForecast, Creation, DryRun, Forecast, NodeForecast, SourceForecast};
 pub use self::report::{
     CheckpointReport, IncrementReport, Latency, NodeProgress, NodeReport, NodeStatus, PartitionReport,
     Progress, RunReport, RunStatus,
@@ -89,6 +89,8 @@ struct EngineParts {
     /// The nodes that may have changed since a run stopped half way.
     accepted_changes: Vec<String>,
     connections: Arc<Mutex<HashMap<ConnectionKey, Weak<ConnectionState>>>>,
+    /// Whether its runs create and change nothing.
+    rehearses: bool,
 }
 
 /// What makes two connections the same: their type, and their config with its limits.
@@ -262,12 +264,13 @@ impl Engine {
         let EngineBuilder { checkpoints, memo, spill, lineage, .. } =
             EngineBuilder { memo: self.0.memo.clone(), lineage: self.0.lineage.clone(), ..Self::builder() }
                 .state(directory);
-        Ok(self.with_places(checkpoints, memo, spill, lineage))
+        Ok(Self(Arc::new(self.with_places(checkpoints, memo, spill, lineage))))
     }
 
     /// Returns an engine of the same types for a rehearsal.
     fn rehearsing(&self, checkpoints: Option<Arc<dyn CheckpointStore>>, spill: PathBuf) -> Self {
-        self.with_places(checkpoints, self.0.memo.clone(), Some(spill), Some(None))
+        let parts = self.with_places(checkpoints, self.0.memo.clone(), Some(spill), Some(None));
+        Self(Arc::new(EngineParts { rehearses: true, ..parts }))
     }
 
     fn with_places(
@@ -276,9 +279,9 @@ impl Engine {
         memo: Option<Arc<dyn MemoStore>>,
         spill: Option<PathBuf>,
         lineage: Option<Option<PathBuf>>,
-    ) -> Self {
+    ) -> EngineParts {
         let parts = &*self.0;
-        Self(Arc::new(EngineParts {
+        EngineParts {
             registry: parts.registry.clone(),
             secrets: parts.secrets.clone(),
             options: parts.options,
@@ -288,7 +291,8 @@ impl Engine {
             lineage,
             accepted_changes: parts.accepted_changes.clone(),
             connections: parts.connections.clone(),
-        }))
+            rehearses: parts.rehearses,
+        }
     }
 
     /// Returns the shared state of a connection: one for all runs whose connection is the same.
@@ -539,6 +543,7 @@ impl EngineBuilder {
             lineage,
             accepted_changes,
             connections,
+            rehearses: false,
         };
         Ok(Engine(Arc::new(parts)))
     }

@@ -1,11 +1,13 @@
 //! Files that stay out of sight until a checkpoint has them.
 
 use bytes::Bytes;
-use nvisy_core::{Context, Error, ErrorKind, Result, SourceIdentity};
+use nvisy_core::{Error, ErrorKind, Result};
 use serde::{Deserialize, Serialize};
 
 use super::{MAX_NUMBERS, OnExisting, all_taken, name};
-use crate::client::ObjectClient;
+use crate::client::{ObjectClient, Showing};
+use crate::root::TEMPORARY;
+use crate::temporaries::Temporaries;
 use crate::upload::{Upload, taken, temporary_name};
 
 /// The version of [`Held`].
@@ -30,30 +32,25 @@ struct Kept {
 
 /// The files of a node on their way into a checkpoint.
 ///
-/// Temporaries lie in one directory, and their names hold the graph and the node: what a process
-/// that was killed left is found there.
+/// What a process that was killed left is found by its name.
 #[derive(Debug)]
 pub(super) struct Stage {
-    directory: String,
-    owner: String,
+    temporaries: Temporaries,
     /// The temporary of the file under way.
     under_way: String,
     /// Whole, and removed unless they are staged.
     whole: Vec<(Upload, Kept)>,
-    /// Staged, and not known to show.
-    staged: Vec<Kept>,
+    /// Staged, and not known to show, with how many bytes each has.
+    staged: Vec<(Kept, u64)>,
     /// What was staged last.
     last: Option<Bytes>,
 }
 
 impl Stage {
-    /// A stage for the files of the template `path`.
-    pub(super) fn new(path: &str, context: &Context) -> Self {
-        let node = SourceIdentity::new(&**context.graph()).id_of_key(context.node().as_bytes());
-        let owner = node.as_bytes()[..8].iter().map(|byte| format!("{byte:02x}")).collect::<String>();
+    /// A stage for the files of a sink.
+    pub(super) fn new(temporaries: Temporaries) -> Self {
         Self {
-            directory: name::directory(path, context),
-            owner: owner + "-",
+            temporaries,
             under_way: String::new(),
             whole: Vec::new(),
             staged: Vec::new(),
@@ -72,20 +69,24 @@ impl Stage {
         let mut next = 0;
         if let Some(staged) = &staged {
             next = Held::read(staged)?.next;
-            self.publish(staged, client, on_existing)?;
+            for file in Held::read(staged)?.files {
+                // What is kept no more was shown before, and may have been taken away since.
+                show(&file, client, on_existing)?;
+            }
         }
         self.last = staged;
-        let owned = format!(".{}", self.owner);
-        client.sweep(&self.directory, |key| key.contains(&owned))?;
+        let owned = format!(".{}", self.temporaries.staged());
+        client.sweep(self.temporaries.directory(), |key| key.contains(&owned))?;
         Ok(next)
     }
 
     /// Begins a file that is to be at `key`. Blocks.
     pub(super) fn create(&mut self, key: &str, client: &ObjectClient) -> Result<Upload> {
         let name = key.rsplit_once('/').map_or(key, |(_, name)| name);
-        self.under_way = temporary_name(name, &self.owner);
-        if !self.directory.is_empty() {
-            self.under_way = format!("{}/{}", self.directory, self.under_way);
+        let (directory, owner) = (self.temporaries.directory(), self.temporaries.staged());
+        self.under_way = temporary_name(name, &owner);
+        if !directory.is_empty() {
+            self.under_way = format!("{directory}/{}", self.under_way);
         }
         client.create_kept(key, &self.under_way)
     }
@@ -104,17 +105,19 @@ impl Stage {
             return Ok(self.last.clone());
         }
         for (upload, kept) in self.whole.drain(..) {
+            let bytes = upload.written();
             upload.keep()?;
-            self.staged.push(kept);
+            self.staged.push((kept, bytes));
         }
-        let held = Held { version: VERSION, files: self.staged.clone(), next };
+        let files = self.staged.iter().map(|(kept, _)| kept.clone()).collect();
+        let held = Held { version: VERSION, files, next };
         let bytes = serde_json::to_vec(&held)
             .map_err(|error| Error::internal("names of files have no JSON form").with_source(error))?;
         self.last = Some(bytes.into());
         Ok(self.last.clone())
     }
 
-    /// Shows what was staged. Blocks.
+    /// Shows what was staged, each file once. Blocks.
     pub(super) fn publish(
         &mut self,
         staged: &Bytes,
@@ -122,10 +125,14 @@ impl Stage {
         on_existing: OnExisting,
     ) -> Result<()> {
         for file in Held::read(staged)?.files {
-            show(&file, client, on_existing)?;
-            if let Some(at) = self.staged.iter().position(|staged| *staged == file) {
-                self.staged.remove(at);
+            let Some(at) = self.staged.iter().position(|(staged, _)| *staged == file) else { continue };
+            let bytes = self.staged[at].1;
+            if show(&file, client, on_existing)? == Showing::Gone
+                && !is_there(&file.key, bytes, client, on_existing)?
+            {
+                return Err(lost(&file, bytes));
             }
+            self.staged.remove(at);
         }
         Ok(())
     }
@@ -147,20 +154,46 @@ impl Held {
     }
 }
 
-/// Shows a file under its name, or under a number of it if somebody took the name since.
-fn show(file: &Kept, client: &ObjectClient, on_existing: OnExisting) -> Result<()> {
+/// Shows a file under its name, or under a number of it if somebody took the name since. Never says
+/// that it is taken.
+fn show(file: &Kept, client: &ObjectClient, on_existing: OnExisting) -> Result<Showing> {
     let Kept { temporary, key } = file;
-    if client.show(temporary, key, on_existing == OnExisting::Replace)? {
-        return Ok(());
-    }
-    if on_existing != OnExisting::Number {
-        return Err(taken(key));
+    match client.show(temporary, key, on_existing == OnExisting::Replace)? {
+        Showing::Taken if on_existing != OnExisting::Number => return Err(taken(key)),
+        Showing::Taken => {}
+        shown => return Ok(shown),
     }
     // By the name alone, so that what was broken off half way is found under the same number.
     for number in 1..=u64::from(MAX_NUMBERS) {
-        if client.show(temporary, &name::numbered(key, number), false)? {
-            return Ok(());
+        match client.show(temporary, &name::numbered(key, number), false)? {
+            Showing::Taken => {}
+            shown => return Ok(shown),
         }
     }
     Err(all_taken(key))
+}
+
+/// Returns whether a file of so many bytes is under a name that it may have.
+fn is_there(key: &str, bytes: u64, client: &ObjectClient, on_existing: OnExisting) -> Result<bool> {
+    if on_existing != OnExisting::Number {
+        return Ok(client.size(key)? == Some(bytes));
+    }
+    let mut name = key.to_owned();
+    for number in 1..=u64::from(MAX_NUMBERS) {
+        match client.size(&name)? {
+            None => return Ok(false),
+            Some(size) if size == bytes => return Ok(true),
+            Some(_) => name = name::numbered(key, number),
+        }
+    }
+    Ok(false)
+}
+
+fn lost(file: &Kept, bytes: u64) -> Error {
+    let Kept { temporary, key } = file;
+    let message = format!(
+        "the {bytes} bytes that were to be shown as \"{key}\" are gone from \"{temporary}\", where they were kept: \
+         let nothing remove files that end in \"{TEMPORARY}\", and begin anew without the checkpoint"
+    );
+    Error::new(ErrorKind::NotFound, message)
 }

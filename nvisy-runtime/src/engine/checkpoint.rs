@@ -13,6 +13,7 @@ mod feed;
 mod fingerprint;
 mod journal;
 mod memory;
+mod recalling;
 mod stage;
 mod state;
 
@@ -27,6 +28,7 @@ pub(super) use self::careful::{Careful, GROUP_BYTES, Part, TIMES};
 pub(super) use self::feed::{Feed, Replacing};
 pub(super) use self::journal::{Cursors, Journal, Outcome, rehearsable};
 pub(super) use self::memory::{Memory, clear};
+pub(super) use self::recalling::Recalling;
 pub(super) use self::stage::Stage;
 pub use self::state::{Begun, NodeMemory, RunState};
 use super::report::CheckpointReport;
@@ -56,6 +58,7 @@ pub(super) enum Phase {
 pub(super) struct Checkpointer {
     journal: Journal,
     stages: Vec<Arc<Stage>>,
+    recalling: Vec<Arc<Recalling>>,
     memories: Vec<Arc<Memory>>,
     every: Duration,
     phase: watch::Sender<Phase>,
@@ -66,7 +69,7 @@ pub(super) struct Checkpointer {
 impl Checkpointer {
     pub(super) fn new(
         journal: Journal,
-        stages: Vec<Arc<Stage>>,
+        (stages, recalling): (Vec<Arc<Stage>>, Vec<Arc<Recalling>>),
         memories: Vec<Arc<Memory>>,
         every: Option<Duration>,
         phase: watch::Sender<Phase>,
@@ -77,7 +80,7 @@ impl Checkpointer {
         } else {
             EVERY_FILE
         });
-        Self { journal, stages, memories, every, phase, request }
+        Self { journal, stages, recalling, memories, every, phase, request }
     }
 
     /// Makes checkpoints until `stop`.
@@ -196,7 +199,10 @@ impl Checkpointer {
         if !self.cuts() {
             let changes = self.journal.gather(parts, &[]);
             return match outcome {
-                Outcome::Finished => self.journal.finish(parts, changes).await,
+                Outcome::Finished => {
+                    self.close_recalling().await?;
+                    self.journal.finish(parts, changes).await
+                }
                 Outcome::Stopped | Outcome::Broken => self.journal.commit(parts, changes).await,
             };
         }
@@ -223,9 +229,19 @@ impl Checkpointer {
             stage.close().await?;
         }
         if outcome == Outcome::Finished {
+            self.close_recalling().await?;
             // Not before all of it shows: a run that has finished is not taken up again.
             self.journal.finish(parts, Changes::default()).await?;
             self.memories.iter().for_each(|memory| memory.forget());
+        }
+        Ok(())
+    }
+
+    /// Tells sinks that recall what they have written that the run is over: before the checkpoint
+    /// says so, for what is taken up again is the same run to them.
+    async fn close_recalling(&self) -> Result<()> {
+        for sink in &self.recalling {
+            sink.close().await?;
         }
         Ok(())
     }

@@ -73,6 +73,8 @@ pub(super) enum Built {
         buffers: bool,
         /// Whether nothing comes but dead letters.
         letters: bool,
+        /// Whether it is closed when the run has finished, and not before.
+        remembers: bool,
         /// Where what it writes is kept out of sight until a checkpoint has it.
         stage: Option<Arc<Stage>>,
         /// Where what it has written is logged.
@@ -186,13 +188,24 @@ async fn drive(
             guarantee,
             buffers,
             letters,
+            remembers,
             stage,
             replacing,
             lineage,
         } => {
             let held = Mutex::default();
-            let worker =
-                SinkWorker { sink, caller, guarantee, buffers, letters, held, stage, replacing, lineage };
+            let worker = SinkWorker {
+                sink,
+                caller,
+                guarantee,
+                buffers,
+                letters,
+                remembers,
+                held,
+                stage,
+                replacing,
+                lineage,
+            };
             concurrent(&worker, gather, concurrency, inbox, outlets, meter).await
         }
         Built::Branch { routes, default } => branch(&routes, default, inbox, outlets).await,

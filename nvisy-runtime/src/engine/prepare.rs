@@ -15,7 +15,7 @@ use tokio_util::sync::CancellationToken;
 pub(super) use self::connections::Connections;
 use super::Engine;
 use super::call::{AdaptiveSize, Caller};
-use super::checkpoint::{self, Checkpointer, Journal, Memory, Phase, Replacing, Stage};
+use super::checkpoint::{self, Checkpointer, Journal, Memory, Phase, Recalling, Replacing, Stage};
 use super::connection::ConnectionState;
 use super::edge::{EdgeCount, Receiver, Sender, edge};
 use super::flood::Flood;
@@ -139,7 +139,8 @@ async fn build<'a>(
         }
     };
     let Some(journal) = builder.journal.take() else { return Ok((builder, nodes, sources, None)) };
-    let (stages, request) = (std::mem::take(&mut builder.stages), builder.request.clone());
+    let stages = (std::mem::take(&mut builder.stages), std::mem::take(&mut builder.recalling));
+    let request = builder.request.clone();
     let memories = builder.memories.iter().map(|(_, memory)| memory.clone()).collect();
     let every = builder.plan.checkpoint_every;
     let checkpointer = Checkpointer::new(journal, stages, memories, every, phase, request);
@@ -166,6 +167,7 @@ struct Builder<'a> {
     spill: Option<PathBuf>,
     lineage: LineageLog,
     stages: Vec<Arc<Stage>>,
+    recalling: Vec<Arc<Recalling>>,
     memories: Vec<(usize, Arc<Memory>)>,
     phase: watch::Receiver<Phase>,
     request: Arc<Notify>,
@@ -213,6 +215,7 @@ impl<'a> Builder<'a> {
             spill: engine.0.spill.clone(),
             lineage: LineageLog::default(),
             stages: Vec::new(),
+            recalling: Vec::new(),
             memories: Vec::new(),
             phase,
             request: Arc::default(),
@@ -575,6 +578,11 @@ impl<'a> Builder<'a> {
                     }
                 };
                 self.stages.extend(stage.clone());
+                if remembers {
+                    let caller = self.caller(index, node, &self.context(index, node));
+                    let (node, sink) = (node.name.clone(), sink.clone());
+                    self.recalling.push(Arc::new(Recalling { node, sink, caller }));
+                }
                 let replacing = (self.behind_versions[index] && config.replaces()).then(|| {
                     let caller = self.caller(index, node, &self.context(index, node));
                     let required = super::run::required(self.plan)[index];
@@ -596,6 +604,7 @@ impl<'a> Builder<'a> {
                     guarantee,
                     buffers,
                     letters,
+                    remembers,
                     stage,
                     replacing,
                     lineage,
