@@ -123,9 +123,13 @@ impl Values {
             DataType::Int8 | DataType::Int16 | DataType::Int32 | DataType::Int64 => {
                 Self::Ints(cast(column, &DataType::Int64).ok()?.as_primitive::<Int64Type>().clone())
             }
-            DataType::UInt64 => Self::UInts(column.as_primitive::<UInt64Type>().clone()),
+            DataType::UInt8 | DataType::UInt16 | DataType::UInt32 | DataType::UInt64 => {
+                Self::UInts(cast(column, &DataType::UInt64).ok()?.as_primitive::<UInt64Type>().clone())
+            }
             DataType::Float64 => Self::Doubles(column.as_primitive::<Float64Type>().clone()),
-            DataType::Utf8 => Self::Texts(column.as_string::<i32>().clone()),
+            DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View => {
+                Self::Texts(cast(column, &DataType::Utf8).ok()?.as_string::<i32>().clone())
+            }
             _ => return None,
         })
     }
@@ -283,11 +287,11 @@ fn time(seconds: i64, nanos: u32, key: &mut Vec<u8>) {
 }
 
 fn octets(octets: &[u8], key: &mut Vec<u8>) {
-    for byte in octets {
-        key.push(*byte);
-        if *byte == 0 {
-            key.push(0xff);
-        }
+    let mut parts = octets.split(|byte| *byte == 0);
+    key.extend_from_slice(parts.next().unwrap_or_default());
+    for part in parts {
+        key.extend_from_slice(&[0, 0xff]);
+        key.extend_from_slice(part);
     }
-    key.extend([0, 0]);
+    key.extend_from_slice(&[0, 0]);
 }

@@ -82,7 +82,7 @@ impl Log {
             .and_then(|_| file.sync_all())
             .and_then(|()| sync_directory(folder))
             .map_err(|error| failed(&path, "be written", error))?;
-        Ok(Self { path, file: Arc::new(file), end, block: Vec::with_capacity(BLOCK * KEY) })
+        Ok(Self { path, file: Arc::new(file), end, block: Vec::with_capacity(BLOCK * KEY + 4) })
     }
 
     /// Adds a key.
@@ -102,10 +102,11 @@ impl Log {
         }
         let len = keys.to_le_bytes();
         let sum = sum_of(self.end.bytes, len, &self.block).to_le_bytes();
+        self.block.extend_from_slice(&sum);
         let mut file = &*self.file;
-        let written = file.write_all(&[&len, &self.block[..], &sum].concat());
+        let written = file.write_all(&len).and_then(|()| file.write_all(&self.block));
         written.map_err(|error| failed(&self.path, "be written", error))?;
-        self.end.bytes += (8 + self.block.len()) as u64;
+        self.end.bytes += (len.len() + self.block.len()) as u64;
         self.end.keys += u64::from(keys);
         self.block.clear();
         Ok(())
