@@ -32,7 +32,7 @@ use crate::expression::Expression;
 /// `duplicate`. An item whose key is null or cannot be evaluated fails: null says that the key
 /// is not known, not that two items are one.
 ///
-/// It remembers 16 bytes an item: some 22 bytes of memory, and beyond the limit `memory` in sorted
+/// It remembers 16 bytes an item: some 24 bytes of memory, and beyond the limit `memory` in sorted
 /// files, so that there may be any number of items. In a run with checkpoints what it has seen is
 /// part of them, in a file of the [state directory](crate::engine::EngineBuilder::state): after a
 /// crash the same items are dropped as before.
@@ -106,7 +106,7 @@ impl ActionConfig for Deduplicate {
         let key = self.key.as_deref().and_then(|key| super::problem_of("key", Expression::compile(key)));
         let little = self.memory.is_some_and(|bytes| bytes < LEAST_MEMORY).then(|| {
             Problem::new("memory", "is less than 1MB, too little for what it does with it")
-                .with_help("give it 1MB at the least, and some 22 bytes an item to spare it files")
+                .with_help("give it 1MB at the least, and some 24 bytes an item to spare it files")
         });
         key.into_iter().chain(little).collect()
     }
@@ -185,6 +185,9 @@ impl Stateful for Deduplicating {
             } else {
                 duplicates += 1;
             }
+        }
+        if let Some(log) = &mut self.log {
+            log.sync_early();
         }
         let mask = BooleanArray::from(kept);
         let attribution = if mask.true_count() == batch.len() {
