@@ -7,6 +7,7 @@ mod edit;
 mod limits;
 mod part;
 mod source_items;
+mod trail;
 mod wire;
 
 use std::fmt;
@@ -15,10 +16,11 @@ use std::sync::Arc;
 use arrow::array::RecordBatch;
 use arrow::compute::concat_batches;
 
-use self::columns::{Envelopes, Ids, Trail};
+use self::columns::{Envelopes, Ids};
 use self::content::{Content, Items, gather};
 pub use self::limits::BatchLimits;
 pub use self::source_items::SourceItems;
+use self::trail::Trail;
 pub use self::wire::{BatchReader, BatchWriter};
 use crate::error::{Error, Result};
 use crate::id::{PrimitiveId, SourceIdentity};
@@ -115,7 +117,7 @@ impl Batch {
         let mut payloads = Vec::with_capacity(len);
         let mut ids = columns::IdsBuilder::with_capacity(len);
         let mut envelopes = columns::EnvelopesBuilder::new();
-        let mut trail = columns::TrailBuilder::with_capacity(len);
+        let mut trail = trail::TrailBuilder::with_capacity(len);
         for primitive in primitives {
             let (id, payload, metadata, lineage) = primitive.into_parts();
             payloads.push(payload);

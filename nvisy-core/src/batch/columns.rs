@@ -3,8 +3,9 @@
 use std::ops::Range;
 use std::sync::Arc;
 
+use super::trail::Trail;
 use crate::id::PrimitiveId;
-use crate::lineage::{Lineage, Link, Step};
+use crate::lineage::Lineage;
 use crate::metadata::Metadata;
 
 /// The ids of a batch.
@@ -87,15 +88,23 @@ pub(super) enum Runs<T> {
 }
 
 impl<T: Clone> Runs<T> {
-    /// Returns the value of an item, and where its run begins.
-    fn find(&self, index: usize) -> (&T, usize) {
+    /// Returns the value of an item, the number of its run, and where that begins.
+    pub(super) fn find(&self, index: usize) -> (&T, usize, usize) {
         match self {
-            Self::One(value) => (value, 0),
+            Self::One(value) => (value, 0, 0),
             Self::Many(runs) => {
                 let at = runs.partition_point(|(end, _)| *end as usize <= index);
                 let start = at.checked_sub(1).map_or(0, |before| runs[before].0 as usize);
-                (&runs[at].1, start)
+                (&runs[at].1, at, start)
             }
+        }
+    }
+
+    /// Returns the value of each run.
+    pub(super) fn values(&self) -> Vec<&T> {
+        match self {
+            Self::One(value) => vec![value],
+            Self::Many(runs) => runs.iter().map(|(_, value)| value).collect(),
         }
     }
 
@@ -134,7 +143,7 @@ impl<T> RunsBuilder<T> {
         Self { runs: Vec::new(), len: 0 }
     }
 
-    fn last(&mut self) -> Option<&mut T> {
+    pub(super) fn last(&mut self) -> Option<&mut T> {
         self.runs.last_mut().map(|(_, value)| value)
     }
 
@@ -144,7 +153,7 @@ impl<T> RunsBuilder<T> {
     }
 
     /// Makes the last run longer.
-    fn extend(&mut self, len: usize) {
+    pub(super) fn extend(&mut self, len: usize) {
         self.len += len as u32;
         if let Some((end, _)) = self.runs.last_mut() {
             *end = self.len;
@@ -199,6 +208,20 @@ impl Envelopes {
         Self::concat([(self, offset, len)])
     }
 
+    /// Gathers envelopes of several, each of one of them and of an item there.
+    pub(super) fn interleave(parts: &[&Self], picks: &[(usize, usize)]) -> Self {
+        let all: Option<Vec<_>> = parts.iter().map(|part| part.the_one()).collect();
+        if let Some(all) = all
+            && let Some(first) = all.first()
+            && all.iter().all(|one| Arc::ptr_eq(one, first) || one == first)
+        {
+            return Self::shared(Arc::clone(first));
+        }
+        let mut builder = EnvelopesBuilder::new();
+        picks.iter().for_each(|(part, index)| builder.push_run(parts[*part].get(*index), 1));
+        builder.finish()
+    }
+
     /// Joins parts, each so many items from an offset on.
     pub(super) fn concat<'a>(parts: impl IntoIterator<Item = (&'a Self, usize, usize)>) -> Self {
         let mut builder = EnvelopesBuilder::new();
@@ -235,192 +258,5 @@ impl EnvelopesBuilder {
 
     pub(super) fn finish(self) -> Envelopes {
         Envelopes(self.0.finish())
-    }
-}
-
-/// Which index of a link each item has.
-#[derive(Clone, Debug)]
-pub(super) enum Indices {
-    /// Consecutive, from the first.
-    From(u32),
-    /// One an item.
-    Each(Arc<[u32]>),
-}
-
-impl Indices {
-    pub(super) fn is_from(&self, start: u32) -> bool {
-        matches!(self, Self::From(from) if *from == start)
-    }
-
-    pub(super) fn get(&self, index: usize) -> u32 {
-        match self {
-            Self::From(start) => start + index as u32,
-            Self::Each(each) => each[index],
-        }
-    }
-
-    fn slice(&self, part: Range<usize>) -> Self {
-        match self {
-            Self::From(start) => Self::From(start + part.start as u32),
-            Self::Each(each) if part.len() == each.len() => Self::Each(each.clone()),
-            Self::Each(each) => Self::Each(each[part].into()),
-        }
-    }
-
-    fn gather(indices: &[u32]) -> Self {
-        let start = indices.first().copied().unwrap_or(0);
-        let consecutive = indices.iter().zip(start..).all(|(index, next)| *index == next);
-        if consecutive { Self::From(start) } else { Self::Each(indices.into()) }
-    }
-}
-
-/// What items of one link share.
-#[derive(Clone, Debug)]
-pub(super) struct Stretch {
-    pub(super) link: Arc<Link>,
-    pub(super) indices: Indices,
-}
-
-/// The lineages of a batch.
-#[derive(Clone, Debug)]
-pub(super) struct Trail(pub(super) Runs<Stretch>);
-
-impl Trail {
-    /// One link for all, whose index is the item's.
-    pub(super) fn shared(link: Arc<Link>) -> Self {
-        Self(Runs::One(Stretch { link, indices: Indices::From(0) }))
-    }
-
-    /// Returns what all items share, if they share a link.
-    pub(super) fn the_one(&self) -> Option<&Stretch> {
-        match &self.0 {
-            Runs::One(stretch) => Some(stretch),
-            Runs::Many(_) => None,
-        }
-    }
-
-    pub(super) fn get(&self, index: usize) -> Lineage {
-        let (Stretch { link, indices }, start) = self.0.find(index);
-        Lineage { link: link.clone(), index: indices.get(index - start) }
-    }
-
-    /// Returns the links of `len` items, in order: each with the indices of its items and how
-    /// many they are.
-    pub(super) fn stretches(&self, len: usize) -> impl Iterator<Item = (&Arc<Link>, Indices, usize)> {
-        self.0.within(0, len).into_iter().map(|(part, Stretch { link, indices })| {
-            let items = part.len();
-            (link, indices.slice(part), items)
-        })
-    }
-
-    pub(super) fn take(&self, indices: &[u32]) -> Self {
-        if let Some(Stretch { link, indices: mine }) = self.the_one() {
-            let each: Vec<u32> = indices.iter().map(|index| mine.get(*index as usize)).collect();
-            return Self(Runs::One(Stretch { link: link.clone(), indices: Indices::gather(&each) }));
-        }
-        let mut builder = TrailBuilder::with_capacity(indices.len());
-        for index in indices {
-            let (Stretch { link, indices: mine }, start) = self.0.find(*index as usize);
-            builder.push_index(link, mine.get(*index as usize - start));
-        }
-        builder.finish()
-    }
-
-    pub(super) fn slice(&self, offset: usize, len: usize) -> Self {
-        Self::concat([(self, offset, len)])
-    }
-
-    /// Joins parts, each so many items from an offset on.
-    pub(super) fn concat<'a>(parts: impl IntoIterator<Item = (&'a Self, usize, usize)>) -> Self {
-        let mut runs = RunsBuilder::<Stretch>::new();
-        let mut len_of_last = 0;
-        for (trail, offset, len) in parts {
-            for (part, Stretch { link, indices }) in
-                trail.0.within(offset, len).into_iter().filter(|_| len > 0)
-            {
-                let (len, indices) = (part.len(), indices.slice(part));
-                if let Some(Stretch { link: last, indices: Indices::From(start) }) = runs.last()
-                    && Arc::ptr_eq(last, link)
-                    && indices.is_from(*start + len_of_last)
-                {
-                    runs.extend(len);
-                    len_of_last += len as u32;
-                    continue;
-                }
-                len_of_last = len as u32;
-                runs.push(Stretch { link: link.clone(), indices }, len);
-            }
-        }
-        Self(runs.finish())
-    }
-
-    /// Adds an edit to every lineage: one link for those that share one.
-    pub(super) fn edited(self, step: &Arc<Step>) -> Self {
-        match self.0 {
-            Runs::One(Stretch { link, indices }) => {
-                Self(Runs::One(Stretch { link: Arc::new(Link::edit(step.clone(), link)), indices }))
-            }
-            Runs::Many(runs) => {
-                let mut last: Option<(Arc<Link>, Arc<Link>)> = None;
-                let runs = runs.iter().map(|(end, Stretch { link: parent, indices })| {
-                    let link = match &last {
-                        Some((known, link)) if Arc::ptr_eq(known, parent) => link.clone(),
-                        _ => {
-                            let link = Arc::new(Link::edit(step.clone(), parent.clone()));
-                            last = Some((parent.clone(), link.clone()));
-                            link
-                        }
-                    };
-                    (*end, Stretch { link, indices: indices.clone() })
-                });
-                Self(Runs::Many(runs.collect()))
-            }
-        }
-    }
-}
-
-/// Gathers lineages; shared as long as their link is one.
-pub(super) struct TrailBuilder {
-    runs: RunsBuilder<Stretch>,
-    link: Option<Arc<Link>>,
-    /// Those of the link.
-    indices: Vec<u32>,
-}
-
-impl TrailBuilder {
-    pub(super) fn with_capacity(capacity: usize) -> Self {
-        Self { runs: RunsBuilder::new(), link: None, indices: Vec::with_capacity(capacity) }
-    }
-
-    pub(super) fn push(&mut self, lineage: Lineage) {
-        if !self.link.as_ref().is_some_and(|link| Arc::ptr_eq(link, &lineage.link)) {
-            self.begin(lineage.link);
-        }
-        self.indices.push(lineage.index);
-    }
-
-    fn push_index(&mut self, link: &Arc<Link>, index: u32) {
-        if !self.link.as_ref().is_some_and(|known| Arc::ptr_eq(known, link)) {
-            self.begin(link.clone());
-        }
-        self.indices.push(index);
-    }
-
-    fn begin(&mut self, link: Arc<Link>) {
-        self.end();
-        self.link = Some(link);
-    }
-
-    fn end(&mut self) {
-        if let Some(link) = self.link.take() {
-            let (indices, len) = (Indices::gather(&self.indices), self.indices.len());
-            self.runs.push(Stretch { link, indices }, len);
-            self.indices.clear();
-        }
-    }
-
-    pub(super) fn finish(mut self) -> Trail {
-        self.end();
-        Trail(self.runs.finish())
     }
 }

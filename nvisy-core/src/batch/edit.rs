@@ -5,8 +5,9 @@ use std::sync::Arc;
 use arrow::array::RecordBatch;
 
 use super::Batch;
-use super::columns::{Ids, Stretch, Trail};
+use super::columns::Ids;
 use super::content::{Content, gather};
+use super::trail::{Stretch, Trail};
 use crate::error::{Error, Result};
 use crate::id::PrimitiveId;
 use crate::lineage::{Link, Parents, Step};

@@ -1,7 +1,9 @@
 //! How batches are written and read: compact bytes, in which what items share stands once.
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::fmt::Display;
+use std::ops::Range;
 use std::sync::Arc;
 
 use arrow::array::RecordBatch;
@@ -9,7 +11,8 @@ use arrow::ipc::reader::StreamReader;
 use arrow::ipc::writer::StreamWriter;
 use serde::{Deserialize, Serialize};
 
-use super::columns::{Envelopes, Ids, Indices, RunsBuilder, Stretch, Trail};
+use super::columns::{Envelopes, Ids, RunsBuilder};
+use super::trail::{Indices, Mixed, Stretch, Trail};
 use super::{Batch, Content, Items};
 use crate::error::{Error, ErrorKind, Result};
 use crate::id::{PrimitiveId, SourceIdentity};
@@ -85,26 +88,41 @@ impl<T> Known<T> {
 
 /// A batch, with what it needs that no batch before it needed.
 #[derive(Default, Serialize, Deserialize)]
-struct Written {
+struct Written<'a> {
     steps: Vec<WrittenStep>,
     sources: Vec<Box<str>>,
     envelopes: Vec<Metadata>,
     links: Vec<WrittenLink>,
-    content: WrittenContent,
+    #[serde(borrow)]
+    content: WrittenContent<'a>,
     ids: Option<Vec<PrimitiveId>>,
     /// For how many items which envelope holds.
     enveloped: Vec<(u32, u32)>,
-    /// For how many items which link holds, and where in it they are.
-    trail: Vec<(u32, u32, WrittenIndices)>,
+    trail: WrittenTrail<'a>,
 }
 
 #[derive(Serialize, Deserialize)]
-enum WrittenContent {
-    Rows(#[serde(with = "octets")] Vec<u8>),
+enum WrittenTrail<'a> {
+    /// For how many items which link holds, and where in it they are.
+    Runs(Vec<(u32, u32, WrittenIndices)>),
+    /// The links of the items, and of each item eight bytes: the number among these of its own,
+    /// and where in that it is.
+    Mixed(Vec<u32>, #[serde(borrow, with = "octets")] Cow<'a, [u8]>),
+}
+
+impl Default for WrittenTrail<'_> {
+    fn default() -> Self {
+        Self::Runs(Vec::new())
+    }
+}
+
+#[derive(Serialize, Deserialize)]
+enum WrittenContent<'a> {
+    Rows(#[serde(borrow, with = "octets")] Cow<'a, [u8]>),
     Items(Vec<Payload>),
 }
 
-impl Default for WrittenContent {
+impl Default for WrittenContent<'_> {
     fn default() -> Self {
         Self::Items(Vec::new())
     }
@@ -165,7 +183,7 @@ impl BatchWriter {
     pub fn write(&mut self, batch: &Batch) -> Result<Vec<u8>> {
         let mut written = Written {
             content: match &batch.content {
-                Content::Rows(table) => WrittenContent::Rows(rows_to_bytes(&table.rows)?),
+                Content::Rows(table) => WrittenContent::Rows(rows_to_bytes(&table.rows)?.into()),
                 Content::Items(items) => WrittenContent::Items(items.payloads.clone()),
                 Content::Gone(_) => return Err(Error::internal("the payloads were handed over")),
             },
@@ -182,21 +200,30 @@ impl BatchWriter {
             });
             written.enveloped.push((part.len() as u32, number));
         }
-        for (part, Stretch { link, indices }) in batch.trail.0.within(0, batch.len()) {
-            let number = self.link(link, &mut written);
-            let indices = match indices {
-                Indices::From(start) => WrittenIndices::From(*start),
-                Indices::Each(each) => WrittenIndices::Each(each.clone()),
-            };
-            written.trail.push((part.len() as u32, number, indices));
-        }
+        written.trail = match &batch.trail {
+            Trail::Runs(runs) => {
+                let run = |(part, Stretch { link, indices }): (Range<usize>, &Stretch)| {
+                    let indices = match indices {
+                        Indices::From(start) => WrittenIndices::From(*start),
+                        Indices::Each(each) => WrittenIndices::Each(each.clone()),
+                    };
+                    (part.len() as u32, self.link(link, &mut written), indices)
+                };
+                WrittenTrail::Runs(runs.within(0, batch.len()).into_iter().map(run).collect())
+            }
+            Trail::Mixed(Mixed { links, items }) => {
+                let links = links.iter().map(|link| self.link(link, &mut written)).collect();
+                let items: Vec<u8> = items.iter().flat_map(|item| item.to_le_bytes()).collect();
+                WrittenTrail::Mixed(links, items.into())
+            }
+        };
         postcard::to_allocvec(&written).map_err(|error| {
             Error::new(ErrorKind::Validation, "the batch does not become bytes").with_source(error)
         })
     }
 
     /// Returns the number of a link, which is written with all behind it: parents first.
-    fn link(&mut self, link: &Arc<Link>, written: &mut Written) -> u32 {
+    fn link(&mut self, link: &Arc<Link>, written: &mut Written<'_>) -> u32 {
         let mut open = vec![link];
         while let Some(next) = open.last().copied() {
             if self.links.number(next).is_some() {
@@ -216,7 +243,7 @@ impl BatchWriter {
     }
 
     /// A link whose parents are written.
-    fn written_link(&mut self, link: &Link, written: &mut Written) -> WrittenLink {
+    fn written_link(&mut self, link: &Link, written: &mut Written<'_>) -> WrittenLink {
         let step = self.step(link.step(), written);
         let number = |link: &Arc<Link>| self.links.number(link).unwrap_or_default();
         let parents = |of: &[(PrimitiveId, Lineage)]| {
@@ -244,7 +271,7 @@ impl BatchWriter {
         }
     }
 
-    fn step(&mut self, step: &Arc<Step>, written: &mut Written) -> u32 {
+    fn step(&mut self, step: &Arc<Step>, written: &mut Written<'_>) -> u32 {
         self.steps.number(step).unwrap_or_else(|| {
             let Step { node, operation, time, parameters } = Step::clone(step);
             written.steps.push(WrittenStep { node, operation, time, parameters });
@@ -252,7 +279,7 @@ impl BatchWriter {
         })
     }
 
-    fn source(&mut self, source: &SourceIdentity, written: &mut Written) -> u32 {
+    fn source(&mut self, source: &SourceIdentity, written: &mut Written<'_>) -> u32 {
         if let Some(number) = self.sources.get(source.name()) {
             return *number;
         }
@@ -294,24 +321,45 @@ impl BatchReader {
             envelopes.push(at(&self.envelopes, number)?.clone(), len as usize);
             enveloped += len as usize;
         }
-        let (mut trail, mut trailed) = (RunsBuilder::new(), 0);
-        for (len, number, indices) in written.trail {
-            let indices = match indices {
-                WrittenIndices::From(start) => Indices::From(start),
-                WrittenIndices::Each(each) if each.len() == len as usize => Indices::Each(each),
-                WrittenIndices::Each(_) => return Err(corrupt("a lineage is cut")),
-            };
-            trail.push(Stretch { link: at(&self.links, number)?.clone(), indices }, len as usize);
-            trailed += len as usize;
-        }
+        let (trail, trailed) = self.trail(written.trail)?;
         let len = content.len();
         let ids = written.ids.map_or(Ids::Natural, Ids::Each);
         let identified = if let Ids::Each(ids) = &ids { ids.len() } else { len };
         if [enveloped, trailed, identified].iter().any(|found| *found != len) {
             return Err(corrupt("the columns are of different lengths"));
         }
-        let (envelopes, trail) = (Envelopes(envelopes.finish()), Trail(trail.finish()));
+        let envelopes = Envelopes(envelopes.finish());
         Ok(Batch { content, ids, envelopes, trail, tokens: Tokens::none() })
+    }
+
+    /// Returns lineages, and of how many items they are.
+    fn trail(&self, written: WrittenTrail<'_>) -> Result<(Trail, usize)> {
+        match written {
+            WrittenTrail::Runs(runs) => {
+                let (mut trail, mut items) = (RunsBuilder::new(), 0);
+                for (len, number, indices) in runs {
+                    let indices = match indices {
+                        WrittenIndices::From(start) => Indices::From(start),
+                        WrittenIndices::Each(each) if each.len() == len as usize => Indices::Each(each),
+                        WrittenIndices::Each(_) => return Err(corrupt("a lineage is cut")),
+                    };
+                    trail.push(Stretch { link: at(&self.links, number)?.clone(), indices }, len as usize);
+                    items += len as usize;
+                }
+                Ok((Trail::Runs(trail.finish()), items))
+            }
+            WrittenTrail::Mixed(links, bytes) => {
+                let links: Result<Arc<[_]>> =
+                    links.into_iter().map(|number| at(&self.links, number).cloned()).collect();
+                let (links, (items, rest)) = (links?, bytes.as_chunks());
+                let items: Vec<u64> = items.iter().map(|item| u64::from_le_bytes(*item)).collect();
+                if !rest.is_empty() || items.iter().any(|item| (item >> 32) as usize >= links.len()) {
+                    return Err(corrupt("a lineage is cut"));
+                }
+                let len = items.len();
+                Ok((Trail::Mixed(Mixed { links, items: items.into() }), len))
+            }
+        }
     }
 
     fn link(&self, link: WrittenLink) -> Result<Link> {
@@ -372,15 +420,35 @@ fn rows_from_bytes(bytes: &[u8]) -> Result<RecordBatch> {
     }
 }
 
-/// Bytes in one piece.
+/// Bytes in one piece, which are read where they are.
 mod octets {
-    use serde::{Deserialize, Deserializer, Serialize, Serializer};
+    use std::borrow::Cow;
+    use std::fmt;
+
+    use serde::de::{Deserializer, Error, Visitor};
+    use serde::ser::Serializer;
 
     pub(super) fn serialize<S: Serializer>(octets: &[u8], serializer: S) -> Result<S::Ok, S::Error> {
-        bytes::Bytes::copy_from_slice(octets).serialize(serializer)
+        serializer.serialize_bytes(octets)
     }
 
-    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<u8>, D::Error> {
-        bytes::Bytes::deserialize(deserializer).map(Into::into)
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(
+        deserializer: D,
+    ) -> Result<Cow<'de, [u8]>, D::Error> {
+        struct Octets;
+
+        impl<'de> Visitor<'de> for Octets {
+            type Value = Cow<'de, [u8]>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("bytes")
+            }
+
+            fn visit_borrowed_bytes<E: Error>(self, octets: &'de [u8]) -> Result<Self::Value, E> {
+                Ok(Cow::Borrowed(octets))
+            }
+        }
+
+        deserializer.deserialize_bytes(Octets)
     }
 }

@@ -3,9 +3,11 @@
 use nvisy_core::config::Problem;
 use nvisy_core::outcome::Attribution;
 use nvisy_core::prelude::*;
+use tokio::task::JoinHandle;
 
 use super::key::{Direction, Keys, Values};
 use super::sorter::Sorter;
+use super::spill::Written;
 use crate::checkpoint::blocking;
 use crate::expression::Expression;
 
@@ -66,12 +68,16 @@ pub(super) fn keys(by: &[(Expression, Direction)], batch: &Batch) -> Result<(Key
     if by.is_empty() {
         return Ok((Keys::none(batch.len()), Vec::new()));
     }
-    let values: Vec<_> = by.iter().map(|(expression, _)| Values::of(expression, batch)).collect();
+    let of = |(expression, direction): &(Expression, _)| (Values::of(expression, batch), *direction);
+    let values: Vec<_> = by.iter().map(of).collect();
+    if let Some(keys) = Keys::of_numbers(&values, batch.len())? {
+        return Ok((keys, Vec::new()));
+    }
     let (mut keys, mut failed, mut key) = (Keys::default(), Vec::new(), Vec::new());
     for index in 0..batch.len() {
         key.clear();
-        let mut parts = values.iter().zip(by);
-        match parts.try_for_each(|(values, (_, direction))| values.encode(index, *direction, &mut key)) {
+        let mut parts = values.iter();
+        match parts.try_for_each(|(values, direction)| values.encode(index, *direction, &mut key)) {
             Ok(()) => keys.push(&key)?,
             Err(error) => failed.push((index as u32, error.at_item(batch.id(index)))),
         }
@@ -83,38 +89,59 @@ pub(super) fn keys(by: &[(Expression, Direction)], batch: &Batch) -> Result<(Key
 pub(super) struct Holding {
     by: Vec<(Expression, Direction)>,
     sorter: Option<Sorter>,
+    /// What is being written while more comes in.
+    writing: Option<JoinHandle<Result<Written>>>,
 }
 
 impl Holding {
     pub(super) fn new(by: Vec<(Expression, Direction)>, sorter: Sorter) -> Self {
-        Self { by, sorter: Some(sorter) }
+        Self { by, sorter: Some(sorter), writing: None }
+    }
+
+    /// Begins to write what is held, once what was before it is written.
+    async fn spill(&mut self) -> Result<()> {
+        self.settle().await?;
+        let spilling = here(&mut self.sorter)?.begin_spill()?;
+        self.writing = spilling.map(|spilling| tokio::spawn(blocking(move || spilling.write())));
+        Ok(())
+    }
+
+    /// Waits for what is being written.
+    async fn settle(&mut self) -> Result<()> {
+        let Some(writing) = &mut self.writing else { return Ok(()) };
+        let written = writing.await.map_err(|_| lost())?;
+        self.writing = None;
+        let written = written?;
+        apart(&mut self.sorter, move |sorter| sorter.add(written)).await
     }
 }
 
 impl Stateful for Holding {
-    async fn apply(&mut self, batch: Batch, _: usize, _: &Context) -> Result<Outcomes> {
+    async fn apply(&mut self, batch: Batch, _: usize, context: &Context) -> Result<Outcomes> {
         let inputs = batch.len();
         let (keys, failed) = keys(&self.by, &batch)?;
         let (batch, _) = super::without(batch, &failed);
         let sorter = here(&mut self.sorter)?;
         if !batch.is_empty() {
-            sorter.push(batch, &keys)?;
+            // What comes out has items of all batches: here they still share their lineage.
+            sorter.push(batch.edited(&context.step()), &keys)?;
         }
         if sorter.is_full() {
-            apart(&mut self.sorter, Sorter::spill).await?;
+            self.spill().await?;
         }
         Ok(absorbed(inputs, failed))
     }
 
-    async fn release(&mut self, ended: bool, context: &Context) -> Result<Option<Batch>> {
+    async fn release(&mut self, ended: bool, _: &Context) -> Result<Option<Batch>> {
         if !ended {
             return Ok(None);
         }
-        let sorted = apart(&mut self.sorter, Sorter::next).await?;
-        Ok(sorted.map(|sorted| sorted.batch.edited(&context.step())))
+        self.settle().await?;
+        apart(&mut self.sorter, Sorter::next_batch).await
     }
 
     async fn save(&mut self) -> Result<Changes> {
+        self.settle().await?;
         apart(&mut self.sorter, |sorter| {
             let mut changes = Changes::default();
             sorter.save(&mut changes)?;

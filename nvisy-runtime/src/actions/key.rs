@@ -1,5 +1,7 @@
 //! Keys: values as bytes that sort as the values do, and are equal where they are.
 
+use std::ops::Range;
+
 use arrow::array::{Array, AsArray};
 use arrow::compute::cast;
 use arrow::datatypes::{DataType, Float64Type, Int64Type, UInt64Type};
@@ -18,44 +20,85 @@ pub(super) struct Direction {
 #[derive(Clone, Debug, Default)]
 pub(super) struct Keys {
     bytes: Vec<u8>,
+    len: usize,
+    /// How long each is, as long as they are of one length.
+    width: usize,
+    /// Where each ends, if they are not.
     ends: Vec<u32>,
 }
 
 impl Keys {
     pub(super) fn len(&self) -> usize {
-        self.ends.len()
+        self.len
+    }
+
+    /// Returns how long each key is, if all are of one length.
+    pub(super) fn width(&self) -> Option<usize> {
+        self.ends.is_empty().then_some(self.width)
+    }
+
+    fn start(&self, index: usize) -> usize {
+        match index.checked_sub(1) {
+            None => 0,
+            Some(_) if self.ends.is_empty() => index * self.width,
+            Some(before) => self.ends[before] as usize,
+        }
     }
 
     pub(super) fn get(&self, index: usize) -> &[u8] {
-        let start = index.checked_sub(1).map_or(0, |before| self.ends[before] as usize);
-        &self.bytes[start..self.ends[index] as usize]
+        &self.bytes[self.start(index)..self.start(index + 1)]
     }
 
     pub(super) fn push(&mut self, key: &[u8]) -> Result<()> {
+        if self.len == 0 {
+            self.width = key.len();
+        } else if self.ends.is_empty() && key.len() != self.width {
+            self.ends = (1..=self.len).map(|len| (len * self.width) as u32).collect();
+        }
         self.bytes.extend_from_slice(key);
-        let end = u32::try_from(self.bytes.len());
-        self.ends.push(end.map_err(|_| Error::internal("the keys of a part take more than 4 GiB"))?);
+        let end = self.end()?;
+        if !self.ends.is_empty() {
+            self.ends.push(end);
+        }
+        self.len += 1;
         Ok(())
     }
 
+    fn end(&self) -> Result<u32> {
+        let end = u32::try_from(self.bytes.len());
+        end.map_err(|_| Error::internal("the keys of a part take more than 4 GiB"))
+    }
+
     pub(super) fn append(&mut self, other: &Self) -> Result<()> {
-        (0..other.len()).try_for_each(|index| self.push(other.get(index)))
+        self.extend(other, 0..other.len)
+    }
+
+    fn extend(&mut self, other: &Self, part: Range<usize>) -> Result<()> {
+        if self.ends.is_empty()
+            && other.ends.is_empty()
+            && (self.len == 0 || self.width == other.width)
+        {
+            self.bytes.extend_from_slice(&other.bytes[other.start(part.start)..other.start(part.end)]);
+            (self.width, self.len) = (other.width, self.len + part.len());
+            return self.end().map(drop);
+        }
+        part.into_iter().try_for_each(|index| self.push(other.get(index)))
     }
 
     /// Returns the keys of `len` items that have none to tell them apart.
     pub(super) fn none(len: usize) -> Self {
-        Self { bytes: Vec::new(), ends: vec![0; len] }
+        Self { len, ..Self::default() }
     }
 
     pub(super) fn select(&self, indices: &[u32]) -> Result<Self> {
-        let mut keys = Self::default();
+        let mut keys = Self { bytes: Vec::with_capacity(indices.len() * self.width), ..Self::default() };
         indices.iter().try_for_each(|index| keys.push(self.get(*index as usize)))?;
         Ok(keys)
     }
 
     pub(super) fn slice(&self, offset: usize, len: usize) -> Result<Self> {
         let mut keys = Self::default();
-        (offset..offset + len).try_for_each(|index| keys.push(self.get(index)))?;
+        keys.extend(self, offset..offset + len)?;
         Ok(keys)
     }
 
@@ -64,30 +107,60 @@ impl Keys {
     }
 
     pub(super) fn to_bytes(&self) -> Vec<u8> {
-        let mut bytes = Vec::with_capacity(8 + self.bytes());
-        bytes.extend((self.ends.len() as u32).to_le_bytes());
+        let mut bytes = Vec::with_capacity(12 + self.bytes());
+        bytes.extend((self.len as u32).to_le_bytes());
         bytes.extend((self.bytes.len() as u32).to_le_bytes());
-        if !self.bytes.is_empty() {
-            bytes.extend(self.ends.iter().flat_map(|end| end.to_le_bytes()));
-            bytes.extend(&self.bytes);
-        }
+        bytes.extend((self.ends.len() as u32).to_le_bytes());
+        bytes.extend(self.ends.iter().flat_map(|end| end.to_le_bytes()));
+        bytes.extend(&self.bytes);
         bytes
     }
 
     /// Reads keys, and returns what is behind them.
     pub(super) fn from_bytes(bytes: &[u8]) -> Option<(Self, &[u8])> {
         let number = |bytes: &[u8; 4]| u32::from_le_bytes(*bytes);
-        let (len, bytes) = bytes.split_first_chunk()?;
-        let (size, bytes) = bytes.split_first_chunk()?;
-        let (len, size) = (number(len) as usize, number(size) as usize);
-        if size == 0 {
-            return Some((Self::none(len), bytes));
-        }
-        let (ends, bytes) = bytes.split_at_checked(len.checked_mul(4)?)?;
+        let (head, bytes) = bytes.split_at_checked(12)?;
+        let [len, size, ends] = head.as_chunks().0 else { return None };
+        let [len, size, ends] = [len, size, ends].map(|of| number(of) as usize);
+        let (ends, bytes) = bytes.split_at_checked(ends.checked_mul(4)?)?;
         let ends: Vec<u32> = ends.as_chunks().0.iter().map(number).collect();
         let (keys, bytes) = bytes.split_at_checked(size)?;
-        let whole = ends.is_sorted() && ends.last().copied() == Some(size as u32);
-        whole.then(|| (Self { bytes: keys.to_vec(), ends }, bytes))
+        let width = size.checked_div(len).unwrap_or(0);
+        let whole = match ends.last() {
+            None => width * len == size,
+            Some(last) => ends.len() == len && ends.is_sorted() && *last as usize == size,
+        };
+        whole.then(|| (Self { bytes: keys.to_vec(), len, width, ends }, bytes))
+    }
+
+    /// Encodes the values of several expressions, one key an item, if they are all numbers: then
+    /// each is as long as the others.
+    pub(super) fn of_numbers(values: &[(Values, Direction)], len: usize) -> Result<Option<Self>> {
+        let are = values.iter().all(|(values, _)| values.are_numbers());
+        if !are || values.is_empty() || len == 0 {
+            return Ok(None);
+        }
+        let width = NUMBER_LEN * values.len();
+        let mut bytes = vec![0; width * len];
+        for (at, (values, direction)) in values.iter().enumerate() {
+            let flip = if direction.descending { 0xff } else { 0 };
+            let mut keys = bytes.chunks_exact_mut(width);
+            let mut put = |number: [u8; NUMBER_LEN]| {
+                if let Some(key) = keys.next() {
+                    let place = &mut key[at * NUMBER_LEN..(at + 1) * NUMBER_LEN];
+                    place.copy_from_slice(&number.map(|byte| byte ^ flip));
+                }
+            };
+            match values {
+                Values::Ints(of) => of.values().iter().for_each(|value| put(of_int(*value))),
+                Values::UInts(of) => of.values().iter().for_each(|value| put(integer((*value).into()))),
+                Values::Doubles(of) => of.values().iter().for_each(|value| put(double(*value))),
+                _ => {}
+            }
+        }
+        let keys = Self { bytes, len, width, ends: Vec::new() };
+        keys.end()?;
+        Ok(Some(keys))
     }
 }
 
@@ -123,11 +196,25 @@ impl Values {
             DataType::Int8 | DataType::Int16 | DataType::Int32 | DataType::Int64 => {
                 Self::Ints(cast(column, &DataType::Int64).ok()?.as_primitive::<Int64Type>().clone())
             }
-            DataType::UInt64 => Self::UInts(column.as_primitive::<UInt64Type>().clone()),
+            DataType::UInt8 | DataType::UInt16 | DataType::UInt32 | DataType::UInt64 => {
+                Self::UInts(cast(column, &DataType::UInt64).ok()?.as_primitive::<UInt64Type>().clone())
+            }
             DataType::Float64 => Self::Doubles(column.as_primitive::<Float64Type>().clone()),
-            DataType::Utf8 => Self::Texts(column.as_string::<i32>().clone()),
+            DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View => {
+                Self::Texts(cast(column, &DataType::Utf8).ok()?.as_string::<i32>().clone())
+            }
             _ => return None,
         })
+    }
+
+    /// Returns whether all are plain numbers.
+    fn are_numbers(&self) -> bool {
+        match self {
+            Self::Ints(of) => of.null_count() == 0,
+            Self::UInts(of) => of.null_count() == 0,
+            Self::Doubles(of) => of.null_count() == 0,
+            _ => false,
+        }
     }
 
     pub(super) fn get(&self, index: usize) -> Result<Value> {
@@ -167,9 +254,9 @@ impl Values {
     pub(super) fn encode(&self, index: usize, direction: Direction, key: &mut Vec<u8>) -> Result<()> {
         let start = key.len();
         match self {
-            Self::Ints(of) if of.is_valid(index) => integer(of.value(index).into(), key),
-            Self::UInts(of) if of.is_valid(index) => integer(of.value(index).into(), key),
-            Self::Doubles(of) if of.is_valid(index) => double(of.value(index), key),
+            Self::Ints(of) if of.is_valid(index) => key.extend(of_int(of.value(index))),
+            Self::UInts(of) if of.is_valid(index) => key.extend(integer(of.value(index).into())),
+            Self::Doubles(of) if of.is_valid(index) => key.extend(double(of.value(index))),
             Self::Texts(of) if of.is_valid(index) => {
                 key.push(TEXT);
                 octets(of.value(index).as_bytes(), key);
@@ -212,9 +299,9 @@ pub(super) fn encode(value: &Value, key: &mut Vec<u8>) {
     match value {
         Value::Null => key.push(NULL),
         Value::Bool(value) => key.extend([BOOL, u8::from(*value)]),
-        Value::Int(value) => integer((*value).into(), key),
-        Value::UInt(value) => integer((*value).into(), key),
-        Value::Double(value) => double(*value, key),
+        Value::Int(value) => key.extend(of_int(*value)),
+        Value::UInt(value) => key.extend(integer((*value).into())),
+        Value::Double(value) => key.extend(double(*value)),
         Value::Text(value) => {
             key.push(TEXT);
             octets(value.as_bytes(), key);
@@ -258,23 +345,34 @@ pub(super) fn encode(value: &Value, key: &mut Vec<u8>) {
     }
 }
 
-/// The nearest double, and how far it is from there: so integers and doubles compare exactly.
-fn integer(value: i128, key: &mut Vec<u8>) {
+/// A number as bytes: its tag, the nearest double, and how far it is from there, so that integers
+/// and doubles compare exactly.
+type Number = [u8; NUMBER_LEN];
+
+const NUMBER_LEN: usize = 11;
+
+fn of_int(value: i64) -> Number {
+    // Most are doubles themselves.
+    if value.unsigned_abs() <= 1 << f64::MANTISSA_DIGITS { number(value as f64, 0) } else { integer(value.into()) }
+}
+
+fn integer(value: i128) -> Number {
     let nearest = value as f64;
-    number(nearest, (value - nearest as i128) as i16, key);
+    number(nearest, (value - nearest as i128) as i16)
 }
 
-fn double(value: f64, key: &mut Vec<u8>) {
+fn double(value: f64) -> Number {
     // Adding zero turns -0.0 into 0.0; there is one number that is none, behind all others.
-    number(if value.is_nan() { f64::NAN } else { value + 0.0 }, 0, key);
+    number(if value.is_nan() { f64::NAN } else { value + 0.0 }, 0)
 }
 
-fn number(value: f64, rest: i16, key: &mut Vec<u8>) {
+fn number(value: f64, rest: i16) -> Number {
     let bits = value.to_bits();
     let ordered = if bits >> 63 == 1 { !bits } else { bits | 1 << 63 };
-    key.push(NUMBER);
-    key.extend(ordered.to_be_bytes());
-    key.extend((rest as u16 ^ 0x8000).to_be_bytes());
+    let mut number = [NUMBER; NUMBER_LEN];
+    number[1..9].copy_from_slice(&ordered.to_be_bytes());
+    number[9..].copy_from_slice(&(rest as u16 ^ 0x8000).to_be_bytes());
+    number
 }
 
 fn time(seconds: i64, nanos: u32, key: &mut Vec<u8>) {
@@ -283,11 +381,11 @@ fn time(seconds: i64, nanos: u32, key: &mut Vec<u8>) {
 }
 
 fn octets(octets: &[u8], key: &mut Vec<u8>) {
-    for byte in octets {
-        key.push(*byte);
-        if *byte == 0 {
-            key.push(0xff);
-        }
+    let mut parts = octets.split(|byte| *byte == 0);
+    key.extend_from_slice(parts.next().unwrap_or_default());
+    for part in parts {
+        key.extend_from_slice(&[0, 0xff]);
+        key.extend_from_slice(part);
     }
-    key.extend([0, 0]);
+    key.extend_from_slice(&[0, 0]);
 }
