@@ -48,6 +48,8 @@ pub(super) struct Tracker {
     held: bool,
     /// Whether a checkpoint has to have everything before reading goes on.
     careful: bool,
+    /// Whether all is read that there was.
+    complete: bool,
     /// What was opened since the last checkpoint.
     news: Amount,
     /// Items that a run before was done with.
@@ -139,6 +141,7 @@ impl Tracker {
             failed: 0,
             held: false,
             careful: false,
+            complete: false,
             news: Amount::default(),
             before: 0,
             gathered: 0,
@@ -168,6 +171,15 @@ impl Tracker {
             self.partitions.push(PartitionSlots { id: id.clone(), ..Default::default() });
             self.partitions.len() - 1
         })
+    }
+
+    /// All is read that there was when it was listed.
+    pub(super) fn complete(&mut self) {
+        self.complete = true;
+    }
+
+    pub(super) fn is_complete(&self) -> bool {
+        self.complete
     }
 
     /// Lets no slot be opened, or lets them be again.

@@ -20,7 +20,9 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use tokio::time::sleep;
 
-use crate::fixture::{builder, document, node, number, run_on, unique, with, within};
+use crate::fixture::{
+    Step, builder, document, node, number, run_on, scripted, sink, unique, with, within, written,
+};
 
 // --- files ---
 
@@ -327,4 +329,39 @@ async fn a_run_whose_end_cannot_be_kept_has_not_finished_and_goes_on_in_an_order
     let checkpoint = report.checkpoint.as_ref().unwrap();
     assert!(checkpoint.resumed && checkpoint.finished && checkpoint.careful == 0, "{report}");
     assert_eq!(kept(&shelf), [1, 2]);
+}
+
+#[test]
+fn what_comes_when_all_was_read_and_groups_are_let_go_of_is_left_for_the_next_run() {
+    let (folder, sums, other) = (unique("folder"), unique("sums"), unique("other"));
+    let place = tempfile::tempdir().unwrap();
+    let engine = || builder().source::<Files>().state(place.path()).build().unwrap();
+    put(&folder, "a", 1, &[1, 11, 2]);
+    put(&folder, "b", 1, &[21]);
+    let pause = vec![Step::Give(0..1), Step::Sleep(Duration::from_secs(10)), Step::Give(1..2)];
+    let plain = json!({ "type": "source", "use": "test/files", "config": { "folder": folder } });
+    let graph = document(json!({ "settings": { "checkpoint": { "every": "10ms" } }, "nodes": {
+        "files": plain,
+        "rows": { "type": "action", "use": "convert", "inputs": ["files"], "config": { "to": "row" } },
+        "sum": { "type": "action", "use": "aggregate", "inputs": ["rows"],
+                 "config": { "group_by": { "digit": "row.n % 10" }, "aggregates": { "n": { "sum": "row.n" } } } },
+        "sums": sink(&sums, "sum"),
+        "other": scripted(vec![pause]), "others": sink(&other, "other"),
+    } }));
+    // Killed when the sums are written and a checkpoint has that, while another source goes on.
+    on_a_clock(async {
+        let killed = tokio::time::timeout(Duration::from_secs(5), async { engine().run(&graph).await }).await;
+        assert!(killed.is_err(), "{killed:?}");
+    });
+    assert_eq!(written(&sums), [2, 33]);
+
+    put(&folder, "c", 1, &[101, 3]);
+    let report = on_a_clock(run_on(&engine(), &graph));
+    assert_eq!(report.status, RunStatus::Success, "{report}");
+    assert_eq!((written(&sums), written(&other)), (vec![2, 33], vec![0, 1]), "{report}");
+    let text = report.to_string();
+    assert!(text.contains("source \"files\" left 1 new partition for the next run"), "{text}");
+
+    let report = on_a_clock(run_on(&engine(), &graph));
+    assert_eq!((written(&sums), report.warnings.len()), (vec![2, 3, 134], 0), "{report}");
 }

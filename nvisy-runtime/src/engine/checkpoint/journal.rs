@@ -4,6 +4,7 @@
 //! |---|---|
 //! | `run` | which run it is, of which graph, and how it stands |
 //! | `read/…` | how far one partition of one source is done with |
+//! | `complete/NODE` | that a source has read all there was, where an action behind it remembers |
 //! | `staged/NODE` | what a sink has staged |
 //! | `state/NODE/…` | what an action remembers, in its own words |
 //! | `careful` | what is replayed carefully, and what is on its way then |
@@ -347,6 +348,12 @@ impl Journal {
         of_source(&self.cursors, source)
     }
 
+    /// Returns whether a source had read all there was, so that actions behind it may have let go of
+    /// what they made of it.
+    pub(in crate::engine) fn is_complete(&self, source: &str) -> bool {
+        self.resumed && self.checkpoints.last().entries.contains_key(&complete_key(source))
+    }
+
     /// Returns what a sink had staged.
     pub(in crate::engine) fn staged(&self, node: &str) -> Option<Bytes> {
         let before = self.checkpoints.last().entries.get(&format!("staged/{node}"));
@@ -452,6 +459,10 @@ impl Journal {
         }
         for (index, tracker, _) in &parts.sources {
             let source = &parts.plan.0.nodes[*index].name;
+            let complete = complete_key(source);
+            if tracker.is_complete() && !self.checkpoints.last().entries.contains_key(&complete) {
+                changes.put(complete, "");
+            }
             let feed = self.feeds.iter().find(|feed| feed.source == *index);
             for mut committed in tracker.checkpointed() {
                 committed.ended &= !(self.held && feed.is_some());
@@ -529,6 +540,10 @@ fn cursors_in(graph: &str, checkpoint: &Checkpoint) -> Result<AllCursors> {
         cursors.insert(key, cursor.committed());
     }
     Ok(cursors)
+}
+
+fn complete_key(source: &str) -> String {
+    format!("complete/{source}")
 }
 
 /// Returns the key of the cursor of a partition.
