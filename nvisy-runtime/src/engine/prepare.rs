@@ -277,6 +277,12 @@ impl<'a> Builder<'a> {
                 work,
             });
         }
+        let remembered = self.is_or_feeds(|index| self.remembers(index));
+        for (node, remembered) in nodes.iter_mut().zip(remembered) {
+            if let Built::Source(source) = &mut node.work {
+                source.remembered = remembered;
+            }
+        }
         self.lag();
         if self.journal.is_some() && !self.memories.is_empty() {
             // Checkpoints are cuts: what is written becomes durable by them.
@@ -387,20 +393,31 @@ impl<'a> Builder<'a> {
         if self.journal.is_none() {
             return;
         }
-        let plan = self.plan;
-        let is_buffer = |index: usize| matches!(plan.nodes[index].work, Work::Spill(_));
-        let mut binds = vec![false; plan.nodes.len()];
-        for (index, node) in plan.nodes.iter().enumerate().rev() {
-            let remembers = self.memories.iter().any(|(at, _)| *at == index) && !is_buffer(index);
-            let stages = matches!(&node.work, Work::Sink(config) if config.stages());
-            let behind = node.outputs.iter().any(|(_, edge)| binds[plan.edges[*edge].to]);
-            binds[index] = remembers || stages || behind;
-        }
+        let stages = |index: usize| matches!(&self.plan.nodes[index].work, Work::Sink(config) if config.stages());
+        let binds = self.is_or_feeds(|index| self.remembers(index) || stages(index));
         for (index, memory) in &self.memories {
-            if is_buffer(*index) && !binds[*index] {
+            if self.is_buffer(*index) && !binds[*index] {
                 memory.lag();
             }
         }
+    }
+
+    fn is_buffer(&self, index: usize) -> bool {
+        matches!(self.plan.nodes[index].work, Work::Spill(_))
+    }
+
+    /// Returns whether a node is an action that remembers.
+    fn remembers(&self, index: usize) -> bool {
+        self.memories.iter().any(|(at, _)| *at == index) && !self.is_buffer(index)
+    }
+
+    /// Returns for each node whether it is so, or one behind it is.
+    fn is_or_feeds(&self, is: impl Fn(usize) -> bool) -> Vec<bool> {
+        let mut found = vec![false; self.plan.nodes.len()];
+        for (index, node) in self.plan.nodes.iter().enumerate().rev() {
+            found[index] = is(index) || node.outputs.iter().any(|(_, edge)| found[self.plan.edges[*edge].to]);
+        }
+        found
     }
 
     fn context(&self, index: usize, node: &PlanNode) -> Context {
@@ -540,6 +557,8 @@ impl<'a> Builder<'a> {
                     span: self.span(),
                     careful: self.journal.as_ref().map(Journal::careful),
                     feed,
+                    remembered: false,
+                    complete: self.journal.as_ref().is_some_and(|journal| journal.is_complete(&node.name)),
                 }))
             }
             Work::Action(config) => {

@@ -57,6 +57,11 @@ pub(super) struct SourceWork {
     pub(super) careful: Option<Arc<Careful>>,
     /// What it has read before, where it reads only what has changed.
     pub(super) feed: Option<Arc<Feed>>,
+    /// Whether an action behind it remembers what it has read.
+    pub(super) remembered: bool,
+    /// Whether the run that goes on had read all there was, and such an action may have let go of
+    /// what it made of all that: nothing more may come to it.
+    pub(super) complete: bool,
 }
 
 /// How what opens slots asks for room where it has none.
@@ -142,6 +147,11 @@ impl SharedTracker {
         if self.lock().saved() {
             self.changed.notify_one();
         }
+    }
+
+    /// Returns whether all is read that there was.
+    pub(super) fn is_complete(&self) -> bool {
+        self.lock().is_complete()
     }
 
     pub(super) fn is_still(&self) -> bool {
@@ -334,7 +344,7 @@ impl SourceWork {
         let mut group = Group::default();
         let mut arrived = VecDeque::new();
         let mut failure: Option<Error> = None;
-        let mut idle = false;
+        let (mut idle, mut complete) = (false, false);
         loop {
             let turn = tokio::select! {
                 biased;
@@ -356,7 +366,8 @@ impl SourceWork {
             };
             idle = false;
             let Some((mut open, turn)) = turn else {
-                if group.is_empty() || !self.send_group(&mut group, outlets, cancel).await? {
+                complete = group.is_empty();
+                if complete || !self.send_group(&mut group, outlets, cancel).await? {
                     break;
                 }
                 continue;
@@ -408,6 +419,10 @@ impl SourceWork {
         }
         let stopped = self.stop.is_cancelled() && !self.drain.is_cancelled();
         let failed = failure.is_some();
+        if complete && !failed && self.remembered {
+            // Before its end is sent: no checkpoint has what is made of all that without this.
+            self.tracker.lock().complete();
+        }
         if let Some(error) = failure {
             // What was read goes on: the nodes after this one complete.
             outlets.meter.fail(error.at_node(outlets.meter.node.clone()));
@@ -428,19 +443,29 @@ impl SourceWork {
     ) -> Vec<(Partition, Option<Position>, u64)> {
         let mut known = self.cursors.clone();
         let mut open = Vec::with_capacity(partitions.len());
+        let mut left = 0;
         for partition in partitions {
             let (after, at) = match known.remove(&partition.id) {
                 Some(cursor) => {
-                    let (ended, after, at) = (cursor.ended, cursor.position.clone(), cursor.items);
+                    let ended = cursor.ended || self.complete;
+                    let (after, at) = (cursor.position.clone(), cursor.items);
                     self.tracker.lock().resume(cursor);
                     if ended {
                         continue;
                     }
                     (after, at)
                 }
+                None if self.complete => {
+                    left += 1;
+                    continue;
+                }
                 None => (None, 0),
             };
             open.push((partition, after, at));
+        }
+        if left > 0 {
+            outlets.meter.left.add(left);
+            tracing::warn!({ field::NODE } = %outlets.meter.node, partitions = left, "partitions that are new are left for the next run");
         }
         for (partition, cursor) in known.iter().filter(|(_, cursor)| !cursor.ended) {
             let message = format!(

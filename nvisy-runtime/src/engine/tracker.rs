@@ -48,6 +48,8 @@ pub(super) struct Tracker {
     held: bool,
     /// Whether a checkpoint has to have everything before reading goes on.
     careful: bool,
+    /// Whether all is read that there was.
+    complete: bool,
     /// What was opened since the last checkpoint.
     news: Amount,
     /// Whether a slot was settled since then.
@@ -141,6 +143,7 @@ impl Tracker {
             failed: 0,
             held: false,
             careful: false,
+            complete: false,
             news: Amount::default(),
             settled: false,
             before: 0,
@@ -171,6 +174,15 @@ impl Tracker {
             self.partitions.push(PartitionSlots { id: id.clone(), ..Default::default() });
             self.partitions.len() - 1
         })
+    }
+
+    /// All is read that there was when it was listed.
+    pub(super) fn complete(&mut self) {
+        self.complete = true;
+    }
+
+    pub(super) fn is_complete(&self) -> bool {
+        self.complete
     }
 
     /// Lets no slot be opened, or lets them be again.

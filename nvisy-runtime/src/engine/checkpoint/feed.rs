@@ -226,21 +226,33 @@ impl Feed {
         }
     }
 
-    /// Returns what is about to be read and no checkpoint has.
-    pub(super) fn announce(&self, changes: &mut Changes) {
-        for (partition, read) in &self.state().announced {
+    /// Adds what is about to be read and no checkpoint has. Returns how many partitions those are.
+    pub(super) fn announce(&self, changes: &mut Changes) -> usize {
+        let state = self.state();
+        for (partition, read) in &state.announced {
             changes.put(self.done(partition), read.clone()).remove(self.read(partition));
+        }
+        state.announced.len()
+    }
+
+    /// A checkpoint has so many partitions that are about to be read. What was listed while it was
+    /// being made stands behind them, and waits for the next.
+    pub(super) fn is_announced(&self, partitions: usize) {
+        let mut state = self.state();
+        state.announced.drain(..partitions);
+        if state.announced.is_empty() {
+            self.saved.notify_one();
         }
     }
 
-    /// A checkpoint has what is about to be read.
-    pub(super) fn is_announced(&self) {
-        self.state().announced.clear();
-        self.saved.notify_one();
-    }
-
-    /// Adds what has become of a partition to the next checkpoint. Returns what is stale then.
-    pub(super) fn moved(&self, committed: &Committed, changes: &mut Changes) -> Result<Option<ReplaceSet>> {
+    /// Adds what has become of a partition to the next checkpoint: to what it says when what is stale
+    /// is deleted, where the partition has ended. Returns what that is.
+    pub(super) fn moved(
+        &self,
+        committed: &Committed,
+        changes: &mut Changes,
+        done: &mut Changes,
+    ) -> Result<Option<ReplaceSet>> {
         let partition = &committed.partition;
         if self.increments == Increments::Appends {
             let version = self.epoch.to_string();
@@ -258,7 +270,7 @@ impl Feed {
         }
         state.opened.remove(partition);
         let known = Known { since, items: committed.items, version: &version };
-        changes.put(self.done(partition), known.write()).remove(self.read(partition));
+        done.put(self.done(partition), known.write()).remove(self.read(partition));
         Ok(Some(self.stale(partition, since)))
     }
 
@@ -267,15 +279,16 @@ impl Feed {
         ReplaceSet { origin, generation }
     }
 
-    /// Adds what listing has shown to the next checkpoint. Returns what is stale then.
-    pub(super) fn listed(&self, changes: &mut Changes) -> Vec<ReplaceSet> {
+    /// Adds what listing has shown to the next checkpoint: what is gone to what it says when that is
+    /// deleted. Returns what is stale.
+    pub(super) fn listed(&self, changes: &mut Changes, done: &mut Changes) -> Vec<ReplaceSet> {
         let mut state = self.state();
         for (partition, known) in std::mem::take(&mut state.renewed) {
             changes.put(self.done(&partition), known);
         }
         let vanished = std::mem::take(&mut state.vanished);
         let stale = vanished.into_iter().map(|partition| {
-            changes.remove(self.done(&partition)).remove(self.read(&partition));
+            done.remove(self.done(&partition)).remove(self.read(&partition));
             self.stale(&partition, self.generation)
         });
         stale.collect()
@@ -402,13 +415,14 @@ mod tests {
         let mut changes = Changes::default();
         feed.announce(&mut changes);
         checkpoint.apply(changes);
-        let mut changes = Changes::default();
-        let mut stale = feed.listed(&mut changes).len() as u64;
+        let (mut changes, mut done) = (Changes::default(), Changes::default());
+        let mut stale = feed.listed(&mut changes, &mut done).len() as u64;
         for (partition, _) in open {
             let committed = Committed { partition: partition.id, position: None, items: 1, ended: true };
-            stale += u64::from(feed.moved(&committed, &mut changes).unwrap().is_some());
+            stale += u64::from(feed.moved(&committed, &mut changes, &mut done).unwrap().is_some());
         }
         checkpoint.apply(changes);
+        checkpoint.apply(done);
         (report, stale)
     }
 
@@ -432,8 +446,10 @@ mod tests {
         let (open, found) = next.sort(all.clone(), &[]);
         assert_eq!((open.len(), found.unchanged), (0, MANY as u64));
         let mut changes = Changes::default();
+        let mut done = Changes::default();
         next.announce(&mut changes);
-        assert!(next.listed(&mut changes).is_empty() && changes.is_empty(), "nothing is written");
+        assert!(next.listed(&mut changes, &mut done).is_empty(), "nothing is stale");
+        assert!(changes.is_empty() && done.is_empty(), "nothing is written");
 
         let (found, _) = read(&feed(1_700_000_000_002, 1, &checkpoint), all, &mut checkpoint);
         assert_eq!(found.changed, MANY as u64, "another graph");
@@ -453,7 +469,7 @@ mod tests {
         assert!(next.doubtful(&partitions(1, "1")).is_empty());
         let (open, found) = next.sort(partitions(1, "1"), &[]);
         assert_eq!((open.len(), found.changed, found.vanished), (1, 1, 1));
-        let gone = next.listed(&mut Changes::default());
+        let gone = next.listed(&mut Changes::default(), &mut Changes::default());
         assert_eq!(gone, [next.stale("folder/1.md", 3)]);
     }
 }

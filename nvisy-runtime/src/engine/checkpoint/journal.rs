@@ -4,6 +4,7 @@
 //! |---|---|
 //! | `run` | which run it is, of which graph, and how it stands |
 //! | `read/…` | how far one partition of one source is done with |
+//! | `complete/NODE` | that a source has read all there was, where an action behind it remembers |
 //! | `staged/NODE` | what a sink has staged |
 //! | `state/NODE/…` | what an action remembers, in its own words |
 //! | `careful` | what is replayed carefully, and what is on its way then |
@@ -121,8 +122,9 @@ pub(in crate::engine) struct Journal {
     /// What incremental sources read, and the sinks that delete what is stale of it.
     feeds: Vec<Arc<Feed>>,
     replacing: Vec<Arc<Replacing>>,
-    /// What is stale when the next checkpoint is made.
+    /// What is stale when the next checkpoint is made, and what that says when it is deleted.
     stale: Vec<ReplaceSet>,
+    done: Changes,
     /// Whether no partition counts as read to its end any more.
     held: bool,
 }
@@ -186,6 +188,7 @@ impl Journal {
             feeds: Vec::new(),
             replacing: Vec::new(),
             stale: Vec::new(),
+            done: Changes::default(),
             held: false,
         })
     }
@@ -240,12 +243,12 @@ impl Journal {
     /// If that cannot be made durable.
     pub(super) async fn announce(&mut self) -> Result<()> {
         let mut changes = Changes::default();
-        self.feeds.iter().for_each(|feed| feed.announce(&mut changes));
+        let announced: Vec<usize> = self.feeds.iter().map(|feed| feed.announce(&mut changes)).collect();
         if changes.is_empty() {
             return Ok(());
         }
         self.checkpoints.commit(changes).await?;
-        self.feeds.iter().for_each(|feed| feed.is_announced());
+        self.feeds.iter().zip(announced).for_each(|(feed, partitions)| feed.is_announced(partitions));
         Ok(())
     }
 
@@ -304,14 +307,17 @@ impl Journal {
     ///
     /// If that cannot be made durable: the next run is careful then.
     pub(super) async fn rest(&mut self) -> Result<()> {
-        if !std::mem::take(&mut self.header.running) {
+        if !self.header.running {
             return Ok(());
         }
         self.careful.rest();
+        let header = Header { running: false, ..self.header.clone() };
         let mut changes = Changes::default();
-        changes.put("run", json(&self.header)?);
+        changes.put("run", json(&header)?);
         self.note_careful(&mut changes)?;
-        self.checkpoints.commit(changes).await.map(drop)
+        self.checkpoints.commit(changes).await?;
+        self.header = header;
+        Ok(())
     }
 
     /// Says that the run has ended in an orderly way though no checkpoint could be made, if that
@@ -363,6 +369,12 @@ impl Journal {
         of_source(&self.cursors, source)
     }
 
+    /// Returns whether a source had read all there was, so that actions behind it may have let go of
+    /// what they made of it.
+    pub(in crate::engine) fn is_complete(&self, source: &str) -> bool {
+        self.resumed && self.checkpoints.last().entries.contains_key(&complete_key(source))
+    }
+
     /// Returns what a sink had staged.
     pub(in crate::engine) fn staged(&self, node: &str) -> Option<Bytes> {
         let before = self.checkpoints.last().entries.get(&format!("staged/{node}"));
@@ -383,10 +395,10 @@ impl Journal {
     /// have staged, which is settled only after that.
     pub(super) fn gather(&mut self, parts: &RunParts, stages: &[Arc<Stage>]) -> Changes {
         // What a sink that has failed has of a partition, nobody knows.
-        self.held |= self.replacing.iter().any(|sink| sink.required && sink.has_failed());
+        self.held |= self.lacks_a_sink();
         let mut changes = self.moved(parts);
         for feed in self.feeds.iter().filter(|_| !self.held) {
-            self.stale.extend(feed.listed(&mut changes));
+            self.stale.extend(feed.listed(&mut changes, &mut self.done));
         }
         for stage in stages {
             let key = format!("staged/{}", stage.node);
@@ -399,18 +411,23 @@ impl Journal {
         changes
     }
 
+    /// Returns whether a sink has failed that is to delete what is stale.
+    fn lacks_a_sink(&self) -> bool {
+        self.replacing.iter().any(|sink| sink.required && sink.has_failed())
+    }
+
     /// Says that the run has done everything, with the last changes.
     ///
     /// # Errors
     ///
     /// If that cannot be made durable.
     pub(super) async fn finish(&mut self, parts: &RunParts, mut changes: Changes) -> Result<()> {
-        (self.header.finished, self.header.running) = (true, false);
+        let header = Header { finished: true, running: false, ..self.header.clone() };
         for key in self.checkpoints.last().entries.keys().filter(|key| key.starts_with(memory::KEYS)) {
             changes.remove(key.clone());
         }
         changes.remove("careful");
-        changes.put("run", json(&self.header)?);
+        changes.put("run", json(&header)?);
         if !self.feeds.is_empty() {
             let plan = &parts.plan.0;
             // A feed is over when its node is gone, or reads from another system.
@@ -420,9 +437,11 @@ impl Journal {
             };
             let entries = &self.checkpoints.last().entries;
             let over = (self.header.generation, over);
-            self.stale.extend(feed::forget(&self.graph, over, entries, &mut changes));
+            self.stale.extend(feed::forget(&self.graph, over, entries, &mut self.done));
         }
-        self.commit(parts, changes).await
+        self.commit(parts, changes).await?;
+        self.header = header;
+        Ok(())
     }
 
     /// Makes a checkpoint of what was gathered; none where nothing has moved.
@@ -430,12 +449,20 @@ impl Journal {
     /// # Errors
     ///
     /// If it cannot be made durable.
-    pub(super) async fn commit(&mut self, parts: &RunParts, changes: Changes) -> Result<()> {
+    pub(super) async fn commit(&mut self, parts: &RunParts, mut changes: Changes) -> Result<()> {
         // What is new is durable: what is stale goes, and the checkpoint says so.
-        for sink in self.replacing.iter().filter(|sink| !self.stale.is_empty() && !sink.has_failed()) {
-            sink.replace(&self.stale).await?;
+        let (stale, done) = (std::mem::take(&mut self.stale), std::mem::take(&mut self.done));
+        for sink in self.replacing.iter().filter(|_| !stale.is_empty()) {
+            if !sink.has_failed() {
+                sink.replace(&stale).await?;
+            } else if sink.required {
+                // It has failed since all that was gathered: the next run deletes it.
+                self.held = true;
+            }
         }
-        self.stale.clear();
+        if stale.is_empty() || !self.held {
+            changes.extend(done.iter().map(|(key, value)| (key.to_owned(), value.cloned())));
+        }
         if !changes.is_empty() {
             parts.lineage.durable().await?;
             self.checkpoints.commit(changes).await?;
@@ -453,6 +480,10 @@ impl Journal {
         }
         for (index, tracker, _) in &parts.sources {
             let source = &parts.plan.0.nodes[*index].name;
+            let complete = complete_key(source);
+            if tracker.is_complete() && !self.checkpoints.last().entries.contains_key(&complete) {
+                changes.put(complete, "");
+            }
             let feed = self.feeds.iter().find(|feed| feed.source == *index);
             for mut committed in tracker.checkpointed() {
                 committed.ended &= !(self.held && feed.is_some());
@@ -462,7 +493,7 @@ impl Journal {
                 }
                 // Of its own making: it is always JSON.
                 let moved = match feed {
-                    Some(feed) => feed.moved(&committed, &mut changes),
+                    Some(feed) => feed.moved(&committed, &mut changes, &mut self.done),
                     None => json(&Cursor::of(source, &committed)).map(|cursor| {
                         changes.put(read_key(source, &committed.partition), cursor);
                         None
@@ -530,6 +561,10 @@ fn cursors_in(graph: &str, checkpoint: &Checkpoint) -> Result<AllCursors> {
         cursors.insert(key, cursor.committed());
     }
     Ok(cursors)
+}
+
+fn complete_key(source: &str) -> String {
+    format!("complete/{source}")
 }
 
 /// Returns the key of the cursor of a partition.
