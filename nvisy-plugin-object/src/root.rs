@@ -190,7 +190,9 @@ pub(crate) fn canonical(path: &Path) -> io::Result<PathBuf> {
     let mut there = path.as_path();
     loop {
         match (fs::canonicalize(there), there.parent(), there.file_name()) {
-            (Ok(found), ..) => return Ok(missing.into_iter().rev().fold(found, |path, part| path.join(part))),
+            (Ok(found), ..) => {
+                return Ok(missing.into_iter().rev().fold(found, |path, part| path.join(part)));
+            }
             (Err(_), Some(parent), Some(name)) => {
                 missing.push(name);
                 there = parent;

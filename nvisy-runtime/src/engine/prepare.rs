@@ -393,7 +393,8 @@ impl<'a> Builder<'a> {
         if self.journal.is_none() {
             return;
         }
-        let stages = |index: usize| matches!(&self.plan.nodes[index].work, Work::Sink(config) if config.stages());
+        let stages =
+            |index: usize| matches!(&self.plan.nodes[index].work, Work::Sink(config) if config.stages());
         let binds = self.is_or_feeds(|index| self.remembers(index) || stages(index));
         for (index, memory) in &self.memories {
             if self.is_buffer(*index) && !binds[*index] {
