@@ -522,7 +522,7 @@ impl<'a> Builder<'a> {
                     drain: self.drain.clone(),
                     cursors: self
                         .journal
-                        .as_ref()
+                        .as_mut()
                         .map(|journal| journal.cursors(&node.name))
                         .unwrap_or_default(),
                     phase: self.phase.clone(),

@@ -123,14 +123,14 @@ impl SharedTracker {
 
     /// Returns how many items are done with.
     pub(super) fn committed_items(&self) -> u64 {
-        self.committed().iter().map(|partition| partition.items).sum()
+        self.lock().committed_items()
     }
 
     pub(super) fn open_slots(&self) -> usize {
         self.lock().open_slots()
     }
 
-    /// Returns how far each partition is done with, for a checkpoint.
+    /// Returns how far each partition is done with that has moved, for a checkpoint.
     pub(super) fn checkpointed(&self) -> Vec<Committed> {
         self.lock().checkpoint()
     }
@@ -307,16 +307,21 @@ impl SourceWork {
     ///
     /// A partition that cannot be read does not keep the others from being read; its error is
     /// the node's when all are done.
-    pub(super) async fn run(self, outlets: &Outlets, cancel: &CancellationToken) -> Result<Ended> {
-        let phase = self.phase.clone();
+    pub(super) async fn run(mut self, outlets: &Outlets, cancel: &CancellationToken) -> Result<Ended> {
+        let (phase, cursors) = (self.phase.clone(), std::mem::take(&mut self.cursors));
         tokio::select! {
             biased;
-            ended = self.read_all(outlets, cancel) => ended,
+            ended = self.read_all(cursors, outlets, cancel) => ended,
             never = follow(phase, outlets) => match never {},
         }
     }
 
-    async fn read_all(&self, outlets: &Outlets, cancel: &CancellationToken) -> Result<Ended> {
+    async fn read_all(
+        &self,
+        cursors: Cursors,
+        outlets: &Outlets,
+        cancel: &CancellationToken,
+    ) -> Result<Ended> {
         let (config, client) = (&self.config, &self.client);
         let partitions = self.caller.plain(|context| config.partitions(context, client)).await?;
         let expected = |items: Option<u64>| outlets.meter.expected.add(items.unwrap_or(0));
@@ -327,10 +332,10 @@ impl SourceWork {
                 open
             }
             // How many there are says nothing of how many are new.
-            Some(_) => self.resume(partitions, outlets),
+            Some(_) => self.resume(partitions, cursors, outlets),
             None => {
                 expected(counted(&partitions));
-                self.resume(partitions, outlets)
+                self.resume(partitions, cursors, outlets)
             }
         };
         let mut waiting = open.into_iter();
@@ -439,9 +444,9 @@ impl SourceWork {
     fn resume(
         &self,
         partitions: Vec<Partition>,
+        mut known: Cursors,
         outlets: &Outlets,
     ) -> Vec<(Partition, Option<Position>, u64)> {
-        let mut known = self.cursors.clone();
         let mut open = Vec::with_capacity(partitions.len());
         let mut left = 0;
         for partition in partitions {

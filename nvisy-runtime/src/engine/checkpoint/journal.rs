@@ -102,9 +102,6 @@ impl Cursor {
     }
 }
 
-/// Where the partitions of all sources stand, by the name of the source and their own.
-type AllCursors = HashMap<(Arc<str>, Arc<str>), Committed>;
-
 /// Where the partitions of one source stand, by name.
 pub(in crate::engine) type Cursors = HashMap<Arc<str>, Committed>;
 
@@ -115,7 +112,8 @@ pub(in crate::engine) struct Journal {
     /// Whether the run goes on where one before it stopped.
     resumed: bool,
     resumed_items: u64,
-    cursors: AllCursors,
+    /// Where the partitions of each source stand, until that takes them up.
+    cursors: HashMap<String, Cursors>,
     careful: Arc<Careful>,
     graph: Arc<str>,
     /// What incremental sources read, and the sinks that delete what is stale of it.
@@ -170,12 +168,12 @@ impl Journal {
             if let Some(bytes) = last.entries.get("careful") {
                 replay = read(&graph.name, bytes)?;
             }
-            replay = replay.resume(!header.running, uncommitted, |source| of_source(&cursors, source));
+            replay = replay.resume(!header.running, uncommitted, |source| cursors.get(source));
         }
         let run = before.map_or_else(RunId::new, |header| header.run);
         let header =
             Header { version: VERSION, run, finished: false, running: false, nodes, generation, epoch };
-        let resumed_items = cursors.values().map(|committed| committed.items).sum();
+        let resumed_items = cursors.values().flat_map(HashMap::values).map(|committed| committed.items).sum();
         Ok(Self {
             checkpoints,
             header,
@@ -207,19 +205,16 @@ impl Journal {
         let entries = &self.checkpoints.last().entries;
         let mut half_way = HashMap::new();
         // What stopped half way is its own to sort out.
-        let mine: Vec<_> = self.cursors.keys().filter(|(source, _)| **source == *node).cloned().collect();
-        for key in mine {
-            let bytes = entries.get(&read_key(node, &key.1));
+        for partition in self.cursors.remove(node).unwrap_or_default().into_keys() {
+            let bytes = entries.get(&read_key(node, &partition));
             if let Some(cursor) = bytes.and_then(|bytes| serde_json::from_slice(bytes).ok()) {
-                half_way.insert(key.1.clone(), cursor);
+                half_way.insert(partition, cursor);
             }
-            self.cursors.remove(&key);
         }
         let generation = (self.header.generation, self.header.epoch);
         let graph = (self.graph.clone(), index);
         let feed = Feed::new(graph, (node, identity), increments, generation, entries, half_way);
-        let past = feed.past(entries);
-        self.cursors.extend(past.into_iter().map(|(id, committed)| ((Arc::from(node), id), committed)));
+        self.cursors.insert(node.to_owned(), feed.past(entries));
         let feed = Arc::new(feed);
         self.feeds.push(feed.clone());
         feed
@@ -343,9 +338,9 @@ impl Journal {
         self.header.run
     }
 
-    /// Returns where the partitions of a source stand.
-    pub(in crate::engine) fn cursors(&self, source: &str) -> Cursors {
-        of_source(&self.cursors, source)
+    /// Takes out where the partitions of a source stand.
+    pub(in crate::engine) fn cursors(&mut self, source: &str) -> Cursors {
+        self.cursors.remove(source).unwrap_or_default()
     }
 
     /// Returns whether a source had read all there was, so that actions behind it may have let go of
@@ -450,7 +445,8 @@ impl Journal {
         Ok(())
     }
 
-    /// Returns the cursors that have moved since they were asked for last.
+    /// Returns the cursors that have moved since they were asked for last. What is gathered is
+    /// committed, or the run ends: nothing is asked for twice.
     fn moved(&mut self, parts: &RunParts) -> Changes {
         let mut changes = Changes::default();
         for (_, memory) in &parts.memories {
@@ -466,10 +462,6 @@ impl Journal {
             let feed = self.feeds.iter().find(|feed| feed.source == *index);
             for mut committed in tracker.checkpointed() {
                 committed.ended &= !(self.held && feed.is_some());
-                let key = (source.clone(), committed.partition.clone());
-                if self.cursors.get(&key) == Some(&committed) {
-                    continue;
-                }
                 // Of its own making: it is always JSON.
                 let moved = match feed {
                     Some(feed) => feed.moved(&committed, &mut changes, &mut self.done),
@@ -478,10 +470,7 @@ impl Journal {
                         None
                     }),
                 };
-                if let Ok(stale) = moved {
-                    self.stale.extend(stale);
-                    self.cursors.insert(key, committed);
-                }
+                self.stale.extend(moved.ok().flatten());
             }
         }
         changes
@@ -498,11 +487,6 @@ impl Journal {
             recovery: self.checkpoints.recovery().map(ToString::to_string),
         }
     }
-}
-
-fn of_source(cursors: &AllCursors, source: &str) -> Cursors {
-    let of = cursors.iter().filter(|((node, _), _)| **node == *source);
-    of.map(|((_, partition), committed)| (partition.clone(), committed.clone())).collect()
 }
 
 /// Returns what a checkpoint has but for what sinks and actions keep beside it, for a run that
@@ -532,12 +516,12 @@ pub(in crate::engine) fn rehearsable(graph: &str, checkpoint: &Checkpoint) -> Re
 /// # Errors
 ///
 /// As [`read`].
-fn cursors_in(graph: &str, checkpoint: &Checkpoint) -> Result<AllCursors> {
-    let mut cursors = HashMap::new();
+fn cursors_in(graph: &str, checkpoint: &Checkpoint) -> Result<HashMap<String, Cursors>> {
+    let mut cursors: HashMap<String, Cursors> = HashMap::new();
     for bytes in checkpoint.entries.iter().filter(|(key, _)| key.starts_with("read/")).map(|(_, v)| v) {
         let cursor: Cursor = read(graph, bytes)?;
-        let key = (cursor.source.as_str().into(), cursor.partition.as_str().into());
-        cursors.insert(key, cursor.committed());
+        let (source, committed) = (cursor.source.clone(), cursor.committed());
+        cursors.entry(source).or_default().insert(committed.partition.clone(), committed);
     }
     Ok(cursors)
 }
