@@ -548,8 +548,7 @@ mod tests {
         assert_eq!(tracker.checkpoint(), [], "it is read, and not done with");
         tracker.resolved(slot, Settlement::Delivered);
         tracker.saved();
-        let last =
-            Committed { partition: all, position: Some(Position::Offset(1)), items: 9, ended: true };
+        let last = Committed { partition: all, position: Some(Position::Offset(1)), items: 9, ended: true };
         assert_eq!(tracker.checkpoint(), [last]);
         assert_eq!((tracker.checkpoint(), tracker.committed_items()), (Vec::new(), 9));
     }

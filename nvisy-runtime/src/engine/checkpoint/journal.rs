@@ -22,11 +22,12 @@ use serde::{Deserialize, Serialize};
 use super::careful::{Careful, Replay};
 use super::feed::{self, Feed, Name, Replacing};
 use super::{Stage, fingerprint, memory};
+use crate::compiler::plan::PlanParts;
 use crate::engine::report::CheckpointReport;
 use crate::engine::run::RunParts;
 use crate::engine::source::SharedTracker;
 use crate::engine::tracker::Committed;
-use crate::graph::Graph;
+use crate::registry::Registry;
 
 /// The version of what stands in a checkpoint.
 const VERSION: u32 = 1;
@@ -116,6 +117,8 @@ pub(in crate::engine) struct Journal {
     cursors: HashMap<String, Cursors>,
     careful: Arc<Careful>,
     graph: Arc<str>,
+    /// What the sources read, incremental or not.
+    reads: Vec<Name>,
     /// What incremental sources read, and the sinks that delete what is stale of it.
     feeds: Vec<Arc<Feed>>,
     replacing: Vec<Arc<Replacing>>,
@@ -135,11 +138,12 @@ impl Journal {
     /// `conflict` if they are of a graph that has changed, or of a newer version.
     pub(in crate::engine) fn open(
         checkpoints: Box<dyn Checkpoints>,
-        graph: &Graph,
+        plan: &PlanParts,
+        registry: &Registry,
         accepted: &[String],
         uncommitted: u64,
     ) -> Result<Self> {
-        let nodes = fingerprint::of(graph);
+        let (graph, nodes) = (&plan.graph, fingerprint::of(plan, registry));
         let last = checkpoints.last();
         let before: Option<Header> = match last.entries.get("run") {
             Some(bytes) => Some(read(&graph.name, bytes)?),
@@ -182,6 +186,7 @@ impl Journal {
             cursors,
             careful: Arc::new(Careful::new(replay)),
             graph: graph.name.as_str().into(),
+            reads: Vec::new(),
             feeds: Vec::new(),
             replacing: Vec::new(),
             stale: Vec::new(),
@@ -193,6 +198,21 @@ impl Journal {
     /// Returns the number of this start of the graph.
     pub(in crate::engine) fn generation(&self) -> u64 {
         self.header.generation
+    }
+
+    /// Says which system a source reads, incremental or not.
+    pub(in crate::engine) fn reads(&mut self, node: &str, identity: &SourceIdentity) {
+        self.reads.push(Name::new(node, identity));
+    }
+
+    /// Returns whether incremental sources have left something, of this graph or of what it was.
+    pub(in crate::engine) fn has_fed(&self) -> bool {
+        self.checkpoints
+            .last()
+            .entries
+            .range("feed/".to_owned()..)
+            .next()
+            .is_some_and(|(key, _)| key.starts_with("feed/"))
     }
 
     /// Takes up what an incremental source has read.
@@ -402,17 +422,11 @@ impl Journal {
         }
         changes.remove("careful");
         changes.put("run", json(&header)?);
-        if !self.feeds.is_empty() {
-            let plan = &parts.plan.0;
-            // A feed is over when its node is gone, or reads from another system.
-            let over = |name: &Name| {
-                let reads = self.feeds.iter().find(|feed| feed.name.node == name.node);
-                reads.map_or(plan.graph.nodes.get(&name.node).is_none(), |feed| feed.name != *name)
-            };
-            let entries = &self.checkpoints.last().entries;
-            let over = (self.header.generation, over);
-            self.stale.extend(feed::forget(&self.graph, over, entries, &mut self.done));
-        }
+        // A feed is over when its node is gone, or reads from another system. One that is read as a
+        // whole now goes on when it is incremental again.
+        let over = (self.header.generation, |name: &Name| !self.reads.contains(name));
+        let entries = &self.checkpoints.last().entries;
+        self.stale.extend(feed::forget(&self.graph, over, entries, &mut self.done));
         self.commit(parts, changes).await?;
         self.header = header;
         Ok(())
