@@ -20,7 +20,7 @@ use super::connection::ConnectionState;
 use super::edge::{EdgeCount, Receiver, Sender, edge};
 use super::flood::Flood;
 use super::gather::Gatherer;
-use super::ledger::NodeMeter;
+use super::ledger::{Counter, NodeMeter};
 use super::lineage::LineageLog;
 use super::memo::Memo;
 use super::node::{Buffering, Built, Node, Remembering};
@@ -77,9 +77,9 @@ async fn prepare_since(began: Instant, engine: &Engine, plan: &ExecutionPlan) ->
     let mut journal = match &engine.0.checkpoints {
         None => None,
         Some(store) => {
-            let graph = &plan.0.graph;
-            let (open, accepted) = (store.open(&graph.name).await?, &engine.0.accepted_changes);
-            let mut journal = Journal::open(open, graph, accepted, uncommitted(&plan.0))?;
+            let (plan, registry, accepted) = (&*plan.0, &engine.0.registry, &engine.0.accepted_changes);
+            let open = store.open(&plan.graph.name).await?;
+            let mut journal = Journal::open(open, plan, registry, accepted, uncommitted(plan))?;
             journal.begin().await?;
             Some(journal)
         }
@@ -530,6 +530,9 @@ impl<'a> Builder<'a> {
                 let stop = self.drain.child_token();
                 sources.push((index, tracker.clone(), stop.clone()));
                 let identity = config.identity(client)?;
+                if let Some(journal) = &mut self.journal {
+                    journal.reads(&node.name, &identity);
+                }
                 let feed = match (&mut self.journal, node.incremental) {
                     (Some(journal), Some(increments)) => {
                         Some(journal.feed((index, &node.name), identity.clone(), increments))
@@ -550,7 +553,7 @@ impl<'a> Builder<'a> {
                     drain: self.drain.clone(),
                     cursors: self
                         .journal
-                        .as_ref()
+                        .as_mut()
                         .map(|journal| journal.cursors(&node.name))
                         .unwrap_or_default(),
                     phase: self.phase.clone(),
@@ -559,6 +562,7 @@ impl<'a> Builder<'a> {
                     careful: self.journal.as_ref().map(Journal::careful),
                     feed,
                     remembered: false,
+                    paused: Counter::default(),
                     complete: self.journal.as_ref().is_some_and(|journal| journal.is_complete(&node.name)),
                 }))
             }
@@ -603,7 +607,9 @@ impl<'a> Builder<'a> {
                     let (node, sink) = (node.name.clone(), sink.clone());
                     self.recalling.push(Arc::new(Recalling { node, sink, caller }));
                 }
-                let replacing = (self.behind_versions[index] && config.replaces()).then(|| {
+                // What a source has left that is gone is deleted, too, though no other is incremental.
+                let fed = self.journal.as_ref().is_some_and(Journal::has_fed);
+                let replacing = ((self.behind_versions[index] || fed) && config.replaces()).then(|| {
                     let caller = self.caller(index, node, &self.context(index, node));
                     let required = super::run::required(self.plan)[index];
                     let (node, sink, ended) = (node.name.clone(), sink.clone(), Default::default());

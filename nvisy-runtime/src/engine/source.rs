@@ -18,12 +18,14 @@ use nvisy_core::{
 };
 use tokio::sync::futures::Notified;
 use tokio::sync::{Notify, watch};
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use self::careful::Group;
 use super::call::{Caller, Failure};
 use super::checkpoint::{self, Careful, Cursors, Feed, Phase};
 use super::edge::{End, Pulse};
+use super::ledger::Counter;
 use super::node::Ended;
 use super::outlet::Outlets;
 use super::tracker::{Committed, Tracker};
@@ -62,6 +64,9 @@ pub(super) struct SourceWork {
     /// Whether the run that goes on had read all there was, and such an action may have let go of
     /// what it made of all that: nothing more may come to it.
     pub(super) complete: bool,
+    /// How long nobody asked its partitions for more, because a group was on its way: no time of
+    /// theirs.
+    pub(super) paused: Counter,
 }
 
 /// How what opens slots asks for room where it has none.
@@ -123,14 +128,14 @@ impl SharedTracker {
 
     /// Returns how many items are done with.
     pub(super) fn committed_items(&self) -> u64 {
-        self.committed().iter().map(|partition| partition.items).sum()
+        self.lock().committed_items()
     }
 
     pub(super) fn open_slots(&self) -> usize {
         self.lock().open_slots()
     }
 
-    /// Returns how far each partition is done with, for a checkpoint.
+    /// Returns how far each partition is done with that has moved, for a checkpoint.
     pub(super) fn checkpointed(&self) -> Vec<Committed> {
         self.lock().checkpoint()
     }
@@ -307,16 +312,21 @@ impl SourceWork {
     ///
     /// A partition that cannot be read does not keep the others from being read; its error is
     /// the node's when all are done.
-    pub(super) async fn run(self, outlets: &Outlets, cancel: &CancellationToken) -> Result<Ended> {
-        let phase = self.phase.clone();
+    pub(super) async fn run(mut self, outlets: &Outlets, cancel: &CancellationToken) -> Result<Ended> {
+        let (phase, cursors) = (self.phase.clone(), std::mem::take(&mut self.cursors));
         tokio::select! {
             biased;
-            ended = self.read_all(outlets, cancel) => ended,
+            ended = self.read_all(cursors, outlets, cancel) => ended,
             never = follow(phase, outlets) => match never {},
         }
     }
 
-    async fn read_all(&self, outlets: &Outlets, cancel: &CancellationToken) -> Result<Ended> {
+    async fn read_all(
+        &self,
+        cursors: Cursors,
+        outlets: &Outlets,
+        cancel: &CancellationToken,
+    ) -> Result<Ended> {
         let (config, client) = (&self.config, &self.client);
         let partitions = self.caller.plain(|context| config.partitions(context, client)).await?;
         let expected = |items: Option<u64>| outlets.meter.expected.add(items.unwrap_or(0));
@@ -327,10 +337,10 @@ impl SourceWork {
                 open
             }
             // How many there are says nothing of how many are new.
-            Some(_) => self.resume(partitions, outlets),
+            Some(_) => self.resume(partitions, cursors, outlets),
             None => {
                 expected(counted(&partitions));
-                self.resume(partitions, outlets)
+                self.resume(partitions, cursors, outlets)
             }
         };
         let mut waiting = open.into_iter();
@@ -439,9 +449,9 @@ impl SourceWork {
     fn resume(
         &self,
         partitions: Vec<Partition>,
+        mut known: Cursors,
         outlets: &Outlets,
     ) -> Vec<(Partition, Option<Position>, u64)> {
-        let mut known = self.cursors.clone();
         let mut open = Vec::with_capacity(partitions.len());
         let mut left = 0;
         for partition in partitions {
@@ -561,7 +571,8 @@ impl SourceWork {
     /// may be tried again.
     async fn turn(&self, mut reading: Reading) -> (Reading, Turn) {
         loop {
-            let next = self.caller.reading(AssertUnwindSafe(reading.stream.next()).catch_unwind()).await;
+            let next = AssertUnwindSafe(reading.stream.next()).catch_unwind();
+            let next = self.caller.reading(next, &self.paused).await;
             let error = match next {
                 Ok(Ok(Some(Ok(read)))) => {
                     reading.attempt = 1;
@@ -726,18 +737,23 @@ fn failed_of(failed: &[(u32, Error)]) -> Vec<Failure> {
 }
 
 impl Caller {
-    /// Waits for a source's next batch: within the timeout and the rate limits.
-    async fn reading<T>(&self, next: impl Future<Output = T>) -> Result<T> {
+    /// Waits for a source's next batch: within the timeout, in which what is `paused` meanwhile does
+    /// not count, and the rate limits.
+    async fn reading<T>(&self, next: impl Future<Output = T>, paused: &Counter) -> Result<T> {
         self.wait_for_rate(0).await;
-        match self.timeout {
-            None => Ok(next.await),
-            Some(timeout) => tokio::time::timeout(timeout, next).await.map_err(|_| {
+        let Some(timeout) = self.timeout else { return Ok(next.await) };
+        let (began, before) = (Instant::now(), paused.time());
+        let mut next = std::pin::pin!(next);
+        loop {
+            let spent = began.elapsed().saturating_sub(paused.time() - before);
+            let Some(left) = timeout.checked_sub(spent).filter(|left| !left.is_zero()) else {
                 let timeout = humantime::format_duration(timeout);
-                Error::new(
-                    ErrorKind::Timeout,
-                    format!("the source gave nothing within its timeout of {timeout}"),
-                )
-            }),
+                let message = format!("the source gave nothing within its timeout of {timeout}");
+                return Err(Error::new(ErrorKind::Timeout, message));
+            };
+            if let Ok(next) = tokio::time::timeout(left, &mut next).await {
+                return Ok(next);
+            }
         }
     }
 }

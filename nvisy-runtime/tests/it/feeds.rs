@@ -365,3 +365,88 @@ fn what_comes_when_all_was_read_and_groups_are_let_go_of_is_left_for_the_next_ru
     let report = on_a_clock(run_on(&engine(), &graph));
     assert_eq!((written(&sums), report.warnings.len()), (vec![2, 3, 134], 0), "{report}");
 }
+
+/// Changes nothing, in a version that the test says.
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+struct Versioned {}
+
+static VERSION: Mutex<&str> = Mutex::new("");
+
+impl Transform for Versioned {
+    const NAME: &'static str = "test/versioned";
+    type Input = Any;
+    type Output = Any;
+
+    async fn transform(&self, item: Item, _: &Context) -> Result<Outcome> {
+        Ok(Outcome::emit(item))
+    }
+
+    fn version(&self) -> &'static str {
+        *VERSION.lock().unwrap()
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn code_in_another_version_makes_everything_again() {
+    let (folder, shelf) = (unique("folder"), unique("shelf"));
+    let store = MemoryStore::new();
+    put(&folder, "a", 1, &[1]);
+    put(&folder, "b", 1, &[2]);
+    let graph = document(json!({ "nodes": {
+        "files": files(&folder),
+        "same": { "type": "action", "use": "test/versioned", "inputs": ["files"] },
+        "pass": { "type": "action", "use": "fn/pass", "inputs": ["same"] },
+        "out": keeping(&shelf, "pass"),
+    } }));
+    let read = async |action: &'static str, function: Option<u32>| {
+        *VERSION.lock().unwrap() = action;
+        let pass = |item: Item<Raw>| Ok(Outcome::emit(item));
+        let engine = engine_on(store.clone()).action::<Versioned>().function("pass", pass);
+        let engine = match function {
+            Some(version) => engine.function_version("pass", version),
+            None => engine,
+        };
+        let report = run_on(&engine.build().unwrap(), &graph).await;
+        assert_eq!(report.status, RunStatus::Success, "{report}");
+        node(&report, "files").received
+    };
+    assert_eq!((read("", None).await, read("", None).await), (2, 0));
+    assert_eq!((read("1", None).await, read("1", None).await), (2, 0));
+    assert_eq!((read("2", None).await, read("2", Some(1)).await), (2, 2));
+    assert_eq!((read("2", Some(1)).await, read("2", Some(2)).await), (0, 2));
+    assert_eq!(kept(&shelf), [1, 2]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_the_only_incremental_source_has_left_goes_with_it() {
+    let ([folder, other, elsewhere], shelf) = (["folder", "other", "elsewhere"].map(unique), unique("shelf"));
+    let store = MemoryStore::new();
+    put(&folder, "a", 1, &[1, 2]);
+    put(&folder, "b", 1, &[3]);
+    put(&other, "a", 1, &[4]);
+    put(&elsewhere, "a", 1, &[5]);
+    let plain = |folder: &str| with(files(folder), json!({ "incremental": null }));
+    let graph = |name: &str, source: Value| {
+        document(json!({ "nodes": { name: source, "out": keeping(&shelf, name) } }))
+    };
+    let remembered = || {
+        let entries = store.peek("test").unwrap().entries;
+        entries.keys().filter(|key| key.starts_with("feed/") || key.starts_with("done/")).count()
+    };
+    run(&store, &graph("files", files(&folder))).await;
+    assert_eq!((kept(&shelf), remembered()), (vec![1, 2, 3], 3));
+
+    // As a whole it is the same source, and goes on when it is incremental again.
+    remove(&folder, "b");
+    run(&store, &graph("files", plain(&folder))).await;
+    assert_eq!((kept(&shelf), remembered()), (vec![1, 2, 3], 3));
+    let report = run(&store, &graph("files", files(&folder))).await;
+    assert_eq!((kept(&shelf), node(&report, "files").received), (vec![1, 2], 0), "{report}");
+
+    let report = run(&store, &graph("files", plain(&other))).await;
+    assert_eq!((kept(&shelf), remembered()), (vec![4], 0), "{report}");
+    assert_eq!(node(&report, "out").deleted, 2, "{report}");
+    run(&store, &graph("files", files(&other))).await;
+    run(&store, &graph("others", plain(&elsewhere))).await;
+    assert_eq!((kept(&shelf), remembered()), (vec![5], 0));
+}

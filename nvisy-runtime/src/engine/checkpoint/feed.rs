@@ -41,6 +41,10 @@ pub(super) struct Name {
 }
 
 impl Name {
+    pub(super) fn new(node: &str, identity: &SourceIdentity) -> Self {
+        Self { node: node.to_owned(), source: identity.name().to_owned() }
+    }
+
     /// Returns the name in keys: short, for there may be a million of them.
     pub(super) fn key(&self) -> String {
         let hash = Sha256::digest(format!("{}:{}{}", self.node.len(), self.node, self.source));
@@ -121,7 +125,7 @@ impl Feed {
         entries: &BTreeMap<String, Bytes>,
         cursors: HashMap<Arc<str>, Cursor>,
     ) -> Self {
-        let name = Name { node: node.to_owned(), source: identity.name().to_owned() };
+        let name = Name::new(node, &identity);
         let key = name.key();
         let known = below(entries, &format!("done/{key}/")).map(|(id, bytes)| (id.into(), bytes.clone()));
         let state = State { known: known.collect(), cursors, ..State::default() };

@@ -23,11 +23,12 @@ use serde::{Deserialize, Serialize};
 use super::careful::{Careful, Replay};
 use super::feed::{self, Feed, Name, Replacing};
 use super::{Stage, fingerprint, memory};
+use crate::compiler::plan::PlanParts;
 use crate::engine::report::CheckpointReport;
 use crate::engine::run::RunParts;
 use crate::engine::source::SharedTracker;
 use crate::engine::tracker::Committed;
-use crate::graph::Graph;
+use crate::registry::Registry;
 
 /// The version of what stands in a checkpoint.
 const VERSION: u32 = 1;
@@ -103,9 +104,6 @@ impl Cursor {
     }
 }
 
-/// Where the partitions of all sources stand, by the name of the source and their own.
-type AllCursors = HashMap<(Arc<str>, Arc<str>), Committed>;
-
 /// Where the partitions of one source stand, by name.
 pub(in crate::engine) type Cursors = HashMap<Arc<str>, Committed>;
 
@@ -116,9 +114,12 @@ pub(in crate::engine) struct Journal {
     /// Whether the run goes on where one before it stopped.
     resumed: bool,
     resumed_items: u64,
-    cursors: AllCursors,
+    /// Where the partitions of each source stand, until that takes them up.
+    cursors: HashMap<String, Cursors>,
     careful: Arc<Careful>,
     graph: Arc<str>,
+    /// What the sources read, incremental or not.
+    reads: Vec<Name>,
     /// What incremental sources read, and the sinks that delete what is stale of it.
     feeds: Vec<Arc<Feed>>,
     replacing: Vec<Arc<Replacing>>,
@@ -138,11 +139,12 @@ impl Journal {
     /// `conflict` if they are of a graph that has changed, or of a newer version.
     pub(in crate::engine) fn open(
         checkpoints: Box<dyn Checkpoints>,
-        graph: &Graph,
+        plan: &PlanParts,
+        registry: &Registry,
         accepted: &[String],
         uncommitted: u64,
     ) -> Result<Self> {
-        let nodes = fingerprint::of(graph);
+        let (graph, nodes) = (&plan.graph, fingerprint::of(plan, registry));
         let last = checkpoints.last();
         let before: Option<Header> = match last.entries.get("run") {
             Some(bytes) => Some(read(&graph.name, bytes)?),
@@ -171,12 +173,12 @@ impl Journal {
             if let Some(bytes) = last.entries.get("careful") {
                 replay = read(&graph.name, bytes)?;
             }
-            replay = replay.resume(!header.running, uncommitted, |source| of_source(&cursors, source));
+            replay = replay.resume(!header.running, uncommitted, |source| cursors.get(source));
         }
         let run = before.map_or_else(RunId::new, |header| header.run);
         let header =
             Header { version: VERSION, run, finished: false, running: false, nodes, generation, epoch };
-        let resumed_items = cursors.values().map(|committed| committed.items).sum();
+        let resumed_items = cursors.values().flat_map(HashMap::values).map(|committed| committed.items).sum();
         Ok(Self {
             checkpoints,
             header,
@@ -185,6 +187,7 @@ impl Journal {
             cursors,
             careful: Arc::new(Careful::new(replay)),
             graph: graph.name.as_str().into(),
+            reads: Vec::new(),
             feeds: Vec::new(),
             replacing: Vec::new(),
             stale: Vec::new(),
@@ -198,6 +201,21 @@ impl Journal {
         self.header.generation
     }
 
+    /// Says which system a source reads, incremental or not.
+    pub(in crate::engine) fn reads(&mut self, node: &str, identity: &SourceIdentity) {
+        self.reads.push(Name::new(node, identity));
+    }
+
+    /// Returns whether incremental sources have left something, of this graph or of what it was.
+    pub(in crate::engine) fn has_fed(&self) -> bool {
+        self.checkpoints
+            .last()
+            .entries
+            .range("feed/".to_owned()..)
+            .next()
+            .is_some_and(|(key, _)| key.starts_with("feed/"))
+    }
+
     /// Takes up what an incremental source has read.
     pub(in crate::engine) fn feed(
         &mut self,
@@ -208,19 +226,16 @@ impl Journal {
         let entries = &self.checkpoints.last().entries;
         let mut half_way = HashMap::new();
         // What stopped half way is its own to sort out.
-        let mine: Vec<_> = self.cursors.keys().filter(|(source, _)| **source == *node).cloned().collect();
-        for key in mine {
-            let bytes = entries.get(&read_key(node, &key.1));
+        for partition in self.cursors.remove(node).unwrap_or_default().into_keys() {
+            let bytes = entries.get(&read_key(node, &partition));
             if let Some(cursor) = bytes.and_then(|bytes| serde_json::from_slice(bytes).ok()) {
-                half_way.insert(key.1.clone(), cursor);
+                half_way.insert(partition, cursor);
             }
-            self.cursors.remove(&key);
         }
         let generation = (self.header.generation, self.header.epoch);
         let graph = (self.graph.clone(), index);
         let feed = Feed::new(graph, (node, identity), increments, generation, entries, half_way);
-        let past = feed.past(entries);
-        self.cursors.extend(past.into_iter().map(|(id, committed)| ((Arc::from(node), id), committed)));
+        self.cursors.insert(node.to_owned(), feed.past(entries));
         let feed = Arc::new(feed);
         self.feeds.push(feed.clone());
         feed
@@ -364,9 +379,9 @@ impl Journal {
         self.header.run
     }
 
-    /// Returns where the partitions of a source stand.
-    pub(in crate::engine) fn cursors(&self, source: &str) -> Cursors {
-        of_source(&self.cursors, source)
+    /// Takes out where the partitions of a source stand.
+    pub(in crate::engine) fn cursors(&mut self, source: &str) -> Cursors {
+        self.cursors.remove(source).unwrap_or_default()
     }
 
     /// Returns whether a source had read all there was, so that actions behind it may have let go of
@@ -428,17 +443,11 @@ impl Journal {
         }
         changes.remove("careful");
         changes.put("run", json(&header)?);
-        if !self.feeds.is_empty() {
-            let plan = &parts.plan.0;
-            // A feed is over when its node is gone, or reads from another system.
-            let over = |name: &Name| {
-                let reads = self.feeds.iter().find(|feed| feed.name.node == name.node);
-                reads.map_or(plan.graph.nodes.get(&name.node).is_none(), |feed| feed.name != *name)
-            };
-            let entries = &self.checkpoints.last().entries;
-            let over = (self.header.generation, over);
-            self.stale.extend(feed::forget(&self.graph, over, entries, &mut self.done));
-        }
+        // A feed is over when its node is gone, or reads from another system. One that is read as a
+        // whole now goes on when it is incremental again.
+        let over = (self.header.generation, |name: &Name| !self.reads.contains(name));
+        let entries = &self.checkpoints.last().entries;
+        self.stale.extend(feed::forget(&self.graph, over, entries, &mut self.done));
         self.commit(parts, changes).await?;
         self.header = header;
         Ok(())
@@ -471,7 +480,8 @@ impl Journal {
         Ok(())
     }
 
-    /// Returns the cursors that have moved since they were asked for last.
+    /// Returns the cursors that have moved since they were asked for last. What is gathered is
+    /// committed, or the run ends: nothing is asked for twice.
     fn moved(&mut self, parts: &RunParts) -> Changes {
         let mut changes = Changes::default();
         for (_, memory) in &parts.memories {
@@ -487,10 +497,6 @@ impl Journal {
             let feed = self.feeds.iter().find(|feed| feed.source == *index);
             for mut committed in tracker.checkpointed() {
                 committed.ended &= !(self.held && feed.is_some());
-                let key = (source.clone(), committed.partition.clone());
-                if self.cursors.get(&key) == Some(&committed) {
-                    continue;
-                }
                 // Of its own making: it is always JSON.
                 let moved = match feed {
                     Some(feed) => feed.moved(&committed, &mut changes, &mut self.done),
@@ -499,10 +505,7 @@ impl Journal {
                         None
                     }),
                 };
-                if let Ok(stale) = moved {
-                    self.stale.extend(stale);
-                    self.cursors.insert(key, committed);
-                }
+                self.stale.extend(moved.ok().flatten());
             }
         }
         changes
@@ -519,11 +522,6 @@ impl Journal {
             recovery: self.checkpoints.recovery().map(ToString::to_string),
         }
     }
-}
-
-fn of_source(cursors: &AllCursors, source: &str) -> Cursors {
-    let of = cursors.iter().filter(|((node, _), _)| **node == *source);
-    of.map(|((_, partition), committed)| (partition.clone(), committed.clone())).collect()
 }
 
 /// Returns what a checkpoint has but for what sinks and actions keep beside it, for a run that
@@ -553,12 +551,12 @@ pub(in crate::engine) fn rehearsable(graph: &str, checkpoint: &Checkpoint) -> Re
 /// # Errors
 ///
 /// As [`read`].
-fn cursors_in(graph: &str, checkpoint: &Checkpoint) -> Result<AllCursors> {
-    let mut cursors = HashMap::new();
+fn cursors_in(graph: &str, checkpoint: &Checkpoint) -> Result<HashMap<String, Cursors>> {
+    let mut cursors: HashMap<String, Cursors> = HashMap::new();
     for bytes in checkpoint.entries.iter().filter(|(key, _)| key.starts_with("read/")).map(|(_, v)| v) {
         let cursor: Cursor = read(graph, bytes)?;
-        let key = (cursor.source.as_str().into(), cursor.partition.as_str().into());
-        cursors.insert(key, cursor.committed());
+        let (source, committed) = (cursor.source.clone(), cursor.committed());
+        cursors.entry(source).or_default().insert(committed.partition.clone(), committed);
     }
     Ok(cursors)
 }
