@@ -49,13 +49,7 @@ pub(super) struct Stage {
 impl Stage {
     /// A stage for the files of a sink.
     pub(super) fn new(temporaries: Temporaries) -> Self {
-        Self {
-            temporaries,
-            under_way: String::new(),
-            whole: Vec::new(),
-            staged: Vec::new(),
-            last: None,
-        }
+        Self { temporaries, under_way: String::new(), whole: Vec::new(), staged: Vec::new(), last: None }
     }
 
     /// Shows what the last checkpoint holds, and removes what else a run before left. Returns the

@@ -516,6 +516,7 @@ impl<'a> Builder<'a> {
                     span: self.span(),
                     careful: self.journal.as_ref().map(Journal::careful),
                     feed,
+                    allow_empty: node.allow_empty,
                 }))
             }
             Work::Action(config) => {

@@ -57,6 +57,8 @@ pub(super) struct SourceWork {
     pub(super) careful: Option<Arc<Careful>>,
     /// What it has read before, where it reads only what has changed.
     pub(super) feed: Option<Arc<Feed>>,
+    /// Whether nothing may be left of what it has read before.
+    pub(super) allow_empty: bool,
 }
 
 /// How what opens slots asks for room where it has none.
@@ -463,6 +465,9 @@ impl SourceWork {
         outlets: &Outlets,
         cancel: &CancellationToken,
     ) -> Result<Vec<(Partition, Option<Position>, u64)>> {
+        if partitions.is_empty() && !self.allow_empty {
+            feed.refuse_empty()?;
+        }
         let (config, client, doubtful) = (&self.config, &self.client, feed.doubtful(&partitions));
         let same = match doubtful.is_empty() {
             true => Vec::new(),

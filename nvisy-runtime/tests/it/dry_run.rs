@@ -152,12 +152,8 @@ fn below(folder: &std::path::Path) -> Vec<String> {
 fn what_a_run_would_create_is_said_and_not_created() {
     let place = tempfile::tempdir().unwrap();
     let at = |path: &str| place.path().join(path).display().to_string();
-    let connection = |use_: &str, setting: &str, path: &str| {
-        json!({ "use": use_, "config": { (setting): at(path), "create": true } })
-    };
-    let sink = |use_: &str, connection: &str, config: Value| {
-        json!({ "type": "sink", "use": use_, "connection": connection, "inputs": ["copies"], "config": config })
-    };
+    let connection = |use_: &str, setting: &str, path: &str| json!({ "use": use_, "config": { (setting): at(path), "create": true } });
+    let sink = |use_: &str, connection: &str, config: Value| json!({ "type": "sink", "use": use_, "connection": connection, "inputs": ["copies"], "config": config });
     let graph = document(json!({
         "connections": {
             "docs": connection("object/local", "root", "new/docs"),
@@ -184,7 +180,10 @@ fn what_a_run_would_create_is_said_and_not_created() {
     let engines = [
         builder().build().unwrap(),
         builder().state(place.path().join("state")).build().unwrap(),
-        builder().checkpoints(nvisy_runtime::plugins::sql::SqliteCheckpoints::at(at("runs.db"))).build().unwrap(),
+        builder()
+            .checkpoints(nvisy_runtime::plugins::sql::SqliteCheckpoints::at(at("runs.db")))
+            .build()
+            .unwrap(),
     ];
     for engine in &engines {
         let dry = runtime.block_on(engine.dry_run(&graph)).unwrap();

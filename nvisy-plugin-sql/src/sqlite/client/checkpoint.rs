@@ -13,8 +13,7 @@ const TABLES: &str = "
     CREATE TABLE IF NOT EXISTS nvisy_checkpoint (
         graph TEXT NOT NULL, key TEXT NOT NULL, value BLOB NOT NULL, PRIMARY KEY (graph, key)
     );";
-const ARE_THERE: &str =
-    "SELECT count(*) = 2 FROM sqlite_schema WHERE name IN ('nvisy_checkpoint_generation', 'nvisy_checkpoint')";
+const ARE_THERE: &str = "SELECT count(*) = 2 FROM sqlite_schema WHERE name IN ('nvisy_checkpoint_generation', 'nvisy_checkpoint')";
 const BEGIN: &str = "INSERT INTO nvisy_checkpoint_generation VALUES (?, 0) ON CONFLICT DO NOTHING";
 const GENERATION: &str = "SELECT generation FROM nvisy_checkpoint_generation WHERE graph = ?";
 const ENTRIES: &str = "SELECT key, value FROM nvisy_checkpoint WHERE graph = ?";
