@@ -536,7 +536,7 @@ impl<'a> Builder<'a> {
             }
             Work::Sink(config) => {
                 let staging = match &self.journal {
-                    Some(journal) if config.stages() => Staging::On(journal.staged(&node.name)),
+                    Some(journal) if config.stages() => journal.staging(&node.name),
                     Some(_) if config.remembers() => Staging::Remember,
                     _ => Staging::Off,
                 };
@@ -548,7 +548,8 @@ impl<'a> Builder<'a> {
                 let sink = caller.plain(open).await?;
                 let stage = match staging {
                     Staging::Off | Staging::Remember => None,
-                    Staging::On(before) => {
+                    Staging::On(_) | Staging::Shown(_) => {
+                        let before = self.journal.as_ref().and_then(|journal| journal.staged(&node.name));
                         let caller = self.caller(index, node, &self.context(index, node));
                         let stage = Stage::new(node.name.clone(), sink.clone(), caller, before);
                         Some(Arc::new(stage))
