@@ -426,17 +426,20 @@ impl ObjectClient {
         #[cfg(feature = "local")]
         if let Some(root) = self.root() {
             let (directory, owned) = (temporaries.directory(), format!(".{}", temporaries.locked()));
-            let keys = match self.temporaries(directory) {
-                Err(error) if error.kind() == ErrorKind::NotFound => return,
-                keys => keys,
+            let swept = |key: &String| {
+                remove_abandoned(&root.resolve(key)?).map_err(|error| from_io(error, "remove", key))
             };
-            let swept = keys.and_then(|keys| {
-                keys.iter().filter(|key| key.contains(&owned)).try_for_each(|key| {
-                    remove_abandoned(&root.resolve(key)?).map_err(|error| from_io(error, "remove", key))
-                })
-            });
-            if let Err(error) = swept {
-                tracing::warn!(directory, %error, "files that a killed process left stay");
+            let failed: Vec<Error> = match self.temporaries(directory) {
+                Ok(keys) => keys
+                    .iter()
+                    .filter(|key| key.contains(&owned))
+                    .filter_map(|key| swept(key).err())
+                    .collect(),
+                Err(error) => vec![error],
+            };
+            // What is not there was published or removed meanwhile.
+            for error in failed.iter().filter(|error| error.kind() != ErrorKind::NotFound) {
+                tracing::warn!(directory, %error, "a file that a killed process may have left stays");
             }
         }
         #[cfg(not(feature = "local"))]
