@@ -167,16 +167,32 @@ impl ObjectClient {
     /// Lists what a selection selects, in the order of the keys.
     pub(crate) async fn list(&self, selection: &Selection) -> Result<Vec<Entry>> {
         if let Some(key) = selection.exact() {
-            let meta = self.head(key).await?;
-            return Ok(vec![Entry::of(key.to_owned(), &meta)]);
+            return match self.head(key).await {
+                Err(error) if error.kind() == ErrorKind::NotFound && selection.allows_missing() => {
+                    Ok(Vec::new())
+                }
+                meta => Ok(vec![Entry::of(key.to_owned(), &meta?)]),
+            };
         }
-        let prefix = selection.prefix().to_owned();
-        let mut entries = self.list_all(prefix, selection.levels()).await?;
+        let prefix = selection.prefix();
+        let Some(mut entries) = self.list_all(prefix.to_owned(), selection.levels()).await? else {
+            if selection.allows_missing() {
+                return Ok(Vec::new());
+            }
+            let (directory, _) = prefix.rsplit_once('/').unwrap_or_default();
+            let message = format!(
+                "there is no directory \"{directory}\" in \"{}\": check the prefix, or say `allow_missing` where it may be \
+                 missing",
+                self.identity.name()
+            );
+            return Err(Error::new(ErrorKind::NotFound, message));
+        };
         entries.retain(|entry| selection.selects(&entry.key));
         Ok(entries)
     }
 
-    async fn list_all(&self, prefix: String, levels: Option<usize>) -> Result<Vec<Entry>> {
+    /// Lists what begins with a prefix; none if there is no directory of that name.
+    async fn list_all(&self, prefix: String, levels: Option<usize>) -> Result<Option<Vec<Entry>>> {
         #[cfg(not(feature = "local"))]
         let _ = levels;
         #[cfg(feature = "local")]
@@ -186,7 +202,7 @@ impl ObjectClient {
                 .await
                 .map_err(|e| from_join(e, "list", &name))??;
             let entry = |Found { key, size, modified }| Entry { key, size, modified };
-            return Ok(found.into_iter().map(entry).collect());
+            return Ok(found.map(|found| found.into_iter().map(entry).collect()));
         }
         relative(&prefix)?;
         // A store lists by whole parts of a path; the rest of the prefix is compared here.
@@ -197,13 +213,17 @@ impl ObjectClient {
             .try_collect()
             .await
             .map_err(|error| from_store(error, "list", &prefix))?;
+        // A directory is there with what is in it.
+        if directory.is_some() && listed.is_empty() {
+            return Ok(None);
+        }
         let mut entries: Vec<Entry> = listed
             .into_iter()
             .map(|meta| Entry::of(meta.location.to_string(), &meta))
             .filter(|entry| entry.key.starts_with(&prefix) && !is_temporary(file_name(&entry.key)))
             .collect();
         entries.sort_by(|a, b| a.key.cmp(&b.key));
-        Ok(entries)
+        Ok(Some(entries))
     }
 
     /// Returns where the store keeps an object: for a directory without symlinks on the way.
@@ -406,17 +426,20 @@ impl ObjectClient {
         #[cfg(feature = "local")]
         if let Some(root) = self.root() {
             let (directory, owned) = (temporaries.directory(), format!(".{}", temporaries.locked()));
-            let keys = match self.temporaries(directory) {
-                Err(error) if error.kind() == ErrorKind::NotFound => return,
-                keys => keys,
+            let swept = |key: &String| {
+                remove_abandoned(&root.resolve(key)?).map_err(|error| from_io(error, "remove", key))
             };
-            let swept = keys.and_then(|keys| {
-                keys.iter().filter(|key| key.contains(&owned)).try_for_each(|key| {
-                    remove_abandoned(&root.resolve(key)?).map_err(|error| from_io(error, "remove", key))
-                })
-            });
-            if let Err(error) = swept {
-                tracing::warn!(directory, %error, "files that a killed process left stay");
+            let failed: Vec<Error> = match self.temporaries(directory) {
+                Ok(keys) => keys
+                    .iter()
+                    .filter(|key| key.contains(&owned))
+                    .filter_map(|key| swept(key).err())
+                    .collect(),
+                Err(error) => vec![error],
+            };
+            // What is not there was published or removed meanwhile.
+            for error in failed.iter().filter(|error| error.kind() != ErrorKind::NotFound) {
+                tracing::warn!(directory, %error, "a file that a killed process may have left stays");
             }
         }
         #[cfg(not(feature = "local"))]

@@ -99,8 +99,8 @@ impl<F: FileFormat> FileSink<F> {
             State { format, client, rolling, part: 0, open: None, temporaries, stage, broken: None };
         let opened = blocking(move || {
             state.client.sweep_abandoned(&state.temporaries);
-            if let (Staging::On(staged), Some(stage)) = (staging, &mut state.stage) {
-                state.part = stage.resume(staged, &state.client, state.rolling.on_existing)?;
+            if let Some(stage) = &mut state.stage {
+                state.part = stage.resume(staging, &state.client, state.rolling.on_existing)?;
             }
             state.check_free().map(|()| state)
         });

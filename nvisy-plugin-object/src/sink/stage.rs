@@ -1,7 +1,7 @@
 //! Files that stay out of sight until a checkpoint has them.
 
 use bytes::Bytes;
-use nvisy_core::{Error, ErrorKind, Result};
+use nvisy_core::{Error, ErrorKind, Result, Staging};
 use serde::{Deserialize, Serialize};
 
 use super::{MAX_NUMBERS, OnExisting, all_taken, name};
@@ -52,20 +52,28 @@ impl Stage {
         Self { temporaries, under_way: String::new(), whole: Vec::new(), staged: Vec::new(), last: None }
     }
 
-    /// Shows what the last checkpoint holds, and removes what else a run before left. Returns the
-    /// number of the next part. Blocks.
+    /// Shows what the last checkpoint holds, unless that was done, and removes what else a run before
+    /// left. Returns the number of the next part. Blocks.
     pub(super) fn resume(
         &mut self,
-        staged: Option<Bytes>,
+        staging: Staging,
         client: &ObjectClient,
         on_existing: OnExisting,
     ) -> Result<u64> {
+        let (staged, is_shown) = match staging {
+            Staging::Shown(staged) => (Some(staged), true),
+            Staging::On(staged) => (staged, false),
+            Staging::Off | Staging::Remember => (None, false),
+        };
         let mut next = 0;
         if let Some(staged) = &staged {
-            next = Held::read(staged)?.next;
-            for file in Held::read(staged)?.files {
-                // What is kept no more was shown before, and may have been taken away since.
-                show(&file, client, on_existing)?;
+            let held = Held::read(staged)?;
+            next = held.next;
+            for file in held.files.iter().filter(|_| !is_shown) {
+                // What is kept no more has its name, unless it is lost.
+                if show(file, client, on_existing)? == Showing::Gone && client.size(&file.key)?.is_none() {
+                    return Err(lost(file));
+                }
             }
         }
         self.last = staged;
@@ -124,7 +132,7 @@ impl Stage {
             if show(&file, client, on_existing)? == Showing::Gone
                 && !is_there(&file.key, bytes, client, on_existing)?
             {
-                return Err(lost(&file, bytes));
+                return Err(lost(&file));
             }
             self.staged.remove(at);
         }
@@ -183,11 +191,12 @@ fn is_there(key: &str, bytes: u64, client: &ObjectClient, on_existing: OnExistin
     Ok(false)
 }
 
-fn lost(file: &Kept, bytes: u64) -> Error {
+fn lost(file: &Kept) -> Error {
     let Kept { temporary, key } = file;
     let message = format!(
-        "the {bytes} bytes that were to be shown as \"{key}\" are gone from \"{temporary}\", where they were kept: \
-         let nothing remove files that end in \"{TEMPORARY}\", and begin anew without the checkpoint"
+        "what was to be shown as \"{key}\" is gone from \"{temporary}\", where it was kept: begin anew without \
+         the checkpoint, and let nothing remove files that end in \"{TEMPORARY}\"; or leave an empty file of that \
+         name if it was taken away"
     );
     Error::new(ErrorKind::NotFound, message)
 }

@@ -322,11 +322,15 @@ async fn what_is_lost_between_staging_and_publishing_is_an_error_and_not_a_succe
             there.into_iter().for_each(|there| _ = store.put("a.jsonl", there));
             let error = sink.publish(&staged, &context()).await.unwrap_err();
             assert_eq!(error.kind(), ErrorKind::NotFound, "{on_existing:?}, {there:?}: {error}");
-            assert!(error.message().contains("were to be shown as \"a.jsonl\" are gone"), "{error}");
+            assert!(error.message().contains("what was to be shown as \"a.jsonl\" is gone"), "{error}");
         }
+        std::fs::remove_file(store.path("a.jsonl")).unwrap();
+        let error = open(&store, &config, Some(&staged)).await.map(drop).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::NotFound, "{on_existing:?}: {error}");
         // Somebody else has shown it.
         store.put("a.jsonl", bytes);
         publish(&sink, &staged).await;
+        open(&store, &config, Some(&staged)).await.unwrap();
     }
 }
 
@@ -341,7 +345,11 @@ async fn what_was_shown_and_moved_away_is_not_written_again() {
     std::fs::remove_file(store.path("a.jsonl")).unwrap();
     publish(&sink, &staged).await;
     drop(sink);
-    let sink = open(&store, &config, Some(&staged)).await.unwrap();
+    let error = open(&store, &config, Some(&staged)).await.map(drop).unwrap_err();
+    assert!(error.message().contains("leave an empty file of that name if it was taken away"), "{error}");
+    // The engine knows that it was shown.
+    let context = OpenContext::new(context(), store.client().await);
+    let sink = config.open(&context.with_staging(Staging::Shown(staged))).await.unwrap();
     write(&sink, 1..2).await;
     let staged = stage(&sink).await;
     publish(&sink, &staged).await;

@@ -88,6 +88,12 @@ impl<K: Kind> Flow<K> {
     pub fn incremental(self) -> Self {
         self.policy(|policies| policies.incremental = Some(true))
     }
+
+    /// Lets an incremental source have nothing left of what it had: all that derived from it is
+    /// deleted then. Else the run fails, for a folder that is empty all of a sudden may not be mounted.
+    pub fn allow_empty(self) -> Self {
+        self.policy(|policies| policies.allow_empty = Some(true))
+    }
 }
 
 policies!(Flow<K>, K: Kind);

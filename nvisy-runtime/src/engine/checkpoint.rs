@@ -1,7 +1,7 @@
 //! Checkpoints of a run: what it has to remember in order to go on where it stopped.
 //!
 //! The order is: sinks and dead letters durable, then the log of lineage, then the checkpoint, then
-//! what sinks have staged shows. Where no sink stages, the watermarks of the sources are committed
+//! what sinks have staged shows, and the checkpoint says so. Where no sink stages, the watermarks of the sources are committed
 //! as they stand: what is read again after a crash is written again by its id. Where one does, or
 //! an action remembers what it has seen, all sources are held for a moment, until nothing is on its
 //! way: a cut through the graph on one side of which everything is written or remembered, and on
@@ -89,6 +89,8 @@ impl Checkpointer {
     ///
     /// If one cannot be made: the run must not go on as if it could be resumed.
     pub(super) async fn run(&mut self, parts: &RunParts, stop: &CancellationToken) -> Result<()> {
+        // What the run before had staged shows since its sinks are open.
+        self.journal.shown(&self.stages).await?;
         loop {
             let due = async {
                 tokio::select! {
@@ -170,11 +172,11 @@ impl Checkpointer {
         Ok(())
     }
 
-    async fn publish(&self) -> Result<()> {
+    async fn publish(&mut self) -> Result<()> {
         for stage in &self.stages {
             stage.publish().await?;
         }
-        Ok(())
+        self.journal.shown(&self.stages).await
     }
 
     /// Makes the last checkpoint of a run whose nodes have all ended, lets the sinks show and close

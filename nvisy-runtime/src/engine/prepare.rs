@@ -564,6 +564,7 @@ impl<'a> Builder<'a> {
                     remembered: false,
                     paused: Counter::default(),
                     complete: self.journal.as_ref().is_some_and(|journal| journal.is_complete(&node.name)),
+                    allow_empty: node.allow_empty,
                 }))
             }
             Work::Action(config) => {
@@ -583,7 +584,7 @@ impl<'a> Builder<'a> {
             }
             Work::Sink(config) => {
                 let staging = match &self.journal {
-                    Some(journal) if config.stages() => Staging::On(journal.staged(&node.name)),
+                    Some(journal) if config.stages() => journal.staging(&node.name),
                     Some(_) if config.remembers() => Staging::Remember,
                     _ => Staging::Off,
                 };
@@ -595,7 +596,8 @@ impl<'a> Builder<'a> {
                 let sink = caller.plain(open).await?;
                 let stage = match staging {
                     Staging::Off | Staging::Remember => None,
-                    Staging::On(before) => {
+                    Staging::On(_) | Staging::Shown(_) => {
+                        let before = self.journal.as_ref().and_then(|journal| journal.staged(&node.name));
                         let caller = self.caller(index, node, &self.context(index, node));
                         let stage = Stage::new(node.name.clone(), sink.clone(), caller, before);
                         Some(Arc::new(stage))

@@ -67,6 +67,8 @@ pub(super) struct SourceWork {
     /// How long nobody asked its partitions for more, because a group was on its way: no time of
     /// theirs.
     pub(super) paused: Counter,
+    /// Whether nothing may be left of what it has read before.
+    pub(super) allow_empty: bool,
 }
 
 /// How what opens slots asks for room where it has none.
@@ -498,6 +500,9 @@ impl SourceWork {
         outlets: &Outlets,
         cancel: &CancellationToken,
     ) -> Result<Vec<(Partition, Option<Position>, u64)>> {
+        if partitions.is_empty() && !self.allow_empty {
+            feed.refuse_empty()?;
+        }
         let (config, client, doubtful) = (&self.config, &self.client, feed.doubtful(&partitions));
         let same = match doubtful.is_empty() {
             true => Vec::new(),

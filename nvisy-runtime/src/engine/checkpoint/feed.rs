@@ -20,7 +20,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use bytes::Bytes;
 use nvisy_core::checkpoint::Changes;
 use nvisy_core::plugin::ErasedSink;
-use nvisy_core::{Error, Increments, Origin, Partition, Position, ReplaceSet, Result, SourceIdentity};
+use nvisy_core::{
+    Error, ErrorKind, Increments, Origin, Partition, Position, ReplaceSet, Result, SourceIdentity,
+};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use tokio::sync::Notify;
@@ -167,6 +169,22 @@ impl Feed {
             (known.is_done() && other && same_graph).then(|| (partition.clone(), version.into()))
         });
         doubtful.collect()
+    }
+
+    /// Returns the error of a source that has nothing left of what it had.
+    pub(in crate::engine) fn refuse_empty(&self) -> Result<()> {
+        let known = self.state().known.len();
+        if known == 0 {
+            return Ok(());
+        }
+        let (of, place) = (if known == 1 { "partition" } else { "partitions" }, self.identity.name());
+        Err(Error::new(
+            ErrorKind::NotFound,
+            format!(
+                "nothing is left of the {known} {of} that were read of \"{place}\", and all that derived from them would be deleted: \
+                 look whether the place is mounted and the prefix or glob the right one, or say `allow_empty` on the source"
+            ),
+        ))
     }
 
     /// Sorts out what there is: returns what is to be read, and after which position. `same` are

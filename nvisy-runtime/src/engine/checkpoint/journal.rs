@@ -6,6 +6,7 @@
 //! | `read/…` | how far one partition of one source is done with |
 //! | `complete/NODE` | that a source has read all there was, where an action behind it remembers |
 //! | `staged/NODE` | what a sink has staged |
+//! | `shown/NODE` | a hash of what it has staged and shown |
 //! | `state/NODE/…` | what an action remembers, in its own words |
 //! | `careful` | what is replayed carefully, and what is on its way then |
 //! | `feed/…`, `done/…`, `past/…` | what incremental sources have read: see [`super::feed`] |
@@ -16,9 +17,12 @@ use std::sync::Arc;
 use bytes::Bytes;
 use nvisy_core::checkpoint::{Changes, Checkpoint, Checkpoints, Entries};
 use nvisy_core::observability::field;
-use nvisy_core::{Error, ErrorKind, Increments, Position, ReplaceSet, Result, RunId, SourceIdentity};
+use nvisy_core::{
+    Error, ErrorKind, Increments, Position, ReplaceSet, Result, RunId, SourceIdentity, Staging,
+};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
 
 use super::careful::{Careful, Replay};
 use super::feed::{self, Feed, Name, Replacing};
@@ -396,6 +400,31 @@ impl Journal {
         before.filter(|_| self.resumed).cloned()
     }
 
+    /// Returns what a sink is to do that had staged something.
+    pub(in crate::engine) fn staging(&self, node: &str) -> Staging {
+        let shown = self.checkpoints.last().entries.get(&format!("shown/{node}"));
+        match self.staged(node) {
+            Some(staged) if shown == Some(&digest(&staged)) => Staging::Shown(staged),
+            staged => Staging::On(staged),
+        }
+    }
+
+    /// Says that what sinks have staged shows: it need not be there any more when the run goes on.
+    ///
+    /// # Errors
+    ///
+    /// If that cannot be made durable.
+    pub(super) async fn shown(&mut self, stages: &[Arc<Stage>]) -> Result<()> {
+        let mut changes = Changes::default();
+        for (stage, shown) in stages.iter().filter_map(|stage| Some((stage, digest(&stage.shown()?)))) {
+            let key = format!("shown/{}", stage.node);
+            if self.checkpoints.last().entries.get(&key) != Some(&shown) {
+                changes.put(key, shown);
+            }
+        }
+        if changes.is_empty() { Ok(()) } else { self.checkpoints.commit(changes).await.map(drop) }
+    }
+
     /// Returns what an action remembered.
     pub(in crate::engine) fn state(&self, node: &str) -> Entries {
         if self.resumed { memory::entries_of(node, &self.checkpoints.last().entries) } else { Entries::new() }
@@ -539,7 +568,7 @@ pub(in crate::engine) fn rehearsable(graph: &str, checkpoint: &Checkpoint) -> Re
                 changes.put(key.clone(), json(&header)?);
             }
             "careful" => {}
-            key if key.starts_with(memory::KEYS) || key.starts_with("staged/") => {}
+            key if ["staged/", "shown/", memory::KEYS].iter().any(|kind| key.starts_with(kind)) => {}
             _ => _ = changes.put(key.clone(), value.clone()),
         }
     }
@@ -563,6 +592,11 @@ fn cursors_in(graph: &str, checkpoint: &Checkpoint) -> Result<HashMap<String, Cu
 
 fn complete_key(source: &str) -> String {
     format!("complete/{source}")
+}
+
+/// Returns what tells something staged from anything else.
+fn digest(staged: &Bytes) -> Bytes {
+    Bytes::copy_from_slice(&Sha256::digest(staged)[..16])
 }
 
 /// Returns the key of the cursor of a partition.
