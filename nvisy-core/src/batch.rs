@@ -5,6 +5,7 @@ mod content;
 mod each;
 mod edit;
 mod limits;
+mod mixed;
 mod part;
 mod source_items;
 mod trail;

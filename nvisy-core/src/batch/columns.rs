@@ -3,6 +3,7 @@
 use std::ops::Range;
 use std::sync::Arc;
 
+use super::mixed::{Lookup, Mixed};
 use super::trail::Trail;
 use crate::id::PrimitiveId;
 use crate::lineage::Lineage;
@@ -172,40 +173,73 @@ impl<T> RunsBuilder<T> {
 
 /// The envelopes of a batch.
 #[derive(Clone, Debug)]
-pub(super) struct Envelopes(pub(super) Runs<Arc<Metadata>>);
+pub(super) enum Envelopes {
+    /// Items of one envelope stand side by side.
+    Runs(Runs<Arc<Metadata>>),
+    /// They do not.
+    Mixed(Mixed<Arc<Metadata>>),
+}
 
 impl Envelopes {
     /// One for all.
     pub(super) fn shared(metadata: Arc<Metadata>) -> Self {
-        Self(Runs::One(metadata))
+        Self::Runs(Runs::One(metadata))
     }
 
     /// Returns the envelope that all items share, if they do.
     pub(super) fn the_one(&self) -> Option<&Arc<Metadata>> {
-        match &self.0 {
-            Runs::One(metadata) => Some(metadata),
-            Runs::Many(_) => None,
+        match self {
+            Self::Runs(Runs::One(metadata)) => Some(metadata),
+            Self::Runs(Runs::Many(_)) | Self::Mixed(_) => None,
         }
     }
 
     pub(super) fn get(&self, index: usize) -> &Arc<Metadata> {
-        self.0.find(index).0
+        match self {
+            Self::Runs(runs) => runs.find(index).0,
+            Self::Mixed(mixed) => mixed.get(index).0,
+        }
+    }
+
+    fn gather(values: Vec<Arc<Metadata>>, items: Vec<u64>) -> Self {
+        match Mixed::gather(values, items) {
+            Ok(mixed) => Self::Mixed(mixed),
+            Err(side_by_side) => {
+                let mut builder = EnvelopesBuilder::new();
+                for (metadata, items) in side_by_side.stretches() {
+                    builder.push_run(metadata, items.len());
+                }
+                builder.finish()
+            }
+        }
+    }
+
+    /// Returns the envelopes, and of items of them the number of theirs in the upper half.
+    fn items(&self, indices: impl ExactSizeIterator<Item = usize>) -> (Vec<Arc<Metadata>>, Vec<u64>) {
+        match self {
+            Self::Runs(runs) => {
+                let lookup = Lookup::new(runs, indices.len());
+                let items = indices.map(|index| (lookup.find(index).1 as u64) << 32).collect();
+                (runs.values().into_iter().cloned().collect(), items)
+            }
+            Self::Mixed(mixed) => (mixed.values.to_vec(), indices.map(|index| mixed.items[index]).collect()),
+        }
     }
 
     pub(super) fn take(&self, indices: &[u32]) -> Self {
         if self.the_one().is_some() {
             return self.clone();
         }
-        let mut builder = EnvelopesBuilder::new();
-        indices.iter().for_each(|index| builder.push_run(self.get(*index as usize), 1));
-        builder.finish()
+        let (values, items) = self.items(indices.iter().map(|index| *index as usize));
+        Self::gather(values, items)
     }
 
     pub(super) fn slice(&self, offset: usize, len: usize) -> Self {
-        if self.the_one().is_some() {
-            return self.clone();
+        match self {
+            Self::Runs(Runs::One(_)) => self.clone(),
+            Self::Runs(_) => Self::concat(&[(self, offset, len)]),
+            Self::Mixed(mixed) => Self::Mixed(mixed.slice(offset, len)),
         }
-        Self::concat([(self, offset, len)])
     }
 
     /// Gathers envelopes of several, each of one of them and of an item there.
@@ -217,21 +251,58 @@ impl Envelopes {
         {
             return Self::shared(Arc::clone(first));
         }
-        let mut builder = EnvelopesBuilder::new();
-        picks.iter().for_each(|(part, index)| builder.push_run(parts[*part].get(*index), 1));
-        builder.finish()
+        let (values, items) = interleaved(parts, picks, |part, picks| part.items(picks.iter().copied()));
+        Self::gather(values, items)
     }
 
     /// Joins parts, each so many items from an offset on.
-    pub(super) fn concat<'a>(parts: impl IntoIterator<Item = (&'a Self, usize, usize)>) -> Self {
+    pub(super) fn concat(parts: &[(&Self, usize, usize)]) -> Self {
         let mut builder = EnvelopesBuilder::new();
-        for (envelopes, offset, len) in parts {
-            for (part, metadata) in envelopes.0.within(offset, len).into_iter().filter(|_| len > 0) {
-                builder.push_run(metadata, part.len());
+        for (envelopes, offset, len) in parts.iter().filter(|(.., len)| *len > 0) {
+            match envelopes {
+                Self::Runs(runs) => {
+                    for (part, metadata) in runs.within(*offset, *len) {
+                        builder.push_run(metadata, part.len());
+                    }
+                }
+                Self::Mixed(_) => {
+                    let (parts, picks) = in_order(parts);
+                    return Self::interleave(&parts, &picks);
+                }
             }
         }
         builder.finish()
     }
+}
+
+/// What [`Mixed::gather`] takes, of several parts: `items` gives it of some items of one.
+pub(super) fn interleaved<P, T>(
+    parts: &[&P],
+    picks: &[(usize, usize)],
+    items: impl Fn(&P, &[usize]) -> (Vec<T>, Vec<u64>),
+) -> (Vec<T>, Vec<u64>) {
+    let mut of_part = vec![Vec::new(); parts.len()];
+    picks.iter().for_each(|(part, index)| of_part[*part].push(*index));
+    let mut values = Vec::new();
+    let mut of_part: Vec<_> = parts
+        .iter()
+        .zip(&of_part)
+        .map(|(part, indices)| {
+            let first = (values.len() as u64) << 32;
+            let (more, items) = items(part, indices);
+            values.extend(more);
+            items.into_iter().map(move |item| first + item)
+        })
+        .collect();
+    let items = picks.iter().filter_map(|(part, _)| of_part[*part].next()).collect();
+    (values, items)
+}
+
+/// The items of parts in order, each of which is so many items from an offset on.
+pub(super) fn in_order<'a, P>(parts: &[(&'a P, usize, usize)]) -> (Vec<&'a P>, Vec<(usize, usize)>) {
+    let picks = parts.iter().enumerate();
+    let picks = picks.flat_map(|(at, (_, offset, len))| (*offset..offset + len).map(move |index| (at, index)));
+    (parts.iter().map(|(part, ..)| *part).collect(), picks.collect())
 }
 
 /// Gathers envelopes; shared as long as they are one.
@@ -257,6 +328,6 @@ impl EnvelopesBuilder {
     }
 
     pub(super) fn finish(self) -> Envelopes {
-        Envelopes(self.0.finish())
+        Envelopes::Runs(self.0.finish())
     }
 }

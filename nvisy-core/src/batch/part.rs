@@ -153,7 +153,8 @@ impl Batch {
         let ids =
             if natural { Ids::Natural } else { Ids::Each(batches.iter().flat_map(Self::ids).collect()) };
         let content = content::join(batches.iter().map(|batch| &batch.content));
-        let envelopes = Envelopes::concat(batches.iter().map(|batch| (&batch.envelopes, 0, batch.len())));
+        let envelopes: Vec<_> = batches.iter().map(|batch| (&batch.envelopes, 0, batch.len())).collect();
+        let envelopes = Envelopes::concat(&envelopes);
         let trails: Vec<_> = batches.iter().map(|batch| (&batch.trail, 0, batch.len())).collect();
         let trail = Trail::concat(&trails);
         Self { content, ids, envelopes, trail, tokens }

@@ -3,9 +3,8 @@
 use std::ops::Range;
 use std::sync::Arc;
 
-use arrow::buffer::ScalarBuffer;
-
-use super::columns::{Runs, RunsBuilder};
+use super::columns::{Runs, RunsBuilder, in_order, interleaved};
+use super::mixed::{Lookup, Mixed};
 use crate::lineage::{Lineage, Link, Step};
 
 /// Which index of a link each item has.
@@ -56,40 +55,8 @@ pub(super) struct Stretch {
 pub(super) enum Trail {
     /// Items of one link stand side by side.
     Runs(Runs<Stretch>),
-    /// They do not, as behind a sort.
-    Mixed(Mixed),
-}
-
-/// Lineages in no order: eight bytes an item, and no count of links to touch.
-#[derive(Clone, Debug)]
-pub(super) struct Mixed {
-    pub(super) links: Arc<[Arc<Link>]>,
-    /// Of each item the number of its link, and in the lower half its index in that.
-    pub(super) items: ScalarBuffer<u64>,
-}
-
-impl Mixed {
-    fn get(&self, index: usize) -> (&Arc<Link>, u32) {
-        let item = self.items[index];
-        (&self.links[(item >> 32) as usize], item as u32)
-    }
-
-    /// Leaves out the links that no item has, where they are many.
-    fn compacted(self) -> Self {
-        if self.links.len() <= self.items.len() {
-            return self;
-        }
-        let (mut links, mut numbers) = (Vec::new(), vec![u64::MAX; self.links.len()]);
-        let items = self.items.iter().map(|item| {
-            let number = &mut numbers[(item >> 32) as usize];
-            if *number == u64::MAX {
-                *number = links.len() as u64;
-                links.push(self.links[(item >> 32) as usize].clone());
-            }
-            *number << 32 | u64::from(*item as u32)
-        });
-        Self { items: items.collect(), links: links.into() }
-    }
+    /// They do not.
+    Mixed(Mixed<Arc<Link>>),
 }
 
 impl Trail {
@@ -98,19 +65,17 @@ impl Trail {
         Self::Runs(Runs::One(Stretch { link, indices: Indices::From(0) }))
     }
 
-    /// Lineages as [`Mixed`], unless most items have the link of the one before.
     fn gather(links: Vec<Arc<Link>>, items: Vec<u64>) -> Self {
-        let changes = items.windows(2).filter(|two| two[0] >> 32 != two[1] >> 32).count();
-        let mixed = Mixed { links: links.into(), items: items.into() };
-        if changes * 4 > mixed.items.len() {
-            return Self::Mixed(mixed.compacted());
+        match Mixed::gather(links, items) {
+            Ok(mixed) => Self::Mixed(mixed),
+            Err(side_by_side) => {
+                let mut builder = TrailBuilder::with_capacity(side_by_side.items.len());
+                for (link, items) in side_by_side.stretches() {
+                    items.iter().for_each(|item| builder.push_index(link, *item as u32));
+                }
+                builder.finish()
+            }
         }
-        let mut builder = TrailBuilder::with_capacity(mixed.items.len());
-        for index in 0..mixed.items.len() {
-            let (link, index) = mixed.get(index);
-            builder.push_index(link, index);
-        }
-        builder.finish()
     }
 
     /// Returns what all items share, if they share a link.
@@ -136,22 +101,20 @@ impl Trail {
         Lineage { link: link.clone(), index }
     }
 
-    /// Returns the links that items have.
-    fn links(&self) -> Vec<Arc<Link>> {
-        match self {
-            Self::Runs(runs) => runs.values().into_iter().map(|stretch| stretch.link.clone()).collect(),
-            Self::Mixed(mixed) => mixed.links.to_vec(),
-        }
-    }
-
-    /// Returns the number of an item's link, among [`links`](Self::links), and its index.
-    fn item(&self, index: usize) -> u64 {
+    /// Returns the links, and of items of them the number of theirs, and in the lower half its
+    /// index in that.
+    fn items(&self, indices: impl ExactSizeIterator<Item = usize>) -> (Vec<Arc<Link>>, Vec<u64>) {
         match self {
             Self::Runs(runs) => {
-                let (Stretch { indices, .. }, number, start) = runs.find(index);
-                (number as u64) << 32 | u64::from(indices.get(index - start))
+                let lookup = Lookup::new(runs, indices.len());
+                let item = |index| {
+                    let (stretch, number, start) = lookup.find(index);
+                    (number as u64) << 32 | u64::from(stretch.indices.get(index - start))
+                };
+                let links = runs.values().into_iter().map(|stretch| stretch.link.clone());
+                (links.collect(), indices.map(item).collect())
             }
-            Self::Mixed(mixed) => mixed.items[index],
+            Self::Mixed(mixed) => (mixed.values.to_vec(), indices.map(|index| mixed.items[index]).collect()),
         }
     }
 
@@ -160,25 +123,15 @@ impl Trail {
     pub(super) fn stretches(&self, len: usize) -> Vec<(&Arc<Link>, Indices, usize)> {
         match self {
             Self::Runs(runs) => {
-                let stretch = |(part, stretch): (Range<usize>, &'_ Stretch)| {
-                    let items = part.len();
-                    (stretch.indices.slice(part), items)
-                };
                 let within = runs.within(0, len).into_iter();
-                within
-                    .map(|(part, of)| {
-                        let (indices, items) = stretch((part, of));
-                        (&of.link, indices, items)
-                    })
-                    .collect()
+                within.map(|(part, of)| (&of.link, of.indices.slice(part.clone()), part.len())).collect()
             }
             Self::Mixed(mixed) => {
-                let same = mixed.items.chunk_by(|one, next| one >> 32 == next >> 32);
-                let stretch = |items: &[u64]| {
+                let stretch = |(link, items): (_, &[u64])| {
                     let indices: Vec<u32> = items.iter().map(|item| *item as u32).collect();
-                    (&mixed.links[(items[0] >> 32) as usize], Indices::gather(&indices), items.len())
+                    (link, Indices::gather(&indices), items.len())
                 };
-                same.map(stretch).collect()
+                mixed.stretches().map(stretch).collect()
             }
         }
     }
@@ -188,27 +141,20 @@ impl Trail {
             let each: Vec<u32> = indices.iter().map(|index| mine.get(*index as usize)).collect();
             return Self::Runs(Runs::One(Stretch { link: link.clone(), indices: Indices::gather(&each) }));
         }
-        Self::gather(self.links(), indices.iter().map(|index| self.item(*index as usize)).collect())
+        let (links, items) = self.items(indices.iter().map(|index| *index as usize));
+        Self::gather(links, items)
     }
 
     /// Gathers lineages of several, each of one of them and of an item there.
     pub(super) fn interleave(parts: &[&Self], picks: &[(usize, usize)]) -> Self {
-        let (mut links, mut firsts) = (Vec::new(), Vec::new());
-        for part in parts {
-            firsts.push((links.len() as u64) << 32);
-            links.extend(part.links());
-        }
-        let items = picks.iter().map(|(part, index)| firsts[*part] + parts[*part].item(*index));
-        Self::gather(links, items.collect())
+        let (links, items) = interleaved(parts, picks, |part, picks| part.items(picks.iter().copied()));
+        Self::gather(links, items)
     }
 
     pub(super) fn slice(&self, offset: usize, len: usize) -> Self {
         match self {
             Self::Runs(_) => Self::concat(&[(self, offset, len)]),
-            Self::Mixed(Mixed { links, items }) => {
-                let part = Mixed { links: links.clone(), items: items.slice(offset, len) };
-                Self::Mixed(part.compacted())
-            }
+            Self::Mixed(mixed) => Self::Mixed(mixed.slice(offset, len)),
         }
     }
 
@@ -217,7 +163,10 @@ impl Trail {
         let mut runs = RunsBuilder::<Stretch>::new();
         let mut len_of_last = 0;
         for (trail, offset, len) in parts.iter().filter(|(.., len)| *len > 0) {
-            let Self::Runs(of) = trail else { return Self::concat_mixed(parts) };
+            let Self::Runs(of) = trail else {
+                let (parts, picks) = in_order(parts);
+                return Self::interleave(&parts, &picks);
+            };
             for (part, Stretch { link, indices }) in of.within(*offset, *len) {
                 let (len, indices) = (part.len(), indices.slice(part));
                 if let Some(Stretch { link: last, indices: Indices::From(start) }) = runs.last()
@@ -233,15 +182,6 @@ impl Trail {
             }
         }
         Self::Runs(runs.finish())
-    }
-
-    fn concat_mixed(parts: &[(&Self, usize, usize)]) -> Self {
-        let (trails, picks): (Vec<&Self>, Vec<_>) = parts
-            .iter()
-            .enumerate()
-            .map(|(at, (trail, offset, len))| (*trail, (*offset..offset + len).map(move |index| (at, index))))
-            .unzip();
-        Self::interleave(&trails, &picks.into_iter().flatten().collect::<Vec<_>>())
     }
 
     /// Adds an edit to every lineage: one link for those that share one.
@@ -266,8 +206,8 @@ impl Trail {
                 });
                 Self::Runs(Runs::Many(runs.collect()))
             }
-            Self::Mixed(Mixed { links, items }) => {
-                Self::Mixed(Mixed { links: links.iter().map(edit).collect(), items })
+            Self::Mixed(Mixed { values, items }) => {
+                Self::Mixed(Mixed { values: values.iter().map(edit).collect(), items })
             }
         }
     }

@@ -12,7 +12,8 @@ use arrow::ipc::writer::StreamWriter;
 use serde::{Deserialize, Serialize};
 
 use super::columns::{Envelopes, Ids, RunsBuilder};
-use super::trail::{Indices, Mixed, Stretch, Trail};
+use super::mixed::Mixed;
+use super::trail::{Indices, Stretch, Trail};
 use super::{Batch, Content, Items};
 use crate::error::{Error, ErrorKind, Result};
 use crate::id::{PrimitiveId, SourceIdentity};
@@ -96,9 +97,23 @@ struct Written<'a> {
     #[serde(borrow)]
     content: WrittenContent<'a>,
     ids: Option<Vec<PrimitiveId>>,
-    /// For how many items which envelope holds.
-    enveloped: Vec<(u32, u32)>,
+    enveloped: WrittenEnvelopes<'a>,
     trail: WrittenTrail<'a>,
+}
+
+#[derive(Serialize, Deserialize)]
+enum WrittenEnvelopes<'a> {
+    /// For how many items which envelope holds.
+    Runs(Vec<(u32, u32)>),
+    /// The envelopes of the items, and of each item in four bytes the number among these of its
+    /// own; none where that is the number of its link.
+    Mixed(Vec<u32>, #[serde(borrow, with = "octets")] Cow<'a, [u8]>),
+}
+
+impl Default for WrittenEnvelopes<'_> {
+    fn default() -> Self {
+        Self::Runs(Vec::new())
+    }
 }
 
 #[derive(Serialize, Deserialize)]
@@ -193,13 +208,25 @@ impl BatchWriter {
             },
             ..Written::default()
         };
-        for (part, metadata) in batch.envelopes.0.within(0, batch.len()) {
-            let number = self.envelopes.number(metadata).unwrap_or_else(|| {
-                written.envelopes.push(Metadata::clone(metadata));
-                self.envelopes.add(metadata)
-            });
-            written.enveloped.push((part.len() as u32, number));
-        }
+        written.enveloped = match &batch.envelopes {
+            Envelopes::Runs(runs) => {
+                let run = |(part, metadata): (Range<usize>, _)| {
+                    (part.len() as u32, self.envelope(metadata, &mut written))
+                };
+                WrittenEnvelopes::Runs(runs.within(0, batch.len()).into_iter().map(run).collect())
+            }
+            Envelopes::Mixed(Mixed { values, items }) => {
+                let envelopes = values.iter().map(|metadata| self.envelope(metadata, &mut written)).collect();
+                let alike = match &batch.trail {
+                    Trail::Mixed(trail) => items.iter().zip(&*trail.items).all(|(a, b)| a >> 32 == b >> 32),
+                    Trail::Runs(_) => false,
+                };
+                let number = |item: &u64| ((item >> 32) as u32).to_le_bytes();
+                let numbers: Vec<u8> =
+                    if alike { Vec::new() } else { items.iter().flat_map(number).collect() };
+                WrittenEnvelopes::Mixed(envelopes, numbers.into())
+            }
+        };
         written.trail = match &batch.trail {
             Trail::Runs(runs) => {
                 let run = |(part, Stretch { link, indices }): (Range<usize>, &Stretch)| {
@@ -211,14 +238,25 @@ impl BatchWriter {
                 };
                 WrittenTrail::Runs(runs.within(0, batch.len()).into_iter().map(run).collect())
             }
-            Trail::Mixed(Mixed { links, items }) => {
-                let links = links.iter().map(|link| self.link(link, &mut written)).collect();
+            Trail::Mixed(Mixed { values, items }) => {
+                let links = values.iter().map(|link| self.link(link, &mut written)).collect();
                 let items: Vec<u8> = items.iter().flat_map(|item| item.to_le_bytes()).collect();
                 WrittenTrail::Mixed(links, items.into())
             }
         };
-        postcard::to_allocvec(&written).map_err(|error| {
+        let bytes = match &written.content {
+            WrittenContent::Rows(rows) => rows.len() + 16 * batch.len(),
+            WrittenContent::Items(_) => batch.bytes(),
+        };
+        postcard::to_extend(&written, Vec::with_capacity(bytes + 1_024)).map_err(|error| {
             Error::new(ErrorKind::Validation, "the batch does not become bytes").with_source(error)
+        })
+    }
+
+    fn envelope(&mut self, metadata: &Arc<Metadata>, written: &mut Written<'_>) -> u32 {
+        self.envelopes.number(metadata).unwrap_or_else(|| {
+            written.envelopes.push(Metadata::clone(metadata));
+            self.envelopes.add(metadata)
         })
     }
 
@@ -316,20 +354,40 @@ impl BatchReader {
             WrittenContent::Rows(bytes) => Content::Rows(rows_from_bytes(&bytes)?.into()),
             WrittenContent::Items(payloads) => Content::Items(Items::shared(payloads)),
         };
-        let (mut envelopes, mut enveloped) = (RunsBuilder::new(), 0);
-        for (len, number) in written.enveloped {
-            envelopes.push(at(&self.envelopes, number)?.clone(), len as usize);
-            enveloped += len as usize;
-        }
         let (trail, trailed) = self.trail(written.trail)?;
+        let (envelopes, enveloped) = self.enveloped(written.enveloped, &trail)?;
         let len = content.len();
         let ids = written.ids.map_or(Ids::Natural, Ids::Each);
         let identified = if let Ids::Each(ids) = &ids { ids.len() } else { len };
         if [enveloped, trailed, identified].iter().any(|found| *found != len) {
             return Err(corrupt("the columns are of different lengths"));
         }
-        let envelopes = Envelopes(envelopes.finish());
         Ok(Batch { content, ids, envelopes, trail, tokens: Tokens::none() })
+    }
+
+    /// Returns envelopes, and of how many items they are.
+    fn enveloped(&self, written: WrittenEnvelopes<'_>, trail: &Trail) -> Result<(Envelopes, usize)> {
+        match written {
+            WrittenEnvelopes::Runs(runs) => {
+                let (mut envelopes, mut items) = (RunsBuilder::new(), 0);
+                for (len, number) in runs {
+                    envelopes.push(at(&self.envelopes, number)?.clone(), len as usize);
+                    items += len as usize;
+                }
+                Ok((Envelopes::Runs(envelopes.finish()), items))
+            }
+            WrittenEnvelopes::Mixed(numbers, bytes) => {
+                let items: Vec<u64> = match (&*bytes, trail) {
+                    ([], Trail::Mixed(trail)) => trail.items.iter().map(|item| item >> 32 << 32).collect(),
+                    (bytes, _) => {
+                        let (items, _) = bytes.as_chunks();
+                        items.iter().map(|item| u64::from(u32::from_le_bytes(*item)) << 32).collect()
+                    }
+                };
+                let len = items.len();
+                Ok((Envelopes::Mixed(mixed(&self.envelopes, numbers, items)?), len))
+            }
+        }
     }
 
     /// Returns lineages, and of how many items they are.
@@ -349,15 +407,10 @@ impl BatchReader {
                 Ok((Trail::Runs(trail.finish()), items))
             }
             WrittenTrail::Mixed(links, bytes) => {
-                let links: Result<Arc<[_]>> =
-                    links.into_iter().map(|number| at(&self.links, number).cloned()).collect();
-                let (links, (items, rest)) = (links?, bytes.as_chunks());
+                let (items, _) = bytes.as_chunks();
                 let items: Vec<u64> = items.iter().map(|item| u64::from_le_bytes(*item)).collect();
-                if !rest.is_empty() || items.iter().any(|item| (item >> 32) as usize >= links.len()) {
-                    return Err(corrupt("a lineage is cut"));
-                }
                 let len = items.len();
-                Ok((Trail::Mixed(Mixed { links, items: items.into() }), len))
+                Ok((Trail::Mixed(mixed(&self.links, links, items)?), len))
             }
         }
     }
@@ -395,13 +448,22 @@ fn at<T>(known: &[T], number: u32) -> Result<&T> {
     known.get(number as usize).ok_or_else(|| corrupt("something is missing that stood before"))
 }
 
+fn mixed<T>(known: &[Arc<T>], numbers: Vec<u32>, items: Vec<u64>) -> Result<Mixed<Arc<T>>> {
+    let values = numbers.into_iter().map(|number| at(known, number).cloned()).collect::<Result<Arc<[_]>>>()?;
+    if items.iter().any(|item| (item >> 32) as usize >= values.len()) {
+        return Err(corrupt("an item has what is not there"));
+    }
+    Ok(Mixed { values, items: items.into() })
+}
+
 fn corrupt(message: impl Display) -> Error {
     Error::new(ErrorKind::Validation, format!("the bytes are no batch: {message}"))
 }
 
 fn rows_to_bytes(rows: &RecordBatch) -> Result<Vec<u8>> {
     let write = || {
-        let mut writer = StreamWriter::try_new(Vec::new(), rows.schema_ref())?;
+        let room = Vec::with_capacity(rows.get_array_memory_size() + 4_096);
+        let mut writer = StreamWriter::try_new(room, rows.schema_ref())?;
         writer.write(rows)?;
         writer.into_inner()
     };

@@ -1,5 +1,7 @@
 //! What actions that keep items have in common: bounds of memory, work off the event loop.
 
+use std::collections::VecDeque;
+
 use nvisy_core::config::Problem;
 use nvisy_core::outcome::Attribution;
 use nvisy_core::prelude::*;
@@ -11,6 +13,8 @@ use super::spill::Written;
 use crate::checkpoint::blocking;
 use crate::expression::Expression;
 
+/// How many runs are being written at once.
+const WRITTEN_AT_ONCE: usize = 2;
 /// How much is kept in memory where nothing says otherwise.
 const MEMORY: u64 = 256_000_000;
 
@@ -89,30 +93,36 @@ pub(super) fn keys(by: &[(Expression, Direction)], batch: &Batch) -> Result<(Key
 pub(super) struct Holding {
     by: Vec<(Expression, Direction)>,
     sorter: Option<Sorter>,
-    /// What is being written while more comes in.
-    writing: Option<JoinHandle<Result<Written>>>,
+    /// What is being written while more comes in, in order.
+    writing: VecDeque<JoinHandle<Result<Written>>>,
 }
 
 impl Holding {
     pub(super) fn new(by: Vec<(Expression, Direction)>, sorter: Sorter) -> Self {
-        Self { by, sorter: Some(sorter), writing: None }
+        Self { by, sorter: Some(sorter), writing: VecDeque::new() }
     }
 
-    /// Begins to write what is held, once what was before it is written.
+    /// Begins to write what is held, as soon as not too much is being written.
     async fn spill(&mut self) -> Result<()> {
-        self.settle().await?;
-        let spilling = here(&mut self.sorter)?.begin_spill()?;
-        self.writing = spilling.map(|spilling| tokio::spawn(blocking(move || spilling.write())));
+        let most = if here(&mut self.sorter)?.is_due() { 0 } else { WRITTEN_AT_ONCE - 1 };
+        self.settle(most).await?;
+        if let Some(spilling) = here(&mut self.sorter)?.begin_spill()? {
+            self.writing.push_back(tokio::spawn(blocking(move || spilling.write())));
+        }
         Ok(())
     }
 
-    /// Waits for what is being written.
-    async fn settle(&mut self) -> Result<()> {
-        let Some(writing) = &mut self.writing else { return Ok(()) };
-        let written = writing.await.map_err(|_| lost())?;
-        self.writing = None;
-        let written = written?;
-        apart(&mut self.sorter, move |sorter| sorter.add(written)).await
+    /// Waits until no more than so many runs are being written.
+    async fn settle(&mut self, most: usize) -> Result<()> {
+        while self.writing.len() > most
+            && let Some(first) = self.writing.front_mut()
+        {
+            let written = first.await.map_err(|_| lost())?;
+            self.writing.pop_front();
+            let written = written?;
+            apart(&mut self.sorter, move |sorter| sorter.add(written)).await?;
+        }
+        Ok(())
     }
 }
 
@@ -136,12 +146,12 @@ impl Stateful for Holding {
         if !ended {
             return Ok(None);
         }
-        self.settle().await?;
+        self.settle(0).await?;
         apart(&mut self.sorter, Sorter::next_batch).await
     }
 
     async fn save(&mut self) -> Result<Changes> {
-        self.settle().await?;
+        self.settle(0).await?;
         apart(&mut self.sorter, |sorter| {
             let mut changes = Changes::default();
             sorter.save(&mut changes)?;

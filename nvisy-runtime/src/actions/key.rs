@@ -103,31 +103,84 @@ impl Keys {
         self.bytes.len() + 4 * self.ends.len()
     }
 
+    /// Returns in which bytes the keys differ, if they are of one length.
+    pub(super) fn places(&self) -> Option<Vec<usize>> {
+        let (width, first) = (self.width()?, self.bytes.get(..self.width)?);
+        let mut differ = vec![0; width];
+        let keys = self.bytes.chunks_exact(width.max(1));
+        match (first.first_chunk::<16>(), first.last_chunk::<16>()) {
+            // Two words, which have some bytes both.
+            (Some(head), Some(tail)) if width <= 32 => {
+                let [head, tail] = [head, tail].map(|bytes| u128::from_ne_bytes(*bytes));
+                let (mut heads, mut tails) = (0, 0);
+                for key in keys {
+                    if let (Some(key_head), Some(key_tail)) = (key.first_chunk(), key.last_chunk()) {
+                        heads |= u128::from_ne_bytes(*key_head) ^ head;
+                        tails |= u128::from_ne_bytes(*key_tail) ^ tail;
+                    }
+                }
+                differ[..16].copy_from_slice(&heads.to_ne_bytes());
+                differ[width - 16..].iter_mut().zip(tails.to_ne_bytes()).for_each(|(byte, tail)| *byte |= tail);
+            }
+            _ => {
+                for key in keys {
+                    let bytes = differ.iter_mut().zip(key.iter().zip(first));
+                    bytes.for_each(|(differ, (byte, first))| *differ |= byte ^ first);
+                }
+            }
+        }
+        Some((0..width).filter(|place| differ[*place] != 0).collect())
+    }
+
+    /// Writes the keys: bytes that are the same in all stand once.
     pub(super) fn to_bytes(&self) -> Vec<u8> {
-        let mut bytes = Vec::with_capacity(12 + self.bytes());
-        bytes.extend((self.len as u32).to_le_bytes());
-        bytes.extend((self.bytes.len() as u32).to_le_bytes());
-        bytes.extend((self.ends.len() as u32).to_le_bytes());
-        bytes.extend(self.ends.iter().flat_map(|end| end.to_le_bytes()));
-        bytes.extend(&self.bytes);
+        let mut bytes = Vec::with_capacity(16 + self.bytes() + 5 * self.width);
+        let mut numbers = |numbers: &[usize]| {
+            numbers.iter().for_each(|number| bytes.extend_from_slice(&(*number as u32).to_le_bytes()));
+        };
+        let Some(places) = self.places() else {
+            numbers(&[self.len, self.bytes.len(), self.ends.len(), 0]);
+            bytes.extend(self.ends.iter().flat_map(|end| end.to_le_bytes()));
+            bytes.extend_from_slice(&self.bytes);
+            return bytes;
+        };
+        numbers(&[self.len, self.width, 0, places.len()]);
+        numbers(&places);
+        bytes.extend_from_slice(&self.bytes[..self.width]);
+        for place in places {
+            bytes.extend(self.bytes.chunks_exact(self.width).map(|key| key[place]));
+        }
         bytes
     }
 
     /// Reads keys, and returns what is behind them.
     pub(super) fn from_bytes(bytes: &[u8]) -> Option<(Self, &[u8])> {
-        let number = |bytes: &[u8; 4]| u32::from_le_bytes(*bytes);
-        let (head, bytes) = bytes.split_at_checked(12)?;
-        let [len, size, ends] = head.as_chunks().0 else { return None };
-        let [len, size, ends] = [len, size, ends].map(|of| number(of) as usize);
-        let (ends, bytes) = bytes.split_at_checked(ends.checked_mul(4)?)?;
-        let ends: Vec<u32> = ends.as_chunks().0.iter().map(number).collect();
-        let (keys, bytes) = bytes.split_at_checked(size)?;
-        let width = size.checked_div(len).unwrap_or(0);
-        let whole = match ends.last() {
-            None => width * len == size,
-            Some(last) => ends.len() == len && ends.is_sorted() && *last as usize == size,
-        };
-        whole.then(|| (Self { bytes: keys.to_vec(), len, width, ends }, bytes))
+        fn numbers(bytes: &[u8], many: usize) -> Option<(Vec<usize>, &[u8])> {
+            let (numbers, bytes) = bytes.split_at_checked(many.checked_mul(4)?)?;
+            let number = |bytes: &[u8; 4]| u32::from_le_bytes(*bytes) as usize;
+            Some((numbers.as_chunks().0.iter().map(number).collect(), bytes))
+        }
+        let (head, bytes) = numbers(bytes, 4)?;
+        let [len, size, ends, places] = head[..] else { return None };
+        if ends > 0 {
+            let (ends, bytes) = numbers(bytes, ends)?;
+            let (keys, bytes) = bytes.split_at_checked(size)?;
+            let whole = ends.len() == len && ends.is_sorted() && ends.last() == Some(&size);
+            let ends = ends.into_iter().map(|end| end as u32).collect();
+            return whole.then(|| (Self { bytes: keys.to_vec(), len, width: 0, ends }, bytes));
+        }
+        let (places, bytes) = numbers(bytes, places)?;
+        let (first, bytes) = bytes.split_at_checked(size)?;
+        let (columns, rest) = bytes.split_at_checked(places.len().checked_mul(len)?)?;
+        if places.iter().any(|place| *place >= size) {
+            return None;
+        }
+        let mut keys = Self { bytes: first.repeat(len), len, width: size, ends: Vec::new() };
+        for (place, column) in places.into_iter().zip(columns.chunks_exact(len.max(1))) {
+            let of_keys = keys.bytes.chunks_exact_mut(size);
+            of_keys.zip(column).for_each(|(key, byte)| key[place] = *byte);
+        }
+        Some((keys, rest))
     }
 
     /// Encodes the values of several expressions, one key an item, if they are all numbers: then
@@ -140,12 +193,13 @@ impl Keys {
         let width = NUMBER_LEN * values.len();
         let mut bytes = vec![0; width * len];
         for (at, (values, direction)) in values.iter().enumerate() {
-            let flip = if direction.descending { 0xff } else { 0 };
-            let mut keys = bytes.chunks_exact_mut(width);
-            let mut put = |number: [u8; NUMBER_LEN]| {
-                if let Some(key) = keys.next() {
-                    let place = &mut key[at * NUMBER_LEN..(at + 1) * NUMBER_LEN];
-                    place.copy_from_slice(&number.map(|byte| byte ^ flip));
+            let mut places = bytes[at * NUMBER_LEN..].chunks_mut(width);
+            let mut put = |mut number: Number| {
+                if direction.descending {
+                    number.iter_mut().for_each(|byte| *byte = !*byte);
+                }
+                if let Some(place) = places.next().and_then(|place| place.first_chunk_mut()) {
+                    *place = number;
                 }
             };
             match values {
@@ -390,3 +444,6 @@ fn octets(octets: &[u8], key: &mut Vec<u8>) {
     }
     key.extend_from_slice(&[0, 0]);
 }
+
+#[cfg(test)]
+pub(super) mod tests;

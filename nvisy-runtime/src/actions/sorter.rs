@@ -33,12 +33,14 @@ fn most_items(batch: &Batch) -> usize {
 
 /// What an item takes beside payload and key: identity, envelope, lineage.
 fn beside(batch: &Batch) -> usize {
-    if batch.as_rows().is_some() { 24 } else { 48 }
+    if batch.as_rows().is_some() { 16 } else { 48 }
 }
 
 /// Batches, sorted by their keys.
 pub(super) struct Sorter {
     runs: Runs,
+    /// How many more are being written.
+    begun: usize,
     /// How many bytes may be held.
     memory: usize,
     /// How many items come out at the most.
@@ -76,6 +78,7 @@ impl Sorter {
     pub(super) fn new(spill: Spill, name: &'static str, memory: u64) -> Self {
         Self {
             runs: Runs::new(spill, name).merged(MERGED),
+            begun: 0,
             memory: usize::try_from(memory).unwrap_or(usize::MAX),
             limit: None,
             released: 0,
@@ -109,26 +112,35 @@ impl Sorter {
         Ok(())
     }
 
-    /// Returns whether what is held is to be spilled: a third of the memory, for sorting takes as
-    /// much, and more may be held meanwhile.
+    /// Returns whether what is held is to be spilled: a fifth of the memory, for sorting takes as
+    /// much, and more may be held while two runs are being written.
     pub(super) fn is_full(&self) -> bool {
-        self.held.bytes() > self.memory / 3
+        self.held.bytes() > self.memory / 5
     }
 
     /// Takes what is held, if anything, to be written as a run, and begins to hold anew. Nothing
-    /// else is done before it was [added](Self::add), but to push.
+    /// but to push and to begin others is done before it was [added](Self::add), in order.
     pub(super) fn begin_spill(&mut self) -> Result<Option<Spilling>> {
         if self.held.is_empty() {
             return Ok(None);
         }
         let (limit, frame, file) = (self.limit, self.frame(), self.runs.begin(0)?);
+        self.begun += 1;
         Ok(Some(Spilling { held: std::mem::take(&mut self.held), limit, frame, file }))
     }
 
-    /// Takes up a run that is written, and merges runs where there are many.
+    /// Returns whether all that was begun is to be added before more is: then runs are merged.
+    pub(super) fn is_due(&self) -> bool {
+        self.runs.last_of_level(0) + self.begun >= MERGED
+    }
+
+    /// Takes up a run that is written, and merges runs where there are many. What they make comes
+    /// behind all others, so that none may be on its way then.
     pub(super) fn add(&mut self, written: Written) -> Result<()> {
         self.runs.add(written);
-        while let Some((numbers, level)) = self.runs.to_merge() {
+        self.begun = self.begun.saturating_sub(1);
+        while self.begun == 0
+            && let Some((numbers, level)) = self.runs.to_merge() {
             let frame = self.frame();
             let mut merge = Merge::of(&self.runs, &numbers, None)?;
             let mut left = self.limit.unwrap_or(u64::MAX);

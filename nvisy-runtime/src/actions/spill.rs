@@ -84,6 +84,11 @@ impl Runs {
         self.live.get(&number)
     }
 
+    /// Returns how many runs of a level are behind all others.
+    pub(super) fn last_of_level(&self, level: u8) -> usize {
+        self.live.values().rev().take_while(|run| run.level == level).count()
+    }
+
     /// Returns the last runs, if there are so many of one level that they should become one.
     pub(super) fn to_merge(&self) -> Option<(Vec<u64>, u8)> {
         let level = self.live.values().next_back()?.level;

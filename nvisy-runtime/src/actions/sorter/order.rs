@@ -35,15 +35,42 @@ pub(super) fn order(keys: &Keys) -> Option<Vec<u32>> {
 /// Returns which bytes of the keys tell most of them apart, and whether they tell all. Bytes that
 /// are the same in all keys of one length tell nothing.
 fn places(keys: &Keys) -> (Vec<usize>, bool) {
-    let Some(width) = keys.width() else { return ((0..HEAD).collect(), false) };
-    let first = keys.get(0);
-    let mut differ = vec![0; width];
-    for index in 1..keys.len() {
-        let bytes = differ.iter_mut().zip(keys.get(index).iter().zip(first));
-        bytes.for_each(|(differ, (byte, first))| *differ |= byte ^ first);
-    }
-    let mut places: Vec<usize> = (0..width).filter(|place| differ[*place] != 0).collect();
+    let Some(mut places) = keys.places() else { return ((0..HEAD).collect(), false) };
     let whole = places.len() <= HEAD;
     places.truncate(HEAD);
     (places, whole)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::actions::key::tests::Dice;
+
+    #[test]
+    fn it_is_that_of_a_stable_sort() {
+        for seed in 0..300 {
+            let mut dice = Dice(seed);
+            let (width, places) = (dice.roll(30) as usize, dice.roll(20) as usize);
+            let one_width = dice.roll(2) == 0;
+            let mut keys = Keys::default();
+            for _ in 0..dice.roll(300) {
+                // Few bytes differ, and few values are there.
+                let mut key = vec![7; if one_width { width } else { dice.roll(width as u64 + 1) as usize }];
+                key.iter_mut().rev().take(places).for_each(|byte| *byte = dice.roll(3) as u8);
+                keys.push(&key).unwrap();
+            }
+            let mut expected: Vec<u32> = (0..keys.len() as u32).collect();
+            expected.sort_by_key(|index| keys.get(*index as usize));
+            let found = order(&keys).unwrap_or_else(|| (0..keys.len() as u32).collect());
+            assert_eq!(found, expected, "seed {seed}");
+
+            let sorted = keys.select(&found).unwrap();
+            assert_eq!(order(&sorted), None, "seed {seed}: they are in order");
+            let bytes = [sorted.to_bytes(), b"more".to_vec()].concat();
+            let (read, behind) = Keys::from_bytes(&bytes).unwrap();
+            assert_eq!(behind, b"more", "seed {seed}");
+            assert!((0..read.len()).all(|index| read.get(index) == sorted.get(index)), "seed {seed}");
+            assert_eq!(read.len(), sorted.len(), "seed {seed}");
+        }
+    }
 }
