@@ -120,7 +120,10 @@ impl Keys {
                     }
                 }
                 differ[..16].copy_from_slice(&heads.to_ne_bytes());
-                differ[width - 16..].iter_mut().zip(tails.to_ne_bytes()).for_each(|(byte, tail)| *byte |= tail);
+                differ[width - 16..]
+                    .iter_mut()
+                    .zip(tails.to_ne_bytes())
+                    .for_each(|(byte, tail)| *byte |= tail);
             }
             _ => {
                 for key in keys {
