@@ -611,11 +611,12 @@ impl<'a> Builder<'a> {
                 }
                 // What a source has left that is gone is deleted, too, though no other is incremental.
                 let fed = self.journal.as_ref().is_some_and(Journal::has_fed);
-                let replacing = ((self.behind_versions[index] || fed) && config.replaces()).then(|| {
+                let follows = self.behind_versions[index];
+                let replacing = ((follows || fed) && config.replaces()).then(|| {
                     let caller = self.caller(index, node, &self.context(index, node));
                     let required = super::run::required(self.plan)[index];
                     let (node, sink, ended) = (node.name.clone(), sink.clone(), Default::default());
-                    Arc::new(Replacing { node, sink, caller, required, ended })
+                    Arc::new(Replacing { node, sink, caller, required, follows, ended })
                 });
                 if let (Some(journal), Some(replacing)) = (&mut self.journal, &replacing) {
                     journal.replacing(replacing.clone());

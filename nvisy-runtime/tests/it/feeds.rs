@@ -450,3 +450,24 @@ async fn what_the_only_incremental_source_has_left_goes_with_it() {
     run(&store, &graph("others", plain(&elsewhere))).await;
     assert_eq!((kept(&shelf), remembered()), (vec![5], 0));
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_sink_that_fails_where_nothing_is_incremental_keeps_no_file_from_being_done_with() {
+    let ([folder, other], [shelf, sick]) = (["folder", "other"].map(unique), ["shelf", "sick"].map(unique));
+    let store = MemoryStore::new();
+    put(&folder, "a", 1, &[1]);
+    put(&other, "a", 1, &[9]);
+    let pause = vec![Step::Sleep(Duration::from_secs(1)), Step::Give(0..1)];
+    let graph = document(json!({ "settings": { "checkpoint": { "every": "5ms" } }, "nodes": {
+        "files": with(files(&folder), json!({ "config": { "listing": 20 } })), "out": keeping(&shelf, "files"),
+        "plain": with(files(&other), json!({ "incremental": null })), "sick": keeping(&sick, "plain"),
+        "pause": scripted(vec![pause]), "late": sink(&unique("late"), "pause"),
+    } }));
+    run(&store, &graph).await;
+    put(&folder, "a", 2, &[2]);
+    on_shelf(&sick, |shelf| shelf.refuses = Some(9));
+    let report = run_on(&engine(&store), &graph).await;
+    assert_eq!((report.status, kept(&shelf)), (RunStatus::PartialFailure, vec![2]), "{report}");
+    on_shelf(&sick, |shelf| shelf.refuses = None);
+    assert_eq!(node(&run(&store, &graph).await, "files").received, 0);
+}

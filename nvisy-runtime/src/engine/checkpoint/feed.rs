@@ -384,6 +384,9 @@ pub(in crate::engine) struct Replacing {
     pub(in crate::engine) caller: Caller,
     /// Whether more than best-effort copies come to it.
     pub(in crate::engine) required: bool,
+    /// Whether what comes to it is of a source that tells what has changed; else it has only what such a
+    /// source has left that is gone.
+    pub(in crate::engine) follows: bool,
     /// Whether all its inputs have ended, and it has flushed.
     pub(in crate::engine) ended: AtomicBool,
 }

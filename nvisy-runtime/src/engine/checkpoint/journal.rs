@@ -212,12 +212,8 @@ impl Journal {
 
     /// Returns whether incremental sources have left something, of this graph or of what it was.
     pub(in crate::engine) fn has_fed(&self) -> bool {
-        self.checkpoints
-            .last()
-            .entries
-            .range("feed/".to_owned()..)
-            .next()
-            .is_some_and(|(key, _)| key.starts_with("feed/"))
+        let entries = &self.checkpoints.last().entries;
+        entries.range("feed/".to_owned()..).next().is_some_and(|(key, _)| key.starts_with("feed/"))
     }
 
     /// Takes up what an incremental source has read.
@@ -457,7 +453,7 @@ impl Journal {
 
     /// Returns whether a sink has failed that is to delete what is stale.
     fn lacks_a_sink(&self) -> bool {
-        self.replacing.iter().any(|sink| sink.required && sink.has_failed())
+        self.replacing.iter().any(|sink| sink.follows && sink.required && sink.has_failed())
     }
 
     /// Says that the run has done everything, with the last changes.
@@ -474,9 +470,12 @@ impl Journal {
         changes.put("run", json(&header)?);
         // A feed is over when its node is gone, or reads from another system. One that is read as a
         // whole now goes on when it is incremental again.
-        let over = (self.header.generation, |name: &Name| !self.reads.contains(name));
+        let is_over = (self.header.generation, |name: &Name| !self.reads.contains(name));
         let entries = &self.checkpoints.last().entries;
-        self.stale.extend(feed::forget(&self.graph, over, entries, &mut self.done));
+        let over = feed::forget(&self.graph, is_over, entries, &mut changes);
+        for sink in self.replacing.iter().filter(|sink| !over.is_empty() && !sink.has_failed()) {
+            sink.replace(&over).await?;
+        }
         self.commit(parts, changes).await?;
         self.header = header;
         Ok(())
@@ -490,7 +489,7 @@ impl Journal {
     pub(super) async fn commit(&mut self, parts: &RunParts, mut changes: Changes) -> Result<()> {
         // What is new is durable: what is stale goes, and the checkpoint says so.
         let (stale, done) = (std::mem::take(&mut self.stale), std::mem::take(&mut self.done));
-        for sink in self.replacing.iter().filter(|_| !stale.is_empty()) {
+        for sink in self.replacing.iter().filter(|sink| sink.follows && !stale.is_empty()) {
             if !sink.has_failed() {
                 sink.replace(&stale).await?;
             } else if sink.required {
