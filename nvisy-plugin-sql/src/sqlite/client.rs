@@ -135,7 +135,10 @@ impl SqliteClient {
 
     async fn writer(&self) -> Result<PoolConnection<sqlx::Sqlite>> {
         let Some(writer) = &self.writer else {
-            let message = format!("{} is opened read-only, as `read_only` and dry runs have it", self.place);
+            let message = format!(
+                "{} is opened read-only: unset `read_only` to write, where this is no dry run",
+                self.place
+            );
             return Err(Error::new(ErrorKind::Permission, message));
         };
         writer.acquire().await.map_err(|e| self.error(e))

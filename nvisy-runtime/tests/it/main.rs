@@ -37,6 +37,7 @@ mod place;
 mod poison;
 mod resume;
 mod sample;
+mod shown;
 mod spill;
 mod state;
 mod stateful;
