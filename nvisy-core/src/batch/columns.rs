@@ -301,7 +301,8 @@ pub(super) fn interleaved<P, T>(
 /// The items of parts in order, each of which is so many items from an offset on.
 pub(super) fn in_order<'a, P>(parts: &[(&'a P, usize, usize)]) -> (Vec<&'a P>, Vec<(usize, usize)>) {
     let picks = parts.iter().enumerate();
-    let picks = picks.flat_map(|(at, (_, offset, len))| (*offset..offset + len).map(move |index| (at, index)));
+    let picks =
+        picks.flat_map(|(at, (_, offset, len))| (*offset..offset + len).map(move |index| (at, index)));
     (parts.iter().map(|(part, ..)| *part).collect(), picks.collect())
 }
 

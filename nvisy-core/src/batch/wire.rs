@@ -449,7 +449,8 @@ fn at<T>(known: &[T], number: u32) -> Result<&T> {
 }
 
 fn mixed<T>(known: &[Arc<T>], numbers: Vec<u32>, items: Vec<u64>) -> Result<Mixed<Arc<T>>> {
-    let values = numbers.into_iter().map(|number| at(known, number).cloned()).collect::<Result<Arc<[_]>>>()?;
+    let values =
+        numbers.into_iter().map(|number| at(known, number).cloned()).collect::<Result<Arc<[_]>>>()?;
     if items.iter().any(|item| (item >> 32) as usize >= values.len()) {
         return Err(corrupt("an item has what is not there"));
     }

@@ -74,10 +74,7 @@ impl Keys {
     }
 
     fn extend(&mut self, other: &Self, part: Range<usize>) -> Result<()> {
-        if self.ends.is_empty()
-            && other.ends.is_empty()
-            && (self.len == 0 || self.width == other.width)
-        {
+        if self.ends.is_empty() && other.ends.is_empty() && (self.len == 0 || self.width == other.width) {
             self.bytes.extend_from_slice(&other.bytes[other.start(part.start)..other.start(part.end)]);
             (self.width, self.len) = (other.width, self.len + part.len());
             return self.end().map(drop);
@@ -123,7 +120,10 @@ impl Keys {
                     }
                 }
                 differ[..16].copy_from_slice(&heads.to_ne_bytes());
-                differ[width - 16..].iter_mut().zip(tails.to_ne_bytes()).for_each(|(byte, tail)| *byte |= tail);
+                differ[width - 16..]
+                    .iter_mut()
+                    .zip(tails.to_ne_bytes())
+                    .for_each(|(byte, tail)| *byte |= tail);
             }
             _ => {
                 for key in keys {
@@ -407,7 +407,11 @@ const NUMBER_LEN: usize = 11;
 
 fn of_int(value: i64) -> Number {
     // Most are doubles themselves.
-    if value.unsigned_abs() <= 1 << f64::MANTISSA_DIGITS { number(value as f64, 0) } else { integer(value.into()) }
+    if value.unsigned_abs() <= 1 << f64::MANTISSA_DIGITS {
+        number(value as f64, 0)
+    } else {
+        integer(value.into())
+    }
 }
 
 fn integer(value: i128) -> Number {

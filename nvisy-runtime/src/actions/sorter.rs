@@ -140,7 +140,8 @@ impl Sorter {
         self.runs.add(written);
         self.begun = self.begun.saturating_sub(1);
         while self.begun == 0
-            && let Some((numbers, level)) = self.runs.to_merge() {
+            && let Some((numbers, level)) = self.runs.to_merge()
+        {
             let frame = self.frame();
             let mut merge = Merge::of(&self.runs, &numbers, None)?;
             let mut left = self.limit.unwrap_or(u64::MAX);

@@ -369,7 +369,13 @@ impl RunReader {
         if len != run.bytes {
             return Err(damaged(&path, &format!("it has {len} bytes, and {} were written", run.bytes)));
         }
-        Ok(Self { path, file: BufReader::with_capacity(BUFFER, file), left: len, checksum: 0, last: run.checksum })
+        Ok(Self {
+            path,
+            file: BufReader::with_capacity(BUFFER, file),
+            left: len,
+            checksum: 0,
+            last: run.checksum,
+        })
     }
 
     /// Returns the next frame with how many items are in it.

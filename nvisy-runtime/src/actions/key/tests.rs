@@ -49,10 +49,8 @@ fn columns_of_numbers_have_the_keys_of_their_values_and_these_are_in_order() {
         let len = dice.roll(20) as usize + 1;
         let ints: Vec<i64> = (0..len).map(|_| dice.int()).collect();
         let uints: Vec<u64> = (0..len).map(|_| dice.int() as u64).collect();
-        let doubles: Vec<f64> =
-            (0..len).map(|_| dice.int() as f64 + dice.roll(4) as f64 / 4.0).collect();
-        let mut direction =
-            || Direction { descending: dice.roll(2) == 0, nulls_first: dice.roll(2) == 0 };
+        let doubles: Vec<f64> = (0..len).map(|_| dice.int() as f64 + dice.roll(4) as f64 / 4.0).collect();
+        let mut direction = || Direction { descending: dice.roll(2) == 0, nulls_first: dice.roll(2) == 0 };
         let values = [
             (Values::Ints(Int64Array::from(ints.clone())), direction()),
             (Values::UInts(UInt64Array::from(uints.clone())), direction()),

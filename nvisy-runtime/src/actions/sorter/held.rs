@@ -41,7 +41,8 @@ impl Held {
         let Self { batches, keys, .. } = self;
         let batch = Batch::concat(batches).into_iter().next().unwrap_or_else(Batch::empty);
         let order = order(&keys);
-        let len = limit.map_or(batch.len(), |limit| batch.len().min(usize::try_from(limit).unwrap_or(usize::MAX)));
+        let len =
+            limit.map_or(batch.len(), |limit| batch.len().min(usize::try_from(limit).unwrap_or(usize::MAX)));
         let each = (batch.bytes() + keys.bytes()) / batch.len().max(1) + beside(&batch);
         let step = (part / each).clamp(1, most_items(&batch));
         Ordered { batch, keys, order, at: 0, len, step }

@@ -25,7 +25,9 @@ pub(super) fn order(keys: &Keys) -> Option<Vec<u32>> {
     if !whole {
         let key = |head: &u128| (keys.get(*head as u32 as usize), *head as u32);
         let alike = heads.chunk_by_mut(|one, next| one >> 32 == next >> 32);
-        alike.filter(|alike| alike.len() > 1).for_each(|alike| alike.sort_unstable_by(|a, b| key(a).cmp(&key(b))));
+        alike
+            .filter(|alike| alike.len() > 1)
+            .for_each(|alike| alike.sort_unstable_by(|a, b| key(a).cmp(&key(b))));
     }
     Some(heads.into_iter().map(|head| head as u32).collect())
 }
