@@ -22,7 +22,7 @@ pub use self::source_items::SourceItems;
 pub use self::wire::{BatchReader, BatchWriter};
 use crate::error::{Error, Result};
 use crate::id::{PrimitiveId, SourceIdentity};
-use crate::lineage::{Lineage, Step};
+use crate::lineage::{Lineage, Link, Step};
 use crate::metadata::Metadata;
 use crate::position::Positions;
 use crate::primitive::{Kind, KindId, Kinds, Payload, Primitive};
@@ -248,6 +248,32 @@ impl Batch {
     #[must_use]
     pub fn lineage(&self, index: usize) -> Lineage {
         self.trail.get(index)
+    }
+
+    /// Returns about how many bytes it takes to remember who the items are and where they come
+    /// from; what stands behind the last step counts where it is remembered for itself.
+    #[must_use]
+    pub fn identity_bytes(&self) -> usize {
+        let ids = match &self.ids {
+            Ids::Natural => 0,
+            Ids::Each(ids) => size_of_val(&**ids),
+        };
+        size_of::<Self>() + ids + self.links().map(|link| link.bytes()).sum::<usize>()
+    }
+
+    /// Returns whether the ids follow from the lineages.
+    pub(crate) fn is_natural(&self) -> bool {
+        matches!(self.ids, Ids::Natural)
+    }
+
+    /// Returns the links of the lineages, one for each run of items that share it.
+    pub(crate) fn links(&self) -> impl Iterator<Item = &Arc<Link>> {
+        self.trail.links()
+    }
+
+    /// Returns which of the [links](Self::links) is that of the item at `index`, and its index there.
+    pub(crate) fn link_at(&self, index: usize) -> (usize, u32) {
+        self.trail.at(index)
     }
 
     /// Returns the envelope of the item at `index`.

@@ -304,6 +304,27 @@ impl Trail {
         Lineage { link: link.clone(), index: indices.get(index - start) }
     }
 
+    /// Returns the links of the runs, in order.
+    pub(super) fn links(&self) -> impl Iterator<Item = &Arc<Link>> {
+        let (one, many) = match &self.0 {
+            Runs::One(stretch) => (Some(stretch), &[][..]),
+            Runs::Many(runs) => (None, &**runs),
+        };
+        one.into_iter().chain(many.iter().map(|(_, stretch)| stretch)).map(|stretch| &stretch.link)
+    }
+
+    /// Returns which run an item is in, and its index in the link.
+    pub(super) fn at(&self, index: usize) -> (usize, u32) {
+        match &self.0 {
+            Runs::One(Stretch { indices, .. }) => (0, indices.get(index)),
+            Runs::Many(runs) => {
+                let at = runs.partition_point(|(end, _)| *end as usize <= index);
+                let start = at.checked_sub(1).map_or(0, |before| runs[before].0 as usize);
+                (at, runs[at].1.indices.get(index - start))
+            }
+        }
+    }
+
     /// Returns the links of `len` items, in order: each with the indices of its items and how
     /// many they are.
     pub(super) fn stretches(&self, len: usize) -> impl Iterator<Item = (&Arc<Link>, Indices, usize)> {

@@ -5,11 +5,12 @@ use std::sync::Arc;
 use arrow::array::RecordBatch;
 
 use super::Batch;
-use super::columns::{Ids, Stretch, Trail};
+use super::columns::{Envelopes, Ids, Stretch, Trail};
 use super::content::{Content, gather};
 use crate::error::{Error, Result};
 use crate::id::PrimitiveId;
-use crate::lineage::{Link, Parents, Step};
+use crate::lineage::{Link, Merges, Parents, Step};
+use crate::metadata::Metadata;
 use crate::primitive::Payload;
 use crate::token::Tokens;
 
@@ -56,6 +57,12 @@ impl Batch {
         Ok(self)
     }
 
+    /// Returns the same items as rows without columns: who they are and where they come from.
+    #[must_use]
+    pub fn without_payloads(&self) -> Self {
+        Self { content: Content::blank(self.len()), ..self.without_tokens() }
+    }
+
     fn same_len(&self, len: usize) -> Result<()> {
         if len == self.len() {
             return Ok(());
@@ -99,6 +106,32 @@ impl Batch {
             ids: Ids::Each(ids),
             envelopes: self.envelopes.take(parents),
             trail: Trail::shared(link),
+            tokens: Tokens::none(),
+        })
+    }
+
+    /// Returns what was made of several items each: the row at `index` of those that `merges` says
+    /// of it. Carries no tokens.
+    ///
+    /// # Errors
+    ///
+    /// `internal` if there are not as many ids and merges as rows.
+    pub fn merged(
+        rows: RecordBatch,
+        ids: Vec<PrimitiveId>,
+        merges: Merges,
+        metadata: Arc<Metadata>,
+    ) -> Result<Self> {
+        let len = rows.num_rows();
+        if ids.len() != len || merges.len() != len {
+            let (ids, merges) = (ids.len(), merges.len());
+            return Err(Error::internal(format!("{ids} ids and {merges} merges for {len} rows")));
+        }
+        Ok(Self {
+            content: Content::Rows(rows.into()),
+            ids: Ids::Each(ids),
+            envelopes: Envelopes::shared(metadata),
+            trail: Trail::shared(Arc::new(Link::Merge(merges.0))),
             tokens: Tokens::none(),
         })
     }

@@ -3,9 +3,10 @@
 use arrow::array::{Array, AsArray};
 use arrow::compute::cast;
 use arrow::datatypes::{DataType, Float64Type, Int64Type, UInt64Type};
+use chrono::{DateTime, TimeDelta};
 use nvisy_core::{Batch, Error, Result};
 
-use crate::expression::{Expression, Type, Value};
+use crate::expression::{EvaluatedColumn, Expression, Type, Value};
 
 /// How one value of a key is ordered.
 #[derive(Clone, Copy, Debug, Default)]
@@ -33,9 +34,37 @@ impl Keys {
 
     pub(super) fn push(&mut self, key: &[u8]) -> Result<()> {
         self.bytes.extend_from_slice(key);
+        self.end()
+    }
+
+    /// Ends a key, whose bytes are there.
+    fn end(&mut self) -> Result<()> {
         let end = u32::try_from(self.bytes.len());
         self.ends.push(end.map_err(|_| Error::internal("the keys of a part take more than 4 GiB"))?);
         Ok(())
+    }
+
+    /// Adds the key that some values of an item make, behind what it begins with.
+    pub(super) fn push_values(
+        &mut self,
+        beginning: &[u8],
+        values: &[Values],
+        index: usize,
+        direction: Direction,
+    ) -> Result<()> {
+        let start = self.bytes.len();
+        self.bytes.extend_from_slice(beginning);
+        let mut values = values.iter();
+        let made = values.try_for_each(|values| values.encode(index, direction, &mut self.bytes));
+        if made.is_err() {
+            self.bytes.truncate(start);
+        }
+        made.and_then(|()| self.end())
+    }
+
+    pub(super) fn clear(&mut self) {
+        self.bytes.clear();
+        self.ends.clear();
     }
 
     pub(super) fn append(&mut self, other: &Self) -> Result<()> {
@@ -113,15 +142,22 @@ impl Values {
         Self::plain(expression, batch).unwrap_or_else(|| Self::Each(expression.evaluate_batch(batch)))
     }
 
+    /// The values as a column, where they are one without faults.
     fn plain(expression: &Expression, batch: &Batch) -> Option<Self> {
-        let [reference] = expression.references() else { return None };
-        if reference.path != expression.text().trim() {
-            return None;
-        }
-        let column = batch.as_rows()?.column_by_name(reference.column()?)?;
+        let rows = batch.as_rows()?;
+        let column = match expression.references() {
+            [reference] if reference.path == expression.text().trim() => {
+                rows.column_by_name(reference.column()?)?.clone()
+            }
+            _ if expression.is_columnar() => {
+                let EvaluatedColumn { values, faults } = expression.evaluate_column(batch);
+                faults.is_empty().then_some(values)?
+            }
+            _ => return None,
+        };
         Some(match column.data_type() {
             DataType::Int8 | DataType::Int16 | DataType::Int32 | DataType::Int64 => {
-                Self::Ints(cast(column, &DataType::Int64).ok()?.as_primitive::<Int64Type>().clone())
+                Self::Ints(cast(&column, &DataType::Int64).ok()?.as_primitive::<Int64Type>().clone())
             }
             DataType::UInt64 => Self::UInts(column.as_primitive::<UInt64Type>().clone()),
             DataType::Float64 => Self::Doubles(column.as_primitive::<Float64Type>().clone()),
@@ -139,6 +175,35 @@ impl Values {
             Self::One(value) => value.clone(),
             Self::Each(each) => return each[index].clone(),
             _ => Value::Null,
+        })
+    }
+
+    /// Returns whether an item may have no value or a null.
+    pub(super) fn has_nulls(&self) -> bool {
+        match self {
+            Self::Ints(of) => of.null_count() > 0,
+            Self::UInts(of) => of.null_count() > 0,
+            Self::Doubles(of) => of.null_count() > 0,
+            Self::Texts(of) => of.null_count() > 0,
+            Self::One(value) => matches!(value, Value::Null),
+            Self::Each(_) => true,
+        }
+    }
+
+    pub(super) fn is_null(&self, index: usize) -> bool {
+        self.type_at(index) == Type::Null
+    }
+
+    /// Returns the type of all values but the nulls, if none of them has a fault.
+    pub(super) fn type_of_all(&self) -> Option<Type> {
+        let of = |array: &dyn Array, of: Type| if array.null_count() < array.len() { of } else { Type::Null };
+        Some(match self {
+            Self::Ints(array) => of(array, Type::Int),
+            Self::UInts(array) => of(array, Type::UInt),
+            Self::Doubles(array) => of(array, Type::Double),
+            Self::Texts(array) => of(array, Type::Text),
+            Self::One(value) => Type::of(value),
+            Self::Each(_) => return None,
         })
     }
 
@@ -167,7 +232,7 @@ impl Values {
     pub(super) fn encode(&self, index: usize, direction: Direction, key: &mut Vec<u8>) -> Result<()> {
         let start = key.len();
         match self {
-            Self::Ints(of) if of.is_valid(index) => integer(of.value(index).into(), key),
+            Self::Ints(of) if of.is_valid(index) => int(of.value(index), key),
             Self::UInts(of) if of.is_valid(index) => integer(of.value(index).into(), key),
             Self::Doubles(of) if of.is_valid(index) => double(of.value(index), key),
             Self::Texts(of) if of.is_valid(index) => {
@@ -187,6 +252,90 @@ impl Values {
             key[start..].iter_mut().for_each(|byte| *byte = !*byte);
         }
         Ok(())
+    }
+}
+
+/// Reads a value that was [encoded](Values::encode) as it is first in a key, whose values are of a
+/// type, and takes it off: numbers as that type has them. Lists and maps are read as what numbers
+/// are whose types are not known: only how long they are is certain.
+pub(super) fn decode(key: &mut &[u8], known: Type) -> Option<Value> {
+    let (tag, rest) = key.split_first()?;
+    *key = rest;
+    Some(match *tag {
+        0 | NULL | 0xff => Value::Null,
+        BOOL => Value::Bool(take::<1>(key)? == [1]),
+        NUMBER => {
+            let (nearest, rest) = decode_number(key)?;
+            match known {
+                Type::Int => Value::Int((nearest as i128 + i128::from(rest)) as i64),
+                Type::UInt => Value::UInt((nearest as i128 + i128::from(rest)) as u64),
+                _ => Value::Double(nearest),
+            }
+        }
+        TEXT => Value::Text(String::from_utf8(decode_octets(key)?).ok()?),
+        BYTES => Value::Bytes(decode_octets(key)?),
+        TIMESTAMP => {
+            let (seconds, nanos) = decode_time(key)?;
+            Value::Timestamp(DateTime::from_timestamp(seconds, nanos)?)
+        }
+        DURATION => {
+            let (seconds, nanos) = decode_time(key)?;
+            Value::Duration(TimeDelta::new(seconds, nanos)?)
+        }
+        tag @ (LIST | MAP) => {
+            let mut values = Vec::new();
+            while *key.first()? != 0 {
+                values.push(decode(key, Type::Any)?);
+            }
+            *key = &key[1..];
+            match tag {
+                LIST => Value::List(values),
+                _ => Value::Map(
+                    values.as_chunks().0.iter().map(|[name, value]| (name.clone(), value.clone())).collect(),
+                ),
+            }
+        }
+        _ => return None,
+    })
+}
+
+fn take<const N: usize>(key: &mut &[u8]) -> Option<[u8; N]> {
+    let (bytes, rest) = key.split_first_chunk()?;
+    *key = rest;
+    Some(*bytes)
+}
+
+/// Reads what [`number`] has written behind the tag.
+fn decode_number(key: &mut &[u8]) -> Option<(f64, i16)> {
+    let ordered = u64::from_be_bytes(take(key)?);
+    let bits = if ordered >> 63 == 1 { ordered & !(1 << 63) } else { !ordered };
+    let rest = (u16::from_be_bytes(take(key)?) ^ 0x8000) as i16;
+    Some((f64::from_bits(bits), rest))
+}
+
+fn decode_time(key: &mut &[u8]) -> Option<(i64, u32)> {
+    let seconds = (u64::from_be_bytes(take(key)?) ^ 1 << 63) as i64;
+    Some((seconds, u32::from_be_bytes(take(key)?)))
+}
+
+fn decode_octets(key: &mut &[u8]) -> Option<Vec<u8>> {
+    let mut octets = Vec::new();
+    loop {
+        match key {
+            [0, 0xff, rest @ ..] => {
+                octets.push(0);
+                *key = rest;
+            }
+            [0, 0, rest @ ..] => {
+                *key = rest;
+                return Some(octets);
+            }
+            [byte, rest @ ..] => {
+                octets.push(*byte);
+                *key = rest;
+            }
+            [] => return None,
+        }
     }
 }
 
@@ -212,7 +361,7 @@ pub(super) fn encode(value: &Value, key: &mut Vec<u8>) {
     match value {
         Value::Null => key.push(NULL),
         Value::Bool(value) => key.extend([BOOL, u8::from(*value)]),
-        Value::Int(value) => integer((*value).into(), key),
+        Value::Int(value) => int(*value, key),
         Value::UInt(value) => integer((*value).into(), key),
         Value::Double(value) => double(*value, key),
         Value::Text(value) => {
@@ -258,6 +407,11 @@ pub(super) fn encode(value: &Value, key: &mut Vec<u8>) {
     }
 }
 
+/// Integers that are doubles, too, need no wide arithmetic.
+fn int(value: i64, key: &mut Vec<u8>) {
+    if value.unsigned_abs() <= 1 << 53 { number(value as f64, 0, key) } else { integer(value.into(), key) }
+}
+
 /// The nearest double, and how far it is from there: so integers and doubles compare exactly.
 fn integer(value: i128, key: &mut Vec<u8>) {
     let nearest = value as f64;
@@ -272,9 +426,10 @@ fn double(value: f64, key: &mut Vec<u8>) {
 fn number(value: f64, rest: i16, key: &mut Vec<u8>) {
     let bits = value.to_bits();
     let ordered = if bits >> 63 == 1 { !bits } else { bits | 1 << 63 };
-    key.push(NUMBER);
-    key.extend(ordered.to_be_bytes());
-    key.extend((rest as u16 ^ 0x8000).to_be_bytes());
+    let mut bytes = [NUMBER; 11];
+    bytes[1..9].copy_from_slice(&ordered.to_be_bytes());
+    bytes[9..].copy_from_slice(&(rest as u16 ^ 0x8000).to_be_bytes());
+    key.extend_from_slice(&bytes);
 }
 
 fn time(seconds: i64, nanos: u32, key: &mut Vec<u8>) {
@@ -290,4 +445,39 @@ fn octets(octets: &[u8], key: &mut Vec<u8>) {
         }
     }
     key.extend([0, 0]);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_key_says_what_it_was_made_of() {
+        let moment = |seconds, nanos| Value::Timestamp(DateTime::from_timestamp(seconds, nanos).unwrap());
+        let pairs = [
+            (Type::Bool, vec![Value::Bool(false), Value::Bool(true)]),
+            (Type::Int, [i64::MIN, -1, 0, 1 << 53, (1 << 53) + 1, i64::MAX].map(Value::Int).to_vec()),
+            (Type::UInt, [0, (1 << 53) + 1, u64::MAX - 1, u64::MAX].map(Value::UInt).to_vec()),
+            (Type::Double, [f64::NEG_INFINITY, -1.5, 0.0, 1e300, f64::INFINITY].map(Value::Double).to_vec()),
+            (Type::Text, ["", "\0", "a\0b\u{ff}", "z"].map(|text| Value::Text(text.to_owned())).to_vec()),
+            (Type::Bytes, vec![Value::Bytes(vec![0, 0xff, 0, 0]), Value::Bytes(vec![1])]),
+            (Type::Timestamp, vec![moment(-1, 999_999_999), moment(0, 0), moment(1 << 33, 1)]),
+            (Type::Duration, [-1_500, -1, 0, 7_000_000_001].map(|n| Value::Duration(TimeDelta::nanoseconds(n))).to_vec()),
+        ];
+        let mut all: Vec<(Type, Value)> = vec![(Type::Null, Value::Null)];
+        all.extend(pairs.into_iter().flat_map(|(known, values)| values.into_iter().map(move |value| (known, value))));
+        for (known, value) in &all {
+            let nested = Value::Map(vec![(Value::Text("\0".to_owned()), Value::List(vec![value.clone(), Value::Null]))]);
+            let mut key = Vec::new();
+            let nulls_first = Direction { descending: false, nulls_first: true };
+            for value in [value, &nested, value] {
+                Values::One(value.clone()).encode(0, nulls_first, &mut key).unwrap();
+            }
+            let key = &mut &*key;
+            assert_eq!(decode(key, *known).unwrap(), *value);
+            assert!(matches!(decode(key, Type::Map), Some(Value::Map(_))));
+            assert_eq!(decode(key, *known).unwrap(), *value);
+            assert!(key.is_empty() && decode(key, *known).is_none());
+        }
+    }
 }
