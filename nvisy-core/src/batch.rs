@@ -254,11 +254,7 @@ impl Batch {
     /// from; what stands behind the last step counts where it is remembered for itself.
     #[must_use]
     pub fn identity_bytes(&self) -> usize {
-        let ids = match &self.ids {
-            Ids::Natural => 0,
-            Ids::Each(ids) => size_of_val(&**ids),
-        };
-        size_of::<Self>() + ids + self.links().map(|link| link.bytes()).sum::<usize>()
+        size_of::<Self>() + self.ids.bytes() + self.links().map(|link| link.bytes()).sum::<usize>()
     }
 
     /// Returns whether the ids follow from the lineages.
@@ -269,6 +265,11 @@ impl Batch {
     /// Returns the links of the lineages, one for each run of items that share it.
     pub(crate) fn links(&self) -> impl Iterator<Item = &Arc<Link>> {
         self.trail.links()
+    }
+
+    /// Returns the index in its link of the first item, if the items share one, in order.
+    pub(crate) fn start(&self) -> Option<u32> {
+        self.trail.start()
     }
 
     /// Returns which of the [links](Self::links) is that of the item at `index`, and its index there.

@@ -3,7 +3,9 @@
 use std::ops::Range;
 use std::sync::Arc;
 
-use crate::id::PrimitiveId;
+use arrow::array::{Array, BinaryArray};
+
+use crate::id::{PrimitiveId, SourceIdentity};
 use crate::lineage::{Lineage, Link, Step};
 use crate::metadata::Metadata;
 
@@ -14,6 +16,8 @@ pub(super) enum Ids {
     Natural,
     /// One an item.
     Each(Vec<PrimitiveId>),
+    /// Those of keys of a source, computed when asked.
+    Keyed(SourceIdentity, BinaryArray),
 }
 
 impl Ids {
@@ -21,13 +25,16 @@ impl Ids {
         match self {
             Self::Natural => None,
             Self::Each(ids) => Some(ids[index]),
+            Self::Keyed(source, keys) => Some(source.id_of_key(keys.value(index))),
         }
     }
 
     pub(super) fn take(&self, indices: &[u32]) -> Self {
         match self {
             Self::Natural => Self::Natural,
-            Self::Each(ids) => Self::Each(indices.iter().map(|i| ids[*i as usize]).collect()),
+            Self::Each(_) | Self::Keyed(..) => {
+                Self::Each(indices.iter().filter_map(|index| self.get(*index as usize)).collect())
+            }
         }
     }
 
@@ -35,6 +42,16 @@ impl Ids {
         match self {
             Self::Natural => Self::Natural,
             Self::Each(ids) => Self::Each(ids[offset..offset + len].to_vec()),
+            Self::Keyed(source, keys) => Self::Keyed(source.clone(), keys.slice(offset, len)),
+        }
+    }
+
+    /// Returns about how many bytes they take.
+    pub(super) fn bytes(&self) -> usize {
+        match self {
+            Self::Natural => 0,
+            Self::Each(ids) => size_of_val(&**ids),
+            Self::Keyed(_, keys) => keys.get_array_memory_size(),
         }
     }
 }
@@ -311,6 +328,15 @@ impl Trail {
             Runs::Many(runs) => (None, &**runs),
         };
         one.into_iter().chain(many.iter().map(|(_, stretch)| stretch)).map(|stretch| &stretch.link)
+    }
+
+    /// Returns the index in the link that the first item has, if they share one and the indices
+    /// of the others follow.
+    pub(super) fn start(&self) -> Option<u32> {
+        match self.the_one()?.indices {
+            Indices::From(start) => Some(start),
+            Indices::Each(_) => None,
+        }
     }
 
     /// Returns which run an item is in, and its index in the link.

@@ -2,13 +2,13 @@
 
 use std::sync::Arc;
 
-use arrow::array::RecordBatch;
+use arrow::array::{Array, BinaryArray, RecordBatch};
 
 use super::Batch;
 use super::columns::{Envelopes, Ids, Stretch, Trail};
 use super::content::{Content, gather};
 use crate::error::{Error, Result};
-use crate::id::PrimitiveId;
+use crate::id::{PrimitiveId, SourceIdentity};
 use crate::lineage::{Link, Merges, Parents, Step};
 use crate::metadata::Metadata;
 use crate::primitive::Payload;
@@ -57,10 +57,17 @@ impl Batch {
         Ok(self)
     }
 
-    /// Returns the same items as rows without columns: who they are and where they come from.
+    /// Returns the same items as rows without columns, in an empty envelope: who they are and where
+    /// they come from, and nothing else.
     #[must_use]
     pub fn without_payloads(&self) -> Self {
-        Self { content: Content::blank(self.len()), ..self.without_tokens() }
+        Self {
+            content: Content::blank(self.len()),
+            ids: self.ids.clone(),
+            envelopes: Envelopes::shared(Arc::default()),
+            trail: self.trail.clone(),
+            tokens: Tokens::none(),
+        }
     }
 
     fn same_len(&self, len: usize) -> Result<()> {
@@ -110,26 +117,27 @@ impl Batch {
         })
     }
 
-    /// Returns what was made of several items each: the row at `index` of those that `merges` says
-    /// of it. Carries no tokens.
+    /// Returns what was made of several items each: every row of those that `merges` says of it.
+    /// Its id is [that of its key](SourceIdentity::id_of_key), computed when somebody asks for it.
+    /// Carries no tokens.
     ///
     /// # Errors
     ///
-    /// `internal` if there are not as many ids and merges as rows.
+    /// `internal` if there are not as many keys and merges as rows, or a key is null.
     pub fn merged(
         rows: RecordBatch,
-        ids: Vec<PrimitiveId>,
+        (source, keys): (SourceIdentity, BinaryArray),
         merges: Merges,
         metadata: Arc<Metadata>,
     ) -> Result<Self> {
-        let len = rows.num_rows();
-        if ids.len() != len || merges.len() != len {
-            let (ids, merges) = (ids.len(), merges.len());
-            return Err(Error::internal(format!("{ids} ids and {merges} merges for {len} rows")));
+        let (len, named) = (rows.num_rows(), keys.len() - keys.null_count());
+        if named != len || merges.len() != len {
+            let merges = merges.len();
+            return Err(Error::internal(format!("{named} keys and {merges} merges for {len} rows")));
         }
         Ok(Self {
             content: Content::Rows(rows.into()),
-            ids: Ids::Each(ids),
+            ids: Ids::Keyed(source, keys),
             envelopes: Envelopes::shared(metadata),
             trail: Trail::shared(Arc::new(Link::Merge(merges.0))),
             tokens: Tokens::none(),

@@ -180,6 +180,7 @@ impl BatchWriter {
             ids: match &batch.ids {
                 Ids::Natural => None,
                 Ids::Each(ids) => Some(ids.clone()),
+                Ids::Keyed(..) => Some(batch.ids()),
             },
             ..Written::default()
         };

@@ -37,8 +37,10 @@ use crate::id::PrimitiveId;
 ///     "sum",
 ///     Arc::new(arrow::array::Int64Array::from(vec![4])) as arrow::array::ArrayRef,
 /// )])?;
-/// let sum = Batch::merged(rows, vec![source.id_of_key(b"sum")], merges, metadata)?;
+/// let keys = arrow::array::BinaryArray::from_vec(vec![b"all"]);
+/// let sum = Batch::merged(rows, (source.clone(), keys), merges, metadata)?;
 /// assert_eq!(sum.lineage(0).roots().len(), 2);
+/// assert_eq!(sum.id(0), source.id_of_key(b"all"));
 /// # Ok(())
 /// # }
 /// ```
@@ -47,7 +49,12 @@ pub struct Merges(pub(crate) Merge);
 
 /// A batch whose items are inputs: how [`Merges`] know it.
 #[derive(Clone, Copy, Debug)]
-pub struct MergeBatch(u32);
+pub struct MergeBatch {
+    /// The number of its first link.
+    link: u32,
+    /// The index there of its first item, if those of the others follow.
+    start: Option<u32>,
+}
 
 /// The inputs of each item of a batch.
 #[derive(Debug, Default)]
@@ -71,7 +78,7 @@ impl Merges {
         }
         let first = links.len() as u32;
         links.extend(batch.links().cloned());
-        MergeBatch(first)
+        MergeBatch { link: first, start: batch.start() }
     }
 
     /// Adds an input of the next item: one of a batch that was named.
@@ -79,9 +86,16 @@ impl Merges {
     /// # Panics
     ///
     /// If the batch has no such item.
+    #[inline]
     pub fn input(&mut self, batch: &Batch, of: MergeBatch, index: usize) {
-        let (at, index_there) = batch.link_at(index);
-        self.0.inputs.push((of.0 + at as u32, index_there));
+        assert!(index < batch.len(), "an input is an item of its batch");
+        self.0.inputs.push(match of.start {
+            Some(start) => (of.link, start + index as u32),
+            None => {
+                let (at, index) = batch.link_at(index);
+                (of.link + at as u32, index)
+            }
+        });
         if let Some(ids) = &mut self.0.ids {
             ids.push(batch.id(index));
         }

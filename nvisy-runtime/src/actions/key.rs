@@ -1,6 +1,9 @@
 //! Keys: values as bytes that sort as the values do, and are equal where they are.
 
-use arrow::array::{Array, AsArray};
+use std::ops::Range;
+
+use arrow::array::{Array, AsArray, BinaryArray};
+use arrow::buffer::OffsetBuffer;
 use arrow::compute::cast;
 use arrow::datatypes::{DataType, Float64Type, Int64Type, UInt64Type};
 use chrono::{DateTime, TimeDelta};
@@ -62,6 +65,24 @@ impl Keys {
         made.and_then(|()| self.end())
     }
 
+    /// Adds the keys that some values make of items side by side.
+    pub(super) fn push_range(
+        &mut self,
+        values: &[Values],
+        mut items: Range<usize>,
+        direction: Direction,
+    ) -> Result<()> {
+        match values {
+            [Values::Ints(of)] if of.null_count() == 0 && !direction.descending => {
+                of.values()[items].iter().try_for_each(|value| {
+                    int(*value, &mut self.bytes);
+                    self.end()
+                })
+            }
+            _ => items.try_for_each(|index| self.push_values(&[], values, index, direction)),
+        }
+    }
+
     pub(super) fn clear(&mut self) {
         self.bytes.clear();
         self.ends.clear();
@@ -90,6 +111,14 @@ impl Keys {
 
     pub(super) fn bytes(&self) -> usize {
         self.bytes.len() + 4 * self.ends.len()
+    }
+
+    /// Returns the keys as a column.
+    pub(super) fn to_array(&self) -> Result<BinaryArray> {
+        let long = |_| Error::internal("the keys of a batch take more than 2 GiB");
+        let ends = self.ends.iter().map(|end| i32::try_from(*end).map_err(long));
+        let offsets: Vec<i32> = std::iter::once(Ok(0)).chain(ends).collect::<Result<_>>()?;
+        Ok(BinaryArray::new(OffsetBuffer::new(offsets.into()), self.bytes.clone().into(), None))
     }
 
     pub(super) fn to_bytes(&self) -> Vec<u8> {

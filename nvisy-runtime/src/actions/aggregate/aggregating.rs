@@ -1,6 +1,7 @@
 //! The action: items into groups, batch by batch, and groups out of them.
 
 use std::borrow::Cow;
+use std::sync::Arc;
 
 use nvisy_core::outcome::Attribution;
 use nvisy_core::prelude::*;
@@ -12,12 +13,12 @@ use super::accumulator::Accumulator;
 use super::groups::Groups;
 use super::open::Arrival;
 use super::window::{Clock, Late, late, mark, moment};
-use crate::actions::held::{apart, here};
+use crate::actions::held::{apart, here, taken};
 use crate::actions::key::{Direction, Keys, Values};
 use crate::expression::{Expression, Type};
 
 /// Items that are added to their groups at once, at the most but for the windows of the last one.
-const CHUNK: usize = 2_048;
+const CHUNK: usize = 16_384;
 
 const NULLS_FIRST: Direction = Direction { descending: false, nulls_first: true };
 
@@ -81,11 +82,10 @@ impl Aggregating {
 
     /// Adds what is placed to its groups.
     async fn add(&mut self, arrival: &Arrival<'_>) -> Result<()> {
-        let groups = here(&mut self.groups)?;
-        groups.add(arrival, &self.placing.rows, &self.placing.keys);
-        self.placing.rows.clear();
+        let rows = std::mem::take(&mut self.placing.rows);
+        let groups = taken(&mut self.groups)?.add(arrival, rows, &self.placing.keys).await?;
         self.placing.keys.clear();
-        if groups.is_full() {
+        if self.groups.insert(groups).is_full() {
             apart(&mut self.groups, Groups::spill).await?;
         }
         Ok(())
@@ -101,8 +101,8 @@ impl Aggregating {
                 return if *on_late == Late::Drop { Ok(false) } else { Err(late(at, clock)) };
             }
         }
-        by.iter().chain(over).try_for_each(|values| values.fault(index))?;
-        self.meet(by.iter().chain(over).map(|values| values.type_at(index)))?;
+        by.iter().chain(&**over).try_for_each(|values| values.fault(index))?;
+        self.meet(by.iter().chain(&**over).map(|values| values.type_at(index)))?;
         let Placing { rows, keys, starts } = &mut self.placing;
         if times.is_none() {
             rows.push(index as u32);
@@ -146,7 +146,7 @@ impl Aggregating {
     /// Returns whether all items of a batch go into one group each: all values are there, and of
     /// the types that they have to be, which are known now.
     fn takes_all(&mut self, arrival: &Arrival<'_>) -> bool {
-        let types = arrival.by.iter().chain(arrival.over).map(Values::type_of_all);
+        let types = arrival.by.iter().chain(&**arrival.over).map(Values::type_of_all);
         let types: Option<Vec<Type>> = types.collect();
         self.window.is_none() && types.is_some_and(|types| self.meet(types.into_iter()).is_ok())
     }
@@ -155,7 +155,7 @@ impl Aggregating {
 impl Stateful for Aggregating {
     async fn apply(&mut self, batch: Batch, _: usize, _: &Context) -> Result<Outcomes> {
         let by: Vec<_> = self.group_by.iter().map(|by| Values::of(by, &batch)).collect();
-        let over: Vec<_> = self.aggregations.iter().map(|(_, over)| Values::of(over, &batch)).collect();
+        let over: Arc<[_]> = self.aggregations.iter().map(|(_, over)| Values::of(over, &batch)).collect();
         let times = self.window.as_ref().map(|(time, ..)| Values::of(time, &batch));
         let arrival = Arrival { batch: &batch, first: self.items, by: &by, over: &over };
         self.items += batch.len() as u64;
@@ -164,22 +164,23 @@ impl Stateful for Aggregating {
         }
         let mut failed = Vec::new();
         let mut dropped = 0;
-        let all = self.takes_all(&arrival);
-        for index in 0..batch.len() {
-            let Placing { rows, keys, .. } = &mut self.placing;
-            let placed = if all {
-                rows.push(index as u32);
-                keys.push_values(&[], &by, index, NULLS_FIRST).map(|()| true)
-            } else {
-                self.place(index, &arrival, times.as_ref())
-            };
-            match placed {
-                Ok(true) => {}
-                Ok(false) => dropped += 1,
-                Err(error) => failed.push((index as u32, error.at_item(batch.id(index)))),
-            }
-            if self.placing.rows.len() >= CHUNK {
+        if self.takes_all(&arrival) {
+            for start in (0..batch.len()).step_by(CHUNK) {
+                let items = start..batch.len().min(start + CHUNK);
+                self.placing.rows.extend(items.start as u32..items.end as u32);
+                self.placing.keys.push_range(&by, items, NULLS_FIRST)?;
                 self.add(&arrival).await?;
+            }
+        } else {
+            for index in 0..batch.len() {
+                match self.place(index, &arrival, times.as_ref()) {
+                    Ok(true) => {}
+                    Ok(false) => dropped += 1,
+                    Err(error) => failed.push((index as u32, error.at_item(batch.id(index)))),
+                }
+                if self.placing.rows.len() >= CHUNK {
+                    self.add(&arrival).await?;
+                }
             }
         }
         self.add(&arrival).await?;

@@ -1,18 +1,23 @@
 //! Groups by their keys: in memory, and as sorted runs of parts of them beyond it.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use nvisy_core::Result;
 use nvisy_core::checkpoint::{Changes, Entries};
 use nvisy_core::spill::Spill;
 
-use super::accumulator::Accumulator;
+use super::accumulator::{Accumulator, Placed};
 use super::cursor::Cursor;
 use super::open::{Arrival, Open, PART};
 use super::origins::Origins;
 use super::part::Part;
 use crate::actions::key::Keys;
 use crate::actions::spill::Runs;
+use crate::checkpoint::blocking;
+
+/// So many items are worth a thread.
+const MANY: usize = 4_096;
 
 /// The groups that are not closed, and those that are and wait to be let go of.
 pub(super) struct Groups {
@@ -41,9 +46,30 @@ impl Groups {
         }
     }
 
-    /// Adds items, whose keys these are, to their groups.
-    pub(super) fn add(&mut self, arrival: &Arrival<'_>, rows: &[u32], keys: &Keys) {
-        self.open.add(arrival, rows, keys);
+    /// Adds items, whose keys these are, to their groups. Where they are many, what is computed of
+    /// them is on another thread, beside the counting.
+    pub(super) async fn add(mut self, arrival: &Arrival<'_>, rows: Vec<u32>, keys: &Keys) -> Result<Self> {
+        let groups = self.open.find(arrival, &rows, keys);
+        let (over, first) = (arrival.over.clone(), arrival.first);
+        let mut columns = std::mem::take(&mut self.open.columns);
+        let mut compute = move |items: Placed<'_>| {
+            columns.iter_mut().zip(&*over).for_each(|(column, values)| column.add(values, items));
+            std::mem::take(&mut columns)
+        };
+        if rows.len() < MANY {
+            let items = Placed { rows: &rows, groups: &groups, first };
+            self.open.count(arrival.batch, items);
+            self.open.columns = compute(items);
+            return Ok(self);
+        }
+        let placed = Arc::new((rows, groups));
+        let shared = placed.clone();
+        let computed = blocking(move || Ok(compute(Placed { rows: &shared.0, groups: &shared.1, first })));
+        let items = Placed { rows: &placed.0, groups: &placed.1, first };
+        let counted = async { self.open.count(arrival.batch, items) };
+        let (columns, ()) = tokio::join!(computed, counted);
+        self.open.columns = columns?;
+        Ok(self)
     }
 
     pub(super) fn is_full(&self) -> bool {

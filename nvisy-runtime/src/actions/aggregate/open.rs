@@ -1,5 +1,7 @@
 //! The groups that are in memory.
 
+use std::sync::Arc;
+
 use nvisy_core::{Batch, Result};
 
 use super::accumulator::{Accumulator, Placed};
@@ -14,21 +16,11 @@ use crate::expression::Value;
 /// What a group takes beside what is counted: its place in an order.
 const BESIDE: usize = 16;
 
-/// The first items of a group.
+/// The numbers of the first items of a group, less that from which on the groups count. They are
+/// in one line of the processor's cache.
 #[derive(Clone, Copy, Debug, Default)]
-struct First {
-    items: u64,
-    /// Their numbers, less that from which on these groups count.
-    numbers: [u32; PARENTS],
-}
-
-impl First {
-    /// Returns the numbers of the first items, in order.
-    fn numbers(&self, base: u64) -> impl Iterator<Item = u64> {
-        let named = usize::try_from(self.items).map_or(PARENTS, |items| items.min(PARENTS));
-        self.numbers[..named].iter().map(move |number| base + u64::from(*number))
-    }
-}
+#[repr(align(32))]
+struct First([u32; PARENTS]);
 
 /// What items of a batch bring.
 pub(super) struct Arrival<'a> {
@@ -38,14 +30,16 @@ pub(super) struct Arrival<'a> {
     /// What the items are grouped by.
     pub(super) by: &'a [Values],
     /// What is computed of.
-    pub(super) over: &'a [Values],
+    pub(super) over: &'a Arc<[Values]>,
 }
 
 /// Groups that grow.
 pub(super) struct Open {
     table: Table,
+    /// How many items are in each.
+    items: Column<u32>,
     firsts: Column<First>,
-    columns: Vec<Accumulator>,
+    pub(super) columns: Vec<Accumulator>,
     /// For each column of the key the values, where the key does not say them.
     values: Vec<Vec<Value>>,
     /// How many bytes those hold.
@@ -55,8 +49,6 @@ pub(super) struct Open {
     origins: Origins,
     /// The least key.
     least: Option<Box<[u8]>>,
-    /// The groups of the items that are being added: used again and again.
-    groups: Vec<u32>,
 }
 
 impl Open {
@@ -64,6 +56,7 @@ impl Open {
     pub(super) fn new(values: usize, columns: Vec<Accumulator>) -> Self {
         Self {
             table: Table::new(),
+            items: Column::new(0),
             firsts: Column::new(First::default()),
             columns,
             values: vec![Vec::new(); values],
@@ -71,7 +64,6 @@ impl Open {
             base: 0,
             origins: Origins::default(),
             least: None,
-            groups: Vec::new(),
         }
     }
 
@@ -91,49 +83,51 @@ impl Open {
         }
         let columns: usize = self.columns.iter().map(Accumulator::bytes).sum();
         let beside = self.held + BESIDE * self.len() + self.origins.bytes();
-        self.table.bytes() + self.firsts.bytes() + columns + beside
+        self.table.bytes() + self.items.bytes() + self.firsts.bytes() + columns + beside
     }
 
-    /// Returns whether items up to a number can be named.
+    /// Returns whether items up to a number can be counted and named.
     pub(super) fn reaches(&self, number: u64) -> bool {
         self.len() < u32::MAX as usize / 2 && (self.len() == 0 || number - self.base < u64::from(u32::MAX))
     }
 
-    /// Adds items, whose keys these are, to their groups.
-    pub(super) fn add(&mut self, arrival: &Arrival<'_>, rows: &[u32], keys: &Keys) {
+    /// Finds the groups of items, whose keys these are, and makes those that are not there.
+    pub(super) fn find(&mut self, arrival: &Arrival<'_>, rows: &[u32], keys: &Keys) -> Vec<u32> {
         if self.len() == 0 {
             self.base = arrival.first;
         }
         let known = self.len();
-        let mut groups = std::mem::take(&mut self.groups);
+        let mut groups = Vec::with_capacity(rows.len());
         self.table.find(keys, &mut groups);
         self.grow(known);
-        let items = Placed { rows, groups: &groups, first: arrival.first };
-        self.keep_values(known, arrival.by, items);
-        let first = (arrival.first - self.base) as u32;
+        self.keep_values(known, arrival.by, Placed { rows, groups: &groups, first: arrival.first });
+        groups
+    }
+
+    /// Counts items in the groups that were found, and names the first ones.
+    pub(super) fn count(&mut self, batch: &Batch, items: Placed<'_>) {
+        let first = (items.first - self.base) as u32;
         let mut named = false;
-        self.firsts.touch();
         for (row, group) in items.iter() {
-            let of = self.firsts.at(group as usize);
-            if let Some(number) = of.numbers.get_mut(of.items as usize) {
-                *number = first + row as u32;
+            let count = self.items.at(group as usize);
+            if (*count as usize) < PARENTS {
+                self.firsts.at(group as usize).0[*count as usize] = first + row as u32;
                 named = true;
             }
-            of.items += 1;
+            *count += 1;
         }
         if named {
-            self.origins.push(arrival.first, arrival.batch);
+            self.origins.push(items.first, batch);
         }
-        for (column, values) in self.columns.iter_mut().zip(arrival.over) {
-            column.add(values, items);
-        }
-        self.groups = groups;
     }
 
     /// Makes room for the groups that are new.
     fn grow(&mut self, known: usize) {
         let groups = self.len();
+        self.items.grow(groups);
+        self.items.touch();
         self.firsts.grow(groups);
+        self.firsts.touch();
         self.columns.iter_mut().for_each(|column| column.grow(groups));
         let least = (known..groups).map(|group| self.table.key(group)).min();
         if let Some(key) = least
@@ -163,6 +157,12 @@ impl Open {
         }
     }
 
+    /// Returns the numbers of the first items of a group, in order.
+    fn parents(&self, group: usize) -> impl Iterator<Item = u64> {
+        let named = PARENTS.min(*self.items.get(group) as usize);
+        self.firsts.get(group).0[..named].iter().map(|number| self.base + u64::from(*number))
+    }
+
     /// Adds groups that are not there.
     fn put(&mut self, part: &Part, origins: &Origins) {
         let known = self.len();
@@ -172,11 +172,10 @@ impl Open {
         let mut groups = Vec::new();
         self.table.find(&part.keys, &mut groups);
         self.grow(known);
-        self.firsts.touch();
         for (from, group) in groups.iter().enumerate() {
+            *self.items.at(*group as usize) = part.items[from] as u32;
             let first = self.firsts.at(*group as usize);
-            first.items += part.items[from];
-            for (number, parent) in first.numbers.iter_mut().zip(part.parents_of(from)) {
+            for (number, parent) in first.0.iter_mut().zip(part.parents_of(from)) {
                 *number = (parent - self.base) as u32;
             }
             for (column, other) in self.columns.iter_mut().zip(&part.columns) {
@@ -199,9 +198,8 @@ impl Open {
         for group in groups {
             let at = *group as usize;
             part.keys.push(self.table.key(at))?;
-            let first = self.firsts.get(at);
-            part.parents.extend(first.numbers(self.base));
-            part.items.push(first.items);
+            part.parents.extend(self.parents(at));
+            part.items.push(u64::from(*self.items.get(at)));
             part.ends.push(part.parents.len() as u32);
         }
         for (values, kept) in part.values.iter_mut().zip(&self.values).filter(|(_, kept)| !kept.is_empty()) {
@@ -220,8 +218,7 @@ impl Open {
             let mut is_below = vec![false; self.len()];
             order.iter().for_each(|group| is_below[*group as usize] = true);
             let open: Vec<u32> = (0..self.len() as u32).filter(|group| !is_below[*group as usize]).collect();
-            let firsts = open.iter().map(|group| self.firsts.get(*group as usize));
-            rest.origins = self.origins.of(firsts.flat_map(|first| first.numbers(self.base)));
+            rest.origins = self.origins.of(open.iter().flat_map(|group| self.parents(*group as usize)));
             let origins = rest.origins.clone();
             for groups in open.chunks(PART) {
                 rest.put(&self.part(groups)?, &origins);

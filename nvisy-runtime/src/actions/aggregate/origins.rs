@@ -53,6 +53,14 @@ impl Origins {
 
     /// Returns which batch the item with a number is in.
     pub(super) fn find(&self, number: u64) -> Option<usize> {
+        // Most batches are of one size: the place follows from that.
+        let (first, last) = (self.first()?, self.batches.last()?.0);
+        let span = ((last - first) / (self.batches.len() as u64 - 1).max(1)).max(1);
+        let guess = (number.saturating_sub(first) / span) as usize;
+        let starts = |at: usize| self.batches.get(at).map_or(u64::MAX, |(first, _)| *first);
+        if starts(guess) <= number && number < starts(guess + 1) {
+            return Some(guess);
+        }
         self.batches.partition_point(|(first, _)| *first <= number).checked_sub(1)
     }
 

@@ -9,18 +9,85 @@ const PAGE: usize = 1 << 14;
 
 /// Gives each key a number, from zero on.
 ///
-/// Slots are open addressed with linear steps, at most three of four taken; each has 32 bits of
-/// the hash and the number, so that keys are not read where it grows. Keys are looked up many at
-/// once, pass by pass: the processor then waits for many places of memory at the same time.
+/// Slots are open addressed with linear steps, at most three of four taken. A short key stands in
+/// its slot, of a long one a hash: to find a key is one access to memory in most cases. Keys are
+/// looked up many at once, pass by pass: the processor then waits for many of them side by side.
 pub(super) struct Table {
-    /// The hash above, the number below and one more than it is; 0 is free.
-    slots: Vec<u64>,
+    slots: Vec<Slot>,
     keys: Vec<KeyPage>,
     len: usize,
     seeds: [u64; 2],
-    hashes: Vec<u32>,
-    found: Vec<u64>,
+    wanted: Vec<(Slot, u32)>,
+    found: Vec<Slot>,
     missed: Vec<u32>,
+}
+
+/// What tells keys apart, and the number of the group.
+#[derive(Clone, Copy, Default, PartialEq)]
+struct Slot {
+    /// The first eight bytes of a short key, the hash of a long one.
+    word: u64,
+    /// What is behind that in a short key.
+    rest: u32,
+    /// One more than the number; 0 in a slot that is free, and [`LONG`] beside that of a long key.
+    group: u32,
+}
+
+const LONG: u32 = 1 << 31;
+/// Bytes of a short key at the most.
+const SHORT: usize = 12;
+
+impl Slot {
+    /// A slot for a key, without a number. No key is the beginning of another, so short keys are
+    /// the same with zeros behind them; the seeds are secret, so whoever chooses keys does not
+    /// choose where they stand.
+    #[inline]
+    fn of(key: &[u8], seeds: [u64; 2]) -> Self {
+        let word = |key: &[u8]| key.first_chunk().map(|first| u64::from_le_bytes(*first));
+        match (word(key), key.last_chunk()) {
+            (Some(word), Some(last)) if key.len() <= SHORT => {
+                let rest = u64::from(u32::from_le_bytes(*last)) >> (8 * (SHORT - key.len()));
+                Self { word, rest: rest as u32, group: 0 }
+            }
+            (Some(_), _) => {
+                let start = mix(seeds[0] ^ key.len() as u64, seeds[1]);
+                let (words, rest) = key.as_chunks();
+                let hash = words.iter().fold(start, |hash, word| mix(hash ^ u64::from_le_bytes(*word), seeds[1]));
+                Self { word: mix(hash ^ padded(rest), seeds[1]), rest: 0, group: LONG }
+            }
+            _ => Self { word: padded(key), rest: 0, group: 0 },
+        }
+    }
+
+    #[inline]
+    fn place(&self, seeds: [u64; 2], mask: usize) -> usize {
+        mix(self.word ^ seeds[0], seeds[1] ^ u64::from(self.rest)) as usize & mask
+    }
+
+    /// Returns whether it is of the same key, as far as a slot says it.
+    #[inline]
+    fn is_like(&self, wanted: &Self) -> bool {
+        self.word == wanted.word && self.rest == wanted.rest && self.group & LONG == wanted.group
+    }
+
+    #[inline]
+    fn number(&self) -> u32 {
+        (self.group & !LONG).wrapping_sub(1)
+    }
+}
+
+/// Mixes by multiplication.
+#[inline]
+fn mix(a: u64, b: u64) -> u64 {
+    let product = u128::from(a) * u128::from(b);
+    product as u64 ^ (product >> 64) as u64
+}
+
+/// Less than eight bytes, and zeros behind them.
+fn padded(bytes: &[u8]) -> u64 {
+    let mut word = [0; 8];
+    word[..bytes.len()].copy_from_slice(bytes);
+    u64::from_le_bytes(word)
 }
 
 /// Keys side by side; where all are of one length there are no ends.
@@ -62,8 +129,8 @@ impl Table {
             slots: Vec::new(),
             keys: Vec::new(),
             len: 0,
-            seeds: [state.hash_one(0), state.hash_one(1) | 1],
-            hashes: Vec::new(),
+            seeds: [state.hash_one(0), state.hash_one(1)],
+            wanted: Vec::new(),
             found: Vec::new(),
             missed: Vec::new(),
         }
@@ -83,57 +150,52 @@ impl Table {
 
     pub(super) fn bytes(&self) -> usize {
         let keys: usize = self.keys.iter().map(|page| page.bytes.len() + 8 * page.ends.len()).sum();
-        8 * self.slots.len() + keys
+        size_of_val(&*self.slots) + keys
     }
 
     /// Lets go of what finds numbers: nothing is looked up any more.
     pub(super) fn close(&mut self) {
-        (self.slots, self.hashes, self.found, self.missed) = Default::default();
+        (self.slots, self.wanted, self.found, self.missed) = Default::default();
     }
 
     /// Finds the group of each key, and makes those that are not there.
     pub(super) fn find(&mut self, keys: &Keys, groups: &mut Vec<u32>) {
         self.reserve(keys.len());
-        let mask = self.slots.len() - 1;
-        let (hashes, found, missed) = (&mut self.hashes, &mut self.found, &mut self.missed);
-        hashes.clear();
-        hashes.extend((0..keys.len()).map(|at| hash(self.seeds, keys.get(at))));
-        found.clear();
-        found.extend(hashes.iter().map(|hash| self.slots[*hash as usize & mask]));
+        let (seeds, mask) = (self.seeds, self.slots.len() - 1);
+        let slots = (0..keys.len()).map(|at| Slot::of(keys.get(at), seeds));
+        self.wanted.clear();
+        self.wanted.extend(slots.map(|slot| (slot, slot.place(seeds, mask) as u32)));
+        self.found.clear();
+        self.found.extend(self.wanted.iter().map(|(_, at)| self.slots[*at as usize]));
         groups.clear();
-        missed.clear();
-        for (at, (hash, slot)) in hashes.iter().zip(found.iter()).enumerate() {
-            let group = (*slot as u32).wrapping_sub(1);
-            let is_it = (slot >> 32) as u32 == *hash
-                && *slot != 0
-                && self.keys[group as usize / PAGE].get(group as usize % PAGE) == keys.get(at);
-            groups.push(group);
-            if !is_it {
-                missed.push(at as u32);
+        self.missed.clear();
+        for (at, ((wanted, _), found)) in self.wanted.iter().zip(&self.found).enumerate() {
+            groups.push(found.number());
+            if !found.is_like(wanted) || wanted.group == LONG || found.group == 0 {
+                self.missed.push(at as u32);
             }
         }
         for at in std::mem::take(&mut self.missed) {
-            groups[at as usize] = self.place(self.hashes[at as usize], keys.get(at as usize));
+            let (wanted, place) = self.wanted[at as usize];
+            groups[at as usize] = self.place(wanted, place as usize, keys.get(at as usize));
         }
     }
 
     /// Finds the group of a key step by step, and makes it where there is none.
-    fn place(&mut self, hash: u32, key: &[u8]) -> u32 {
+    fn place(&mut self, wanted: Slot, mut at: usize, key: &[u8]) -> u32 {
         let mask = self.slots.len() - 1;
-        let mut at = hash as usize & mask;
         loop {
             let slot = self.slots[at];
-            if slot == 0 {
+            if slot.group == 0 {
                 break;
             }
-            let group = slot as u32 - 1;
-            if (slot >> 32) as u32 == hash && self.key(group as usize) == key {
-                return group;
+            if slot.is_like(&wanted) && (wanted.group != LONG || self.key(slot.number() as usize) == key) {
+                return slot.number();
             }
             at = (at + 1) & mask;
         }
         let group = self.len as u32;
-        self.slots[at] = u64::from(hash) << 32 | u64::from(group + 1);
+        self.slots[at] = Slot { group: wanted.group | (group + 1), ..wanted };
         if self.len.is_multiple_of(PAGE) {
             self.keys.push(KeyPage::default());
         }
@@ -150,11 +212,11 @@ impl Table {
         if wanted <= self.slots.len() {
             return;
         }
-        let before = std::mem::replace(&mut self.slots, vec![0; wanted]);
+        let before = std::mem::replace(&mut self.slots, vec![Slot::default(); wanted]);
         let mask = wanted - 1;
-        for slot in before.into_iter().filter(|slot| *slot != 0) {
-            let mut at = (slot >> 32) as usize & mask;
-            while self.slots[at] != 0 {
+        for slot in before.into_iter().filter(|slot| slot.group != 0) {
+            let mut at = slot.place(self.seeds, mask);
+            while self.slots[at].group != 0 {
                 at = (at + 1) & mask;
             }
             self.slots[at] = slot;
@@ -191,25 +253,6 @@ fn beginning(key: &[u8]) -> u64 {
     }
 }
 
-/// Mixes a key by multiplication, eight bytes at a time. The seeds are secret: whoever chooses
-/// keys does not choose where they stand.
-fn hash([seed, factor]: [u64; 2], key: &[u8]) -> u32 {
-    let mix = |hash: u64, bytes: u64| {
-        let product = u128::from(hash ^ bytes) * u128::from(factor);
-        product as u64 ^ (product >> 64) as u64
-    };
-    let start = mix(seed, key.len() as u64);
-    let mixed = match key.last_chunk() {
-        // The last bytes may count twice: the length says how many there are.
-        Some(last) => {
-            let chunks = key.as_chunks().0.iter().map(|chunk| u64::from_le_bytes(*chunk));
-            mix(chunks.fold(start, mix), u64::from_le_bytes(*last))
-        }
-        None => mix(start, beginning(key)),
-    };
-    (mixed ^ mixed >> 32) as u32
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -222,8 +265,8 @@ mod tests {
         for round in 0..40_u32 {
             let mut keys = Keys::default();
             let made: Vec<Vec<u8>> = (0..100)
-                .map(|n| format!("{:0width$}", (n * 7 + round * 31) % 1_500, width = (n % 3 * 5) as usize))
-                .map(String::into_bytes)
+                .map(|n| (n * 7 + round * 31) % 1_500)
+                .map(|n| format!("{:0width$}\n", n, width = [1, 7, 8, 11, 40][n as usize % 5]).into_bytes())
                 .collect();
             made.iter().for_each(|key| keys.push(key).unwrap());
             table.find(&keys, &mut groups);
