@@ -25,7 +25,7 @@ use self::trail::Trail;
 pub use self::wire::{BatchReader, BatchWriter};
 use crate::error::{Error, Result};
 use crate::id::{PrimitiveId, SourceIdentity};
-use crate::lineage::{Lineage, Step};
+use crate::lineage::{Lineage, Link, Step};
 use crate::metadata::Metadata;
 use crate::position::Positions;
 use crate::primitive::{Kind, KindId, Kinds, Payload, Primitive};
@@ -251,6 +251,33 @@ impl Batch {
     #[must_use]
     pub fn lineage(&self, index: usize) -> Lineage {
         self.trail.get(index)
+    }
+
+    /// Returns about how many bytes it takes to remember who the items are and where they come
+    /// from; what stands behind the last step counts where it is remembered for itself.
+    #[must_use]
+    pub fn identity_bytes(&self) -> usize {
+        size_of::<Self>() + self.ids.bytes() + self.links().map(|link| link.bytes()).sum::<usize>()
+    }
+
+    /// Returns whether the ids follow from the lineages.
+    pub(crate) fn is_natural(&self) -> bool {
+        matches!(self.ids, Ids::Natural)
+    }
+
+    /// Returns the links of the lineages, one for each run of items that share it.
+    pub(crate) fn links(&self) -> impl Iterator<Item = &Arc<Link>> {
+        self.trail.links()
+    }
+
+    /// Returns the index in its link of the first item, if the items share one, in order.
+    pub(crate) fn start(&self) -> Option<u32> {
+        self.trail.start()
+    }
+
+    /// Returns which of the [links](Self::links) is that of the item at `index`, and its index there.
+    pub(crate) fn link_at(&self, index: usize) -> (usize, u32) {
+        self.trail.at(index)
     }
 
     /// Returns the envelope of the item at `index`.

@@ -3,6 +3,8 @@
 //! The records of one batch share a [`Step`]; a pass-through node adds one link a *batch*. An
 //! item's [`Lineage`] is a shared link and its index in the batch that the link was made for.
 
+mod merge;
+
 use std::fmt;
 use std::sync::Arc;
 
@@ -10,6 +12,9 @@ use serde::ser::{SerializeStruct, SerializeStructVariant};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::Value;
 
+use self::merge::Input as Of;
+pub(crate) use self::merge::Merge;
+pub use self::merge::{MergeBatch, Merges};
 use crate::error::{Error, Result};
 use crate::id::{PrimitiveId, SourceIdentity};
 use crate::metadata::{Timestamp, json_value, json_value_arc};
@@ -178,6 +183,8 @@ pub(crate) enum Link {
     Edit { step: Arc<Step>, parent: Parent },
     /// The items were made from other items: from which, by index.
     Derive { step: Arc<Step>, parents: Parents },
+    /// The items were made from several other items each, in steps of their own.
+    Merge(Merge),
 }
 
 /// The inputs of each item of a derived batch.
@@ -214,11 +221,12 @@ impl Link {
             Self::Origin { .. } => None,
             Self::Edit { parent, .. } => parent.take(),
             Self::Derive { parents: Parents::One(inputs) | Parents::All(inputs), .. } => {
-                for (_, lineage) in std::mem::take(inputs) {
-                    if Arc::strong_count(&lineage.link) == 1 {
-                        open.push(lineage.link);
-                    }
-                }
+                let links = std::mem::take(inputs).into_iter().map(|(_, lineage)| lineage.link);
+                open.extend(links.filter(is_last));
+                None
+            }
+            Self::Merge(merge) => {
+                open.extend(std::mem::take(&mut merge.links).into_iter().filter(is_last));
                 None
             }
         }
@@ -226,29 +234,85 @@ impl Link {
 
     /// Returns the links that this one was made of.
     pub(crate) fn parents(&self) -> impl Iterator<Item = &Arc<Self>> {
-        let (one, many) = match self {
-            Self::Origin { .. } => (None, &[][..]),
-            Self::Edit { parent, .. } => (parent.as_ref(), &[][..]),
-            Self::Derive { parents: Parents::One(inputs) | Parents::All(inputs), .. } => (None, &**inputs),
+        let (some, many) = match self {
+            Self::Origin { .. } => (&[][..], &[][..]),
+            Self::Edit { parent, .. } => (parent.as_slice(), &[][..]),
+            Self::Derive { parents: Parents::One(inputs) | Parents::All(inputs), .. } => (&[][..], &**inputs),
+            Self::Merge(merge) => (&*merge.links, &[][..]),
         };
-        one.into_iter().chain(many.iter().map(|(_, lineage)| &lineage.link))
+        some.iter().chain(many.iter().map(|(_, lineage)| &lineage.link))
     }
 
-    pub(crate) fn step(&self) -> &Arc<Step> {
+    /// Returns the step in which the item at `index` was made.
+    pub(crate) fn step(&self, index: u32) -> &Arc<Step> {
         match self {
             Self::Origin { step, .. } | Self::Edit { step, .. } | Self::Derive { step, .. } => step,
+            Self::Merge(merge) => merge.step(index),
         }
     }
 
-    fn inputs(&self, index: u32) -> &[(PrimitiveId, Lineage)] {
-        match self {
-            Self::Origin { .. } | Self::Edit { .. } => &[],
+    /// Returns the other items that the item at `index` was made from.
+    fn inputs(&self, index: u32) -> impl DoubleEndedIterator<Item = Of<'_>> + Clone {
+        let (some, merge, range) = match self {
+            Self::Origin { .. } | Self::Edit { .. } => (&[][..], None, 0..0),
             Self::Derive { parents: Parents::One(one), .. } => {
-                one.get(index as usize).map_or(&[], std::slice::from_ref)
+                (one.get(index as usize).map_or(&[][..], std::slice::from_ref), None, 0..0)
             }
-            Self::Derive { parents: Parents::All(all), .. } => all,
+            Self::Derive { parents: Parents::All(all), .. } => (&**all, None, 0..0),
+            Self::Merge(merge) => (&[][..], Some(merge), merge.range(index)),
+        };
+        let some = some.iter().map(|(id, lineage)| Of::new(*id, &lineage.link, lineage.index));
+        some.chain(range.filter_map(move |at| Some(merge?.input(at))))
+    }
+
+    /// Returns the id of the source item at `index`, as long as there is nothing but edits behind.
+    pub(crate) fn natural_id(&self, index: u32) -> Option<PrimitiveId> {
+        match self.origin()? {
+            Self::Origin { keys: Some(keys), .. } => keys.get(index as usize).copied(),
+            Self::Origin { source, positions, .. } => Some(positions.id(source, index)),
+            _ => None,
         }
     }
+
+    /// Returns the link of the source, as long as there is nothing but edits behind.
+    pub(crate) fn origin(&self) -> Option<&Self> {
+        let mut link = self;
+        loop {
+            match link {
+                Self::Origin { .. } => return Some(link),
+                Self::Edit { parent, .. } => link = parent.as_ref()?,
+                Self::Derive { .. } | Self::Merge(_) => return None,
+            }
+        }
+    }
+
+    /// Returns about how many bytes it takes beside what is behind it.
+    pub(crate) fn bytes(&self) -> usize {
+        let beside = match self {
+            Self::Origin { positions, keys, .. } => {
+                let each = match positions {
+                    Positions::Sequence { .. } => 0,
+                    Positions::Offsets { offsets, .. } => size_of_val(&**offsets),
+                    Positions::Each(each) => size_of_val(&**each),
+                };
+                each + keys.as_ref().map_or(0, |keys| size_of_val(&**keys))
+            }
+            Self::Edit { .. } => 0,
+            Self::Derive { parents: Parents::One(inputs) | Parents::All(inputs), .. } => {
+                size_of_val(&**inputs)
+            }
+            Self::Merge(Merge { steps, items, links, inputs, ids }) => {
+                let ids = ids.as_ref().map_or(0, |ids| size_of_val(&**ids));
+                let known = size_of_val(&**steps) + size_of_val(&**links);
+                known + size_of_val(&**items) + size_of_val(&**inputs) + ids
+            }
+        };
+        size_of::<Self>() + beside
+    }
+}
+
+fn is_last(link: &Arc<Link>) -> bool {
+    Arc::strong_count(link) == 1
 }
 
 impl Lineage {
@@ -277,15 +341,7 @@ impl Lineage {
 
     /// Returns the id of the source item, as long as the lineage holds nothing but edits.
     pub(crate) fn natural_id(&self) -> Option<PrimitiveId> {
-        let mut link = &self.link;
-        loop {
-            match &**link {
-                Link::Origin { keys: Some(keys), .. } => return keys.get(self.index as usize).copied(),
-                Link::Origin { source, positions, .. } => return Some(positions.id(source, self.index)),
-                Link::Edit { parent, .. } => link = parent.as_ref()?,
-                Link::Derive { .. } => return None,
-            }
-        }
+        self.link.natural_id(self.index)
     }
 
     /// Returns the source item that this one comes from: of several, the first input's.
@@ -303,9 +359,9 @@ impl Lineage {
                     return Some(Root { id, node: step.node.clone(), source: source.clone(), position });
                 }
                 Link::Edit { parent, .. } => link = parent.as_ref()?,
-                Link::Derive { .. } => {
-                    let (_, lineage) = link.inputs(index).first()?;
-                    (link, index) = (&lineage.link, lineage.index);
+                Link::Derive { .. } | Link::Merge(_) => {
+                    let first = link.inputs(index).next()?;
+                    (link, index) = (first.link, first.index);
                 }
             }
         }
@@ -320,8 +376,8 @@ impl Lineage {
             match &**link {
                 Link::Origin { .. } => roots.extend(Self { link: link.clone(), index }.root()),
                 Link::Edit { parent, .. } => open.extend(parent.as_ref().map(|parent| (parent, index))),
-                Link::Derive { .. } => {
-                    open.extend(link.inputs(index).iter().rev().map(|(_, l)| (&l.link, l.index)));
+                Link::Derive { .. } | Link::Merge(_) => {
+                    open.extend(link.inputs(index).rev().map(|input| (input.link, input.index)));
                 }
             }
         }
@@ -334,7 +390,7 @@ impl Lineage {
         let mut ways = Vec::new();
         let mut open = vec![(&self.link, self.index, Vec::new())];
         while let Some((link, index, mut steps)) = open.pop() {
-            steps.push(link.step().clone());
+            steps.push(link.step(index).clone());
             match &**link {
                 Link::Origin { .. } => {
                     steps.reverse();
@@ -344,13 +400,12 @@ impl Lineage {
                 Link::Edit { parent, .. } => {
                     open.extend(parent.as_ref().map(|parent| (parent, index, steps)));
                 }
-                Link::Derive { .. } => match link.inputs(index) {
-                    [(_, only)] => open.push((&only.link, only.index, steps)),
-                    inputs => {
-                        let each = inputs.iter().rev().map(|(_, l)| (&l.link, l.index, steps.clone()));
-                        open.extend(each);
-                    }
-                },
+                Link::Derive { .. } | Link::Merge(_) => {
+                    let mut inputs = link.inputs(index);
+                    let first = inputs.next();
+                    open.extend(inputs.rev().map(|input| (input.link, input.index, steps.clone())));
+                    open.extend(first.map(|input| (input.link, input.index, steps)));
+                }
             }
         }
         ways
@@ -363,7 +418,7 @@ impl Lineage {
         let mut records = Vec::new();
         let (mut link, mut index) = (&self.link, self.index);
         loop {
-            let step = link.step();
+            let step = link.step(index);
             let (inputs, next) = match &**link {
                 Link::Origin { source, positions, keys, .. } => {
                     let source = Arc::from(source.name());
@@ -372,13 +427,13 @@ impl Lineage {
                     (Inputs::Source { source, position, id }, None)
                 }
                 Link::Edit { parent, .. } => (Inputs::Same, parent.as_ref().map(|parent| (parent, index))),
-                Link::Derive { .. } => {
-                    let inputs = link.inputs(index);
-                    let written = inputs.iter().enumerate().map(|(i, (id, lineage))| Input {
-                        id: *id,
-                        records: if i == 0 { Vec::new() } else { lineage.records() },
+                Link::Derive { .. } | Link::Merge(_) => {
+                    let mut inputs = link.inputs(index);
+                    let written = inputs.clone().enumerate().map(|(i, input)| Input {
+                        id: input.id(),
+                        records: if i == 0 { Vec::new() } else { input.lineage().records() },
                     });
-                    (Inputs::From(written.collect()), inputs.first().map(|(_, l)| (&l.link, l.index)))
+                    (Inputs::From(written.collect()), inputs.next().map(|first| (first.link, first.index)))
                 }
             };
             records.push(Record {

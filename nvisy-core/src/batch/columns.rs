@@ -3,9 +3,11 @@
 use std::ops::Range;
 use std::sync::Arc;
 
+use arrow::array::{Array, BinaryArray};
+
 use super::mixed::{Lookup, Mixed};
 use super::trail::Trail;
-use crate::id::PrimitiveId;
+use crate::id::{PrimitiveId, SourceIdentity};
 use crate::lineage::Lineage;
 use crate::metadata::Metadata;
 
@@ -16,6 +18,8 @@ pub(super) enum Ids {
     Natural,
     /// One an item.
     Each(Vec<PrimitiveId>),
+    /// Those of keys of a source, computed when asked.
+    Keyed(SourceIdentity, BinaryArray),
 }
 
 impl Ids {
@@ -23,13 +27,16 @@ impl Ids {
         match self {
             Self::Natural => None,
             Self::Each(ids) => Some(ids[index]),
+            Self::Keyed(source, keys) => Some(source.id_of_key(keys.value(index))),
         }
     }
 
     pub(super) fn take(&self, indices: &[u32]) -> Self {
         match self {
             Self::Natural => Self::Natural,
-            Self::Each(ids) => Self::Each(indices.iter().map(|i| ids[*i as usize]).collect()),
+            Self::Each(_) | Self::Keyed(..) => {
+                Self::Each(indices.iter().filter_map(|index| self.get(*index as usize)).collect())
+            }
         }
     }
 
@@ -37,6 +44,16 @@ impl Ids {
         match self {
             Self::Natural => Self::Natural,
             Self::Each(ids) => Self::Each(ids[offset..offset + len].to_vec()),
+            Self::Keyed(source, keys) => Self::Keyed(source.clone(), keys.slice(offset, len)),
+        }
+    }
+
+    /// Returns about how many bytes they take.
+    pub(super) fn bytes(&self) -> usize {
+        match self {
+            Self::Natural => 0,
+            Self::Each(ids) => size_of_val(&**ids),
+            Self::Keyed(_, keys) => keys.get_array_memory_size(),
         }
     }
 }

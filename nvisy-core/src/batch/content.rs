@@ -2,8 +2,9 @@
 
 use std::sync::{Arc, OnceLock};
 
-use arrow::array::{Array, ArrayRef, BooleanBufferBuilder, RecordBatch, UInt32Array};
+use arrow::array::{Array, ArrayRef, BooleanBufferBuilder, RecordBatch, RecordBatchOptions, UInt32Array};
 use arrow::compute::{concat_batches, filter_record_batch, interleave_record_batch, take_record_batch};
+use arrow::datatypes::Schema;
 use arrow::error::ArrowError;
 
 use crate::primitive::Payload;
@@ -62,6 +63,9 @@ impl Table {
     }
 
     pub(super) fn take(&self, indices: &[u32]) -> Result<RecordBatch, ArrowError> {
+        if self.rows.num_columns() == 0 {
+            return Ok(blank(indices.len()));
+        }
         if indices.is_sorted_by(|a, b| a < b) && indices.len() > self.rows.num_rows() / 16 {
             let mut mask = BooleanBufferBuilder::new(self.rows.num_rows());
             mask.append_n(self.rows.num_rows(), false);
@@ -80,6 +84,11 @@ impl Content {
             Self::Rows(table) => table.rows.num_rows(),
             Self::Gone(len) => *len,
         }
+    }
+
+    /// Returns rows without columns.
+    pub(super) fn blank(len: usize) -> Self {
+        Self::Rows(blank(len).into())
     }
 
     pub(super) fn take(&self, indices: &[u32]) -> Self {
@@ -118,6 +127,13 @@ impl Content {
             Self::Gone(_) => unreachable!("a payload that was handed over"),
         }
     }
+}
+
+/// Rows without columns.
+fn blank(len: usize) -> RecordBatch {
+    let options = RecordBatchOptions::new().with_row_count(Some(len));
+    let rows = RecordBatch::try_new_with_options(Arc::new(Schema::empty()), Vec::new(), &options);
+    rows.unwrap_or_else(|_| unreachable!("no column has another length"))
 }
 
 /// A view of one row.

@@ -2,15 +2,16 @@
 
 use std::sync::Arc;
 
-use arrow::array::RecordBatch;
+use arrow::array::{Array, BinaryArray, RecordBatch};
 
 use super::Batch;
-use super::columns::Ids;
+use super::columns::{Envelopes, Ids};
 use super::content::{Content, gather};
 use super::trail::{Stretch, Trail};
 use crate::error::{Error, Result};
-use crate::id::PrimitiveId;
-use crate::lineage::{Link, Parents, Step};
+use crate::id::{PrimitiveId, SourceIdentity};
+use crate::lineage::{Link, Merges, Parents, Step};
+use crate::metadata::Metadata;
 use crate::primitive::Payload;
 use crate::token::Tokens;
 
@@ -57,6 +58,19 @@ impl Batch {
         Ok(self)
     }
 
+    /// Returns the same items as rows without columns, in an empty envelope: who they are and where
+    /// they come from, and nothing else.
+    #[must_use]
+    pub fn without_payloads(&self) -> Self {
+        Self {
+            content: Content::blank(self.len()),
+            ids: self.ids.clone(),
+            envelopes: Envelopes::shared(Arc::default()),
+            trail: self.trail.clone(),
+            tokens: Tokens::none(),
+        }
+    }
+
     fn same_len(&self, len: usize) -> Result<()> {
         if len == self.len() {
             return Ok(());
@@ -100,6 +114,33 @@ impl Batch {
             ids: Ids::Each(ids),
             envelopes: self.envelopes.take(parents),
             trail: Trail::shared(link),
+            tokens: Tokens::none(),
+        })
+    }
+
+    /// Returns what was made of several items each: every row of those that `merges` says of it.
+    /// Its id is [that of its key](SourceIdentity::id_of_key), computed when somebody asks for it.
+    /// Carries no tokens.
+    ///
+    /// # Errors
+    ///
+    /// `internal` if there are not as many keys and merges as rows, or a key is null.
+    pub fn merged(
+        rows: RecordBatch,
+        (source, keys): (SourceIdentity, BinaryArray),
+        merges: Merges,
+        metadata: Arc<Metadata>,
+    ) -> Result<Self> {
+        let (len, named) = (rows.num_rows(), keys.len() - keys.null_count());
+        if named != len || merges.len() != len {
+            let merges = merges.len();
+            return Err(Error::internal(format!("{named} keys and {merges} merges for {len} rows")));
+        }
+        Ok(Self {
+            content: Content::Rows(rows.into()),
+            ids: Ids::Keyed(source, keys),
+            envelopes: Envelopes::shared(metadata),
+            trail: Trail::shared(Arc::new(Link::Merge(merges.0))),
             tokens: Tokens::none(),
         })
     }

@@ -142,7 +142,7 @@ fn origin(mut link: &Arc<Link>, indices: Indices, len: usize, natural: bool) -> 
                 steps.push(step);
                 link = parent.as_ref()?;
             }
-            Link::Derive { .. } => return None,
+            Link::Derive { .. } | Link::Merge(_) => return None,
         }
     }
 }

@@ -118,6 +118,35 @@ impl Trail {
         }
     }
 
+    /// Returns the links that items have: one for each run of items side by side that share it.
+    pub(super) fn links(&self) -> impl Iterator<Item = &Arc<Link>> {
+        let (runs, mixed) = match self {
+            Self::Runs(runs) => (runs.values(), &[][..]),
+            Self::Mixed(mixed) => (Vec::new(), &*mixed.values),
+        };
+        runs.into_iter().map(|stretch| &stretch.link).chain(mixed)
+    }
+
+    /// Returns the index in the link that the first item has, if they share one and the indices
+    /// of the others follow.
+    pub(super) fn start(&self) -> Option<u32> {
+        match self.the_one()?.indices {
+            Indices::From(start) => Some(start),
+            Indices::Each(_) => None,
+        }
+    }
+
+    /// Returns which of the [`links`](Self::links) an item has, and its index in that.
+    pub(super) fn at(&self, index: usize) -> (usize, u32) {
+        match self {
+            Self::Runs(runs) => {
+                let (Stretch { indices, .. }, number, start) = runs.find(index);
+                (number, indices.get(index - start))
+            }
+            Self::Mixed(mixed) => ((mixed.items[index] >> 32) as usize, mixed.items[index] as u32),
+        }
+    }
+
     /// Returns the links of `len` items, in order: each with the indices of its items and how
     /// many they are.
     pub(super) fn stretches(&self, len: usize) -> Vec<(&Arc<Link>, Indices, usize)> {

@@ -17,7 +17,7 @@ use super::trail::{Indices, Stretch, Trail};
 use super::{Batch, Content, Items};
 use crate::error::{Error, ErrorKind, Result};
 use crate::id::{PrimitiveId, SourceIdentity};
-use crate::lineage::{Lineage, Link, Parents, Step};
+use crate::lineage::{Lineage, Link, Merge, Parents, Step};
 use crate::metadata::{Metadata, Timestamp, json_value_arc};
 use crate::position::{Position, Positions};
 use crate::primitive::Payload;
@@ -174,6 +174,14 @@ enum WrittenLink {
         step: u32,
         parents: Vec<(PrimitiveId, u32, u32)>,
     },
+    /// Several inputs an item, in steps of their own.
+    Merge {
+        steps: Vec<u32>,
+        items: Vec<(u32, u32)>,
+        links: Vec<u32>,
+        inputs: Vec<(u32, u32)>,
+        ids: Option<Vec<PrimitiveId>>,
+    },
 }
 
 #[derive(Serialize, Deserialize)]
@@ -205,6 +213,7 @@ impl BatchWriter {
             ids: match &batch.ids {
                 Ids::Natural => None,
                 Ids::Each(ids) => Some(ids.clone()),
+                Ids::Keyed(..) => Some(batch.ids()),
             },
             ..Written::default()
         };
@@ -282,7 +291,16 @@ impl BatchWriter {
 
     /// A link whose parents are written.
     fn written_link(&mut self, link: &Link, written: &mut Written<'_>) -> WrittenLink {
-        let step = self.step(link.step(), written);
+        if let Link::Merge(Merge { steps, items, links, inputs, ids }) = link {
+            return WrittenLink::Merge {
+                steps: steps.iter().map(|step| self.step(step, written)).collect(),
+                items: items.clone(),
+                links: links.iter().map(|link| self.links.number(link).unwrap_or_default()).collect(),
+                inputs: inputs.clone(),
+                ids: ids.clone(),
+            };
+        }
+        let step = self.step(link.step(0), written);
         let number = |link: &Arc<Link>| self.links.number(link).unwrap_or_default();
         let parents = |of: &[(PrimitiveId, Lineage)]| {
             of.iter().map(|(id, lineage)| (*id, number(&lineage.link), lineage.index)).collect()
@@ -306,6 +324,7 @@ impl BatchWriter {
             Link::Derive { parents: Parents::All(all), .. } => {
                 WrittenLink::All { step, parents: parents(all) }
             }
+            Link::Merge(_) => unreachable!("it is written above"),
         }
     }
 
@@ -439,6 +458,15 @@ impl BatchReader {
             }
             WrittenLink::All { step: of, parents: from } => {
                 Link::Derive { step: step(of)?, parents: Parents::All(parents(from)?) }
+            }
+            WrittenLink::Merge { steps, items, links, inputs, ids } => {
+                let steps = steps.into_iter().map(step).collect::<Result<_>>()?;
+                let links = links.into_iter().map(|link| at(&self.links, link).cloned());
+                let merge = Merge { steps, items, links: links.collect::<Result<_>>()?, inputs, ids };
+                if !merge.is_whole() {
+                    return Err(corrupt("a lineage is cut"));
+                }
+                Link::Merge(merge)
             }
         })
     }

@@ -3,10 +3,10 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 
-use arrow::array::{BooleanArray, Int64Array, RecordBatch, StringArray};
+use arrow::array::{BinaryArray, BooleanArray, Int64Array, RecordBatch, StringArray};
 use arrow::datatypes::{DataType, Field, Schema};
 use nvisy_core::batch::{BatchReader, BatchWriter};
-use nvisy_core::lineage::Step;
+use nvisy_core::lineage::{Merges, Step};
 use nvisy_core::primitive::document::Document;
 use nvisy_core::primitive::raw::Raw;
 use nvisy_core::primitive::row::Row;
@@ -45,6 +45,7 @@ enum Operation {
     Join { layout: Layout, len: u8, before: bool },
     Interleave { layout: Layout, len: u8, picks: Vec<u16> },
     Derive(Vec<u16>),
+    Merge(Vec<u16>),
     Edit,
     Ids(u16),
     Payloads,
@@ -70,6 +71,7 @@ fn operations() -> impl Strategy<Value = Operation> {
         (layouts(), 0..6_u8, prop::collection::vec(any::<u16>(), 0..12))
             .prop_map(|(layout, len, picks)| Operation::Interleave { layout, len, picks }),
         prop::collection::vec(any::<u16>(), 0..8).prop_map(Operation::Derive),
+        prop::collection::vec(any::<u16>(), 0..6).prop_map(Operation::Merge),
         Just(Operation::Edit),
         any::<u16>().prop_map(Operation::Ids),
         Just(Operation::Payloads),
@@ -240,6 +242,7 @@ fn apply(
             });
             (derived, modelled.collect())
         }
+        Operation::Merge(numbers) => merge(world, batch, &model, numbers),
         Operation::Edit => {
             let step = world.step();
             let edited = |modelled: Modelled| Modelled {
@@ -301,6 +304,38 @@ fn apply(
             (copy, model)
         }
     }
+}
+
+/// Makes rows of an item each, and of another one.
+fn merge(world: &mut World, batch: Batch, model: &[Modelled], numbers: &[u16]) -> (Batch, Vec<Modelled>) {
+    let len = batch.len();
+    let mut firsts: Vec<usize> = numbers.iter().filter_map(|n| usize::from(*n).checked_rem(len)).collect();
+    firsts.sort_unstable();
+    let (steps, source) = ([world.step(), world.step()], SourceIdentity::new("merges"));
+    let whole = batch.without_tokens();
+    let halves = [whole.slice(0, len / 2), whole.slice(len / 2, len - len / 2)].map(|h| h.without_payloads());
+    let mut merges = Merges::default();
+    let known = halves.each_ref().map(|half| merges.batch(half));
+    let rows = Arc::new(rows(7, firsts.len()));
+    let mut modelled = Vec::new();
+    for (at, first) in firsts.iter().enumerate() {
+        let parents = [*first, (first * 7 + at) % len];
+        for parent in parents {
+            let half = usize::from(parent >= len / 2);
+            merges.input(&halves[half], known[half], parent - half * (len / 2));
+        }
+        merges.end(&steps[at % 2]);
+        let inputs = parents.map(|at| (model[at].item.id(), model[at].item.lineage().clone()));
+        let lineage = Lineage::derived(steps[at % 2].clone(), inputs);
+        let row = Row::new(rows.clone(), at as u32).unwrap();
+        let item = Primitive::new(source.id_of_key(&[at as u8]), row, Arc::default(), lineage);
+        modelled.push(Modelled { item, slot: model[*first].slot });
+    }
+    let keys = BinaryArray::from_iter_values((0..firsts.len()).map(|at| [at as u8]));
+    let merged = Batch::merged(RecordBatch::clone(&rows), (source, keys), merges, Arc::default()).unwrap();
+    let merged = merged.with_tokens(batch.tokens().split_for(firsts.iter().map(|first| *first as u32)));
+    part_of(world, batch, model);
+    (merged, modelled)
 }
 
 /// Finishes a batch of which a part goes on: its items go on or are left out without a word.
@@ -408,6 +443,8 @@ fn wrong_lengths_are_errors_and_not_panics() {
     let one = || vec![Raw::Json(1.into()).into_payload()];
     assert!(batch.derive(&step, "salt", one(), &[3], &[0]).is_err());
     assert!(batch.derive(&step, "salt", one(), &[0, 1], &[0]).is_err());
+    let keys = (SourceIdentity::new("source"), BinaryArray::from_vec(vec![b"key"]));
+    assert!(Batch::merged(rows(1, 1), keys, Merges::default(), Arc::default()).is_err());
     let positions = Positions::each([]);
     let (source, metadata) = (SourceIdentity::new("source"), Arc::default());
     assert!(Batch::read(one(), positions, &source, step, metadata).is_err());

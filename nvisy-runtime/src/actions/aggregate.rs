@@ -1,28 +1,32 @@
 //! `aggregate`: makes one row of each group of items.
 
+mod accumulator;
+mod aggregating;
+mod column;
+mod cursor;
+mod exact;
 mod groups;
+mod open;
+mod origins;
+mod part;
 mod release;
 mod state;
+mod table;
 mod window;
 
-use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 
 use nvisy_core::config::{Problem, bytes};
-use nvisy_core::outcome::Attribution;
 use nvisy_core::prelude::*;
 use nvisy_core::primitive::row::Row;
 use nvisy_core::primitive::{KindId, Kinds};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use self::groups::{Group, Groups, PARENTS};
-use self::state::State;
-use self::window::{Clock, late, mark, moment};
+use self::aggregating::Aggregating;
 pub use self::window::{Late, Window};
-use super::held::{apart, here, memory, memory_problem};
-use super::key::{Direction, Values};
-use crate::expression::{Expression, Type, Value};
+use super::held::{memory, memory_problem};
+use crate::expression::Expression;
 
 /// Makes one row of each group of items: what they have in common, and what is computed of them.
 ///
@@ -115,18 +119,6 @@ impl Aggregation {
         match self {
             Self::Count(text) | Self::Sum(text) | Self::Min(text) | Self::Max(text) => text,
             Self::Mean(text) | Self::First(text) | Self::Last(text) | Self::Collect(text) => text,
-        }
-    }
-
-    fn state(&self) -> State {
-        match self {
-            Self::Count(_) => State::Count(0),
-            Self::Sum(_) | Self::Mean(_) => State::Sum { count: 0, integers: 0, doubles: Default::default() },
-            Self::Min(_) => State::Least(None),
-            Self::Max(_) => State::Greatest(None),
-            Self::First(_) => State::First(None),
-            Self::Last(_) => State::Last(None),
-            Self::Collect(_) => State::All(Vec::new()),
         }
     }
 
@@ -260,210 +252,9 @@ impl ActionConfig for Aggregate {
             None => None,
         };
         let (spill, memory) = (context.spill().clone(), memory(self.memory));
-        let columns = group_by.len() + over.len();
-        let config = self.clone();
-        Ok(Action::stateful(move || Aggregating {
-            group_by: group_by.clone(),
-            aggregations: config.aggregates.values().cloned().zip(over.iter().cloned()).collect(),
-            names: config.group_by.keys().chain(config.aggregates.keys()).cloned().collect(),
-            window: window.clone(),
-            types: vec![Type::Null; columns],
-            items: 0,
-            key: Vec::new(),
-            groups: Some(Groups::new(spill.clone(), memory)),
-        }))
-    }
-}
-
-struct Aggregating {
-    group_by: Vec<Expression>,
-    aggregations: Vec<(Aggregation, Expression)>,
-    /// The names of the columns, but for the windows'.
-    names: Vec<String>,
-    window: Option<(Expression, Clock, Late)>,
-    /// The types of the values that were seen, of all groups: first what they are grouped by.
-    types: Vec<Type>,
-    /// How many items have come.
-    items: u64,
-    /// The key that is being made: used again and again.
-    key: Vec<u8>,
-    groups: Option<Groups>,
-}
-
-/// What a checkpoint says beside the groups.
-#[derive(Serialize, Deserialize)]
-struct Beside {
-    types: Vec<Type>,
-    items: u64,
-    watermark: Option<i64>,
-}
-
-impl Stateful for Aggregating {
-    async fn apply(&mut self, batch: Batch, _: usize, _: &Context) -> Result<Outcomes> {
-        let mut failed = Vec::new();
-        let mut dropped = 0;
-        let keys: Vec<_> = self.group_by.iter().map(|by| Values::of(by, &batch)).collect();
-        let over: Vec<_> = self.aggregations.iter().map(|(_, over)| Values::of(over, &batch)).collect();
-        let times = self.window.as_ref().map(|(time, ..)| Values::of(time, &batch));
-        for index in 0..batch.len() {
-            match self.add(&batch, index, &keys, &over, times.as_ref()) {
-                Ok(true) => {}
-                Ok(false) => dropped += 1,
-                Err(error) => failed.push((index as u32, error.at_item(batch.id(index)))),
-            }
-            if here(&mut self.groups)?.is_full() {
-                apart(&mut self.groups, Groups::spill).await?;
-            }
-        }
-        Ok(Outcomes {
-            emitted: Batch::empty(),
-            attribution: Attribution::Each(Vec::new()),
-            dropped: if dropped == 0 { Vec::new() } else { vec![(Cow::Borrowed("late"), dropped)] },
-            absorbed: batch.len() as u64 - dropped - failed.len() as u64,
-            failed,
-        })
-    }
-
-    async fn release(&mut self, ended: bool, context: &Context) -> Result<Option<Batch>> {
-        let bound = match &self.window {
-            _ if ended => None,
-            None => return Ok(None),
-            Some((_, clock, _)) => match clock.first_open() {
-                Some(first) => Some(mark(first)),
-                None => return Ok(None),
-            },
-        };
-        let next =
-            move |groups: &mut Groups| groups.next(bound.as_ref().map(<[u8; 8]>::as_slice), MOST_GROUPS);
-        let groups = apart(&mut self.groups, next).await?;
-        if groups.is_empty() {
-            return Ok(None);
-        }
-        self.rows(groups, context).map(Some)
-    }
-
-    async fn save(&mut self) -> Result<Changes> {
-        let (types, items) = (self.types.clone(), self.items);
-        let watermark = self.window.as_ref().and_then(|(_, clock, _)| clock.watermark);
-        let beside = postcard::to_allocvec(&Beside { types, items, watermark }).map_err(|error| {
-            Error::internal("what an aggregate knows does not become bytes").with_source(error)
-        })?;
-        apart(&mut self.groups, |groups| {
-            let mut changes = Changes::default();
-            changes.put(groups.key("beside"), beside);
-            groups.save(&mut changes)?;
-            Ok(changes)
-        })
-        .await
-    }
-
-    async fn saved(&mut self) -> Result<()> {
-        apart(&mut self.groups, |groups| {
-            groups.saved();
-            Ok(())
-        })
-        .await
-    }
-
-    async fn restore(&mut self, saved: Entries) -> Result<()> {
-        if let Some(beside) = saved.get(&here(&mut self.groups)?.key("beside")) {
-            let beside: Beside = postcard::from_bytes(beside).map_err(|error| {
-                Error::new(ErrorKind::Validation, "what an aggregate has saved does not read")
-                    .with_source(error)
-            })?;
-            if beside.types.len() != self.types.len() {
-                return Err(Error::new(
-                    ErrorKind::Validation,
-                    "what an aggregate has saved is of other columns",
-                ));
-            }
-            (self.types, self.items) = (beside.types, beside.items);
-            if let Some((_, clock, _)) = &mut self.window {
-                clock.watermark = beside.watermark;
-            }
-        }
-        apart(&mut self.groups, move |groups| groups.restore(&saved)).await
-    }
-}
-
-/// Groups of a batch that is let go of, at the most.
-const MOST_GROUPS: usize = 1_024;
-
-impl Aggregating {
-    /// Adds an item to its groups. Returns whether it is in one: not if it is late, and dropped.
-    fn add(
-        &mut self,
-        batch: &Batch,
-        index: usize,
-        keys: &[Values],
-        over: &[Values],
-        times: Option<&Values>,
-    ) -> Result<bool> {
-        let number = self.items;
-        self.items += 1;
-        let mut windows = Vec::new();
-        if let (Some((time, clock, on_late)), Some(times)) = (&mut self.window, times) {
-            let at = moment(times.get(index), time)?;
-            windows = clock.windows(at);
-            if windows.is_empty() {
-                return if *on_late == Late::Drop { Ok(false) } else { Err(late(at, clock)) };
-            }
-        }
-        self.key.clear();
-        self.key.resize(if windows.is_empty() { 0 } else { 8 }, 0);
-        let nulls_first = Direction { descending: false, nulls_first: true };
-        keys.iter().try_for_each(|values| values.encode(index, nulls_first, &mut self.key))?;
-        over.iter().try_for_each(|values| values.fault(index))?;
-        self.meet(index, keys, over)?;
-        for at in 0..windows.len().max(1) {
-            if let Some(start) = windows.get(at) {
-                self.key[..8].copy_from_slice(&mark(*start));
-            }
-            let new = || Group {
-                values: keys.iter().map(|values| values.get(index).unwrap_or(Value::Null)).collect(),
-                states: self.aggregations.iter().map(|(aggregation, _)| aggregation.state()).collect(),
-                items: 0,
-                parents: Vec::new(),
-            };
-            here(&mut self.groups)?.change(&self.key, new, |group| {
-                group.items += 1;
-                if group.parents.len() < PARENTS {
-                    group.parents.push((number, batch.id(index), batch.lineage(index)));
-                }
-                let states = group.states.iter_mut().zip(over);
-                let grown = states.map(|(state, values)| match values.get(index) {
-                    Ok(Value::Null) | Err(_) => 0,
-                    Ok(value) => state.add(number, value),
-                });
-                grown.sum()
-            });
-        }
-        Ok(true)
-    }
-
-    /// Holds the values of an item to the types of those before them.
-    fn meet(&mut self, index: usize, keys: &[Values], over: &[Values]) -> Result<()> {
-        let mut types: Option<Vec<Type>> = None;
-        for (column, values) in keys.iter().chain(over).enumerate() {
-            let (known, found) = (self.types[column], values.type_at(index));
-            if found == known || found == Type::Null {
-                continue;
-            }
-            let aggregation = column.checked_sub(keys.len()).map(|at| &self.aggregations[at].0);
-            if matches!(aggregation, Some(Aggregation::Count(_))) {
-                continue;
-            }
-            let fits = !aggregation.is_some_and(Aggregation::is_numeric) || found.is_number();
-            let unified = known.unified(found).filter(|_| fits).ok_or_else(|| {
-                let before = if fits { known.name() } else { "a number" };
-                let message = format!("is {}, and it has to be {before}, as those before it", found.name());
-                Error::invalid(self.names[column].as_str(), message)
-            })?;
-            if unified != known {
-                types.get_or_insert_with(|| self.types.clone())[column] = unified;
-            }
-        }
-        self.types = types.unwrap_or_else(|| std::mem::take(&mut self.types));
-        Ok(())
+        let names = self.group_by.keys().chain(self.aggregates.keys()).cloned().collect();
+        let aggregations = self.aggregates.values().cloned().zip(over).collect();
+        let aggregating = Aggregating::new(group_by, aggregations, names, window);
+        Ok(Action::stateful(move || aggregating.with_groups(spill.clone(), memory)))
     }
 }

@@ -43,7 +43,8 @@ pub(super) async fn apart<S: Send + 'static, T: Send + 'static>(
     done
 }
 
-fn taken<S>(slot: &mut Option<S>) -> Result<S> {
+/// Takes out what is kept: it is lost unless it is put back.
+pub(super) fn taken<S>(slot: &mut Option<S>) -> Result<S> {
     slot.take().ok_or_else(lost)
 }
 

@@ -2,12 +2,14 @@
 
 use std::ops::Range;
 
-use arrow::array::{Array, AsArray};
+use arrow::array::{Array, AsArray, BinaryArray};
+use arrow::buffer::OffsetBuffer;
 use arrow::compute::cast;
 use arrow::datatypes::{DataType, Float64Type, Int64Type, UInt64Type};
+use chrono::{DateTime, TimeDelta};
 use nvisy_core::{Batch, Error, Result};
 
-use crate::expression::{Expression, Type, Value};
+use crate::expression::{EvaluatedColumn, Expression, Type, Value};
 
 /// How one value of a key is ordered.
 #[derive(Clone, Copy, Debug, Default)]
@@ -50,13 +52,19 @@ impl Keys {
     }
 
     pub(super) fn push(&mut self, key: &[u8]) -> Result<()> {
+        let start = self.bytes.len();
+        self.bytes.extend_from_slice(key);
+        self.end(start)
+    }
+
+    /// Ends a key, whose bytes are there from `start` on.
+    fn end(&mut self, start: usize) -> Result<()> {
+        let (width, end) = (self.bytes.len() - start, self.size()?);
         if self.len == 0 {
-            self.width = key.len();
-        } else if self.ends.is_empty() && key.len() != self.width {
+            self.width = width;
+        } else if self.ends.is_empty() && width != self.width {
             self.ends = (1..=self.len).map(|len| (len * self.width) as u32).collect();
         }
-        self.bytes.extend_from_slice(key);
-        let end = self.end()?;
         if !self.ends.is_empty() {
             self.ends.push(end);
         }
@@ -64,9 +72,48 @@ impl Keys {
         Ok(())
     }
 
-    fn end(&self) -> Result<u32> {
-        let end = u32::try_from(self.bytes.len());
-        end.map_err(|_| Error::internal("the keys of a part take more than 4 GiB"))
+    fn size(&self) -> Result<u32> {
+        let size = u32::try_from(self.bytes.len());
+        size.map_err(|_| Error::internal("the keys of a part take more than 4 GiB"))
+    }
+
+    /// Adds the key that some values of an item make, behind what it begins with.
+    pub(super) fn push_values(
+        &mut self,
+        beginning: &[u8],
+        values: &[Values],
+        index: usize,
+        direction: Direction,
+    ) -> Result<()> {
+        let start = self.bytes.len();
+        self.bytes.extend_from_slice(beginning);
+        let mut values = values.iter();
+        let made = values.try_for_each(|values| values.encode(index, direction, &mut self.bytes));
+        if made.is_err() {
+            self.bytes.truncate(start);
+        }
+        made.and_then(|()| self.end(start))
+    }
+
+    /// Adds the keys that some values make of items side by side.
+    pub(super) fn push_range(
+        &mut self,
+        values: &[Values],
+        mut items: Range<usize>,
+        direction: Direction,
+    ) -> Result<()> {
+        match values {
+            [Values::Ints(of)] if of.null_count() == 0 && !direction.descending => {
+                of.values()[items].iter().try_for_each(|value| self.push(&of_int(*value)))
+            }
+            _ => items.try_for_each(|index| self.push_values(&[], values, index, direction)),
+        }
+    }
+
+    pub(super) fn clear(&mut self) {
+        self.bytes.clear();
+        self.ends.clear();
+        (self.len, self.width) = (0, 0);
     }
 
     pub(super) fn append(&mut self, other: &Self) -> Result<()> {
@@ -77,7 +124,7 @@ impl Keys {
         if self.ends.is_empty() && other.ends.is_empty() && (self.len == 0 || self.width == other.width) {
             self.bytes.extend_from_slice(&other.bytes[other.start(part.start)..other.start(part.end)]);
             (self.width, self.len) = (other.width, self.len + part.len());
-            return self.end().map(drop);
+            return self.size().map(drop);
         }
         part.into_iter().try_for_each(|index| self.push(other.get(index)))
     }
@@ -133,6 +180,14 @@ impl Keys {
             }
         }
         Some((0..width).filter(|place| differ[*place] != 0).collect())
+    }
+
+    /// Returns the keys as a column.
+    pub(super) fn to_array(&self) -> Result<BinaryArray> {
+        let long = |_| Error::internal("the keys of a batch take more than 2 GiB");
+        let offsets = (0..=self.len).map(|index| i32::try_from(self.start(index)).map_err(long));
+        let offsets: Vec<i32> = offsets.collect::<Result<_>>()?;
+        Ok(BinaryArray::new(OffsetBuffer::new(offsets.into()), self.bytes.clone().into(), None))
     }
 
     /// Writes the keys: bytes that are the same in all stand once.
@@ -213,7 +268,7 @@ impl Keys {
             }
         }
         let keys = Self { bytes, len, width, ends: Vec::new() };
-        keys.end()?;
+        keys.size()?;
         Ok(Some(keys))
     }
 }
@@ -240,22 +295,29 @@ impl Values {
         Self::plain(expression, batch).unwrap_or_else(|| Self::Each(expression.evaluate_batch(batch)))
     }
 
+    /// The values as a column, where they are one without faults.
     fn plain(expression: &Expression, batch: &Batch) -> Option<Self> {
-        let [reference] = expression.references() else { return None };
-        if reference.path != expression.text().trim() {
-            return None;
-        }
-        let column = batch.as_rows()?.column_by_name(reference.column()?)?;
+        let rows = batch.as_rows()?;
+        let column = match expression.references() {
+            [reference] if reference.path == expression.text().trim() => {
+                rows.column_by_name(reference.column()?)?.clone()
+            }
+            _ if expression.is_columnar() => {
+                let EvaluatedColumn { values, faults } = expression.evaluate_column(batch);
+                faults.is_empty().then_some(values)?
+            }
+            _ => return None,
+        };
         Some(match column.data_type() {
             DataType::Int8 | DataType::Int16 | DataType::Int32 | DataType::Int64 => {
-                Self::Ints(cast(column, &DataType::Int64).ok()?.as_primitive::<Int64Type>().clone())
+                Self::Ints(cast(&column, &DataType::Int64).ok()?.as_primitive::<Int64Type>().clone())
             }
             DataType::UInt8 | DataType::UInt16 | DataType::UInt32 | DataType::UInt64 => {
-                Self::UInts(cast(column, &DataType::UInt64).ok()?.as_primitive::<UInt64Type>().clone())
+                Self::UInts(cast(&column, &DataType::UInt64).ok()?.as_primitive::<UInt64Type>().clone())
             }
             DataType::Float64 => Self::Doubles(column.as_primitive::<Float64Type>().clone()),
             DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View => {
-                Self::Texts(cast(column, &DataType::Utf8).ok()?.as_string::<i32>().clone())
+                Self::Texts(cast(&column, &DataType::Utf8).ok()?.as_string::<i32>().clone())
             }
             _ => return None,
         })
@@ -280,6 +342,35 @@ impl Values {
             Self::One(value) => value.clone(),
             Self::Each(each) => return each[index].clone(),
             _ => Value::Null,
+        })
+    }
+
+    /// Returns whether an item may have no value or a null.
+    pub(super) fn has_nulls(&self) -> bool {
+        match self {
+            Self::Ints(of) => of.null_count() > 0,
+            Self::UInts(of) => of.null_count() > 0,
+            Self::Doubles(of) => of.null_count() > 0,
+            Self::Texts(of) => of.null_count() > 0,
+            Self::One(value) => matches!(value, Value::Null),
+            Self::Each(_) => true,
+        }
+    }
+
+    pub(super) fn is_null(&self, index: usize) -> bool {
+        self.type_at(index) == Type::Null
+    }
+
+    /// Returns the type of all values but the nulls, if none of them has a fault.
+    pub(super) fn type_of_all(&self) -> Option<Type> {
+        let of = |array: &dyn Array, of: Type| if array.null_count() < array.len() { of } else { Type::Null };
+        Some(match self {
+            Self::Ints(array) => of(array, Type::Int),
+            Self::UInts(array) => of(array, Type::UInt),
+            Self::Doubles(array) => of(array, Type::Double),
+            Self::Texts(array) => of(array, Type::Text),
+            Self::One(value) => Type::of(value),
+            Self::Each(_) => return None,
         })
     }
 
@@ -328,6 +419,90 @@ impl Values {
             key[start..].iter_mut().for_each(|byte| *byte = !*byte);
         }
         Ok(())
+    }
+}
+
+/// Reads a value that was [encoded](Values::encode) as it is first in a key, whose values are of a
+/// type, and takes it off: numbers as that type has them. Lists and maps are read as what numbers
+/// are whose types are not known: only how long they are is certain.
+pub(super) fn decode(key: &mut &[u8], known: Type) -> Option<Value> {
+    let (tag, rest) = key.split_first()?;
+    *key = rest;
+    Some(match *tag {
+        0 | NULL | 0xff => Value::Null,
+        BOOL => Value::Bool(take::<1>(key)? == [1]),
+        NUMBER => {
+            let (nearest, rest) = decode_number(key)?;
+            match known {
+                Type::Int => Value::Int((nearest as i128 + i128::from(rest)) as i64),
+                Type::UInt => Value::UInt((nearest as i128 + i128::from(rest)) as u64),
+                _ => Value::Double(nearest),
+            }
+        }
+        TEXT => Value::Text(String::from_utf8(decode_octets(key)?).ok()?),
+        BYTES => Value::Bytes(decode_octets(key)?),
+        TIMESTAMP => {
+            let (seconds, nanos) = decode_time(key)?;
+            Value::Timestamp(DateTime::from_timestamp(seconds, nanos)?)
+        }
+        DURATION => {
+            let (seconds, nanos) = decode_time(key)?;
+            Value::Duration(TimeDelta::new(seconds, nanos)?)
+        }
+        tag @ (LIST | MAP) => {
+            let mut values = Vec::new();
+            while *key.first()? != 0 {
+                values.push(decode(key, Type::Any)?);
+            }
+            *key = &key[1..];
+            match tag {
+                LIST => Value::List(values),
+                _ => Value::Map(
+                    values.as_chunks().0.iter().map(|[name, value]| (name.clone(), value.clone())).collect(),
+                ),
+            }
+        }
+        _ => return None,
+    })
+}
+
+fn take<const N: usize>(key: &mut &[u8]) -> Option<[u8; N]> {
+    let (bytes, rest) = key.split_first_chunk()?;
+    *key = rest;
+    Some(*bytes)
+}
+
+/// Reads what [`number`] has written behind the tag.
+fn decode_number(key: &mut &[u8]) -> Option<(f64, i16)> {
+    let ordered = u64::from_be_bytes(take(key)?);
+    let bits = if ordered >> 63 == 1 { ordered & !(1 << 63) } else { !ordered };
+    let rest = (u16::from_be_bytes(take(key)?) ^ 0x8000) as i16;
+    Some((f64::from_bits(bits), rest))
+}
+
+fn decode_time(key: &mut &[u8]) -> Option<(i64, u32)> {
+    let seconds = (u64::from_be_bytes(take(key)?) ^ 1 << 63) as i64;
+    Some((seconds, u32::from_be_bytes(take(key)?)))
+}
+
+fn decode_octets(key: &mut &[u8]) -> Option<Vec<u8>> {
+    let mut octets = Vec::new();
+    loop {
+        match key {
+            [0, 0xff, rest @ ..] => {
+                octets.push(0);
+                *key = rest;
+            }
+            [0, 0, rest @ ..] => {
+                *key = rest;
+                return Some(octets);
+            }
+            [byte, rest @ ..] => {
+                octets.push(*byte);
+                *key = rest;
+            }
+            [] => return None,
+        }
     }
 }
 

@@ -432,9 +432,10 @@ proptest! {
             }
             context.add_variable_from_value("row", map);
             // What it cannot evaluate, it says nothing of: it has no arithmetic over numbers of
-            // two types, and no decimals and timestamps of Arrow. And its map has keys of nulls.
+            // two types, and no decimals and timestamps of Arrow. And its map has keys of nulls, and
+            // it rounds integers that it compares with doubles.
             let Ok(theirs) = program.execute(&context) else { continue };
-            if text.contains("has(") { continue }
+            if text.contains("has(") || (text.contains("9007199254740993") && text.contains("row.f")) { continue }
             let ours = expression.evaluate(&item);
             match &ours {
                 Ok(ours) => prop_assert!(equal(&theirs, &foreign(ours)), "{}: {:?}, theirs {:?}", text, ours, theirs),

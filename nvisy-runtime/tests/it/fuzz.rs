@@ -181,7 +181,7 @@ fn read_changed(uses: &str, text: &str) {
         let [arrived, aside] = [&out, &letters].map(|place| Place::named(place).len() as u64);
         assert_eq!(arrived + aside, node(&report, "in").received, "{report}");
         assert!(report.is_success() || aside > 0 || !errors.is_empty(), "{report}");
-        [&out, &letters].map(|place| Place::remove(place));
+        [&out, &letters].into_iter().for_each(|place| Place::remove(place));
         0
     });
     torture.tell_well(0);

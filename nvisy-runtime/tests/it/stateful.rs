@@ -1,6 +1,7 @@
 //! Actions with memory, held against a few lines of plain Rust: with memory so tight that they
 //! spill, and through crashes at any point.
 
+mod columns;
 mod damage;
 mod engine;
 mod groups;

@@ -1,199 +1,163 @@
 //! Groups by their keys: in memory, and as sorted runs of parts of them beyond it.
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use nvisy_core::batch::{BatchReader, BatchWriter};
+use nvisy_core::Result;
 use nvisy_core::checkpoint::{Changes, Entries};
-use nvisy_core::primitive::raw::Raw;
 use nvisy_core::spill::Spill;
-use nvisy_core::{Batch, Error, Lineage, Metadata, Payload, Primitive, PrimitiveId, Result};
-use serde::{Deserialize, Serialize};
 
-use super::state::{State, size};
-use crate::actions::spill::{RunReader, RunWriter, Runs};
-use crate::expression::Value;
+use super::accumulator::{Accumulator, Placed};
+use super::cursor::Cursor;
+use super::open::{Arrival, Open, PART};
+use super::origins::Origins;
+use super::part::Part;
+use crate::actions::key::Keys;
+use crate::actions::spill::Runs;
+use crate::checkpoint::blocking;
 
-/// How many items a group names as what it was made of.
-pub(super) const PARENTS: usize = 8;
-/// What a group takes beside its key and values: in the table, and its first items.
-const BESIDE: usize = 256;
-/// Groups of a frame at the most.
-const FRAME: usize = 256;
-
-/// What is known of a group.
-#[derive(Clone, Debug)]
-pub(super) struct Group {
-    /// What its items have in common.
-    pub(super) values: Vec<Value>,
-    pub(super) states: Vec<State>,
-    /// How many items are in it.
-    pub(super) items: u64,
-    /// The first of them, by their numbers.
-    pub(super) parents: Vec<(u64, PrimitiveId, Lineage)>,
-}
-
-type Key = Box<[u8]>;
-
-impl Group {
-    fn merge(&mut self, other: Self) {
-        self.items += other.items;
-        self.states.iter_mut().zip(other.states).for_each(|(state, other)| state.merge(other));
-        self.parents.extend(other.parents);
-        self.parents.sort_by_key(|(number, ..)| *number);
-        self.parents.truncate(PARENTS);
-    }
-
-    fn bytes(&self, key: &[u8]) -> usize {
-        BESIDE
-            + 2 * key.len()
-            + self.values.iter().map(size).sum::<usize>()
-            + self.states.len() * size_of::<State>()
-    }
-}
-
-/// Parts of groups, as a frame of a run has them. Their first items stand in a batch.
-#[derive(Serialize, Deserialize)]
-struct Written {
-    keys: Vec<Key>,
-    values: Vec<Vec<Value>>,
-    states: Vec<Vec<State>>,
-    items: Vec<u64>,
-    /// The numbers of the first items of each.
-    parents: Vec<Vec<u64>>,
-}
+/// So many items are worth a thread.
+const MANY: usize = 4_096;
 
 /// The groups that are not closed, and those that are and wait to be let go of.
 pub(super) struct Groups {
     runs: Runs,
     memory: usize,
-    open: HashMap<Key, Group>,
-    bytes: usize,
-    /// The least key that is open in memory.
-    least: Option<Key>,
-    /// What was closed in memory, in order.
-    closed: VecDeque<(Key, Group)>,
+    blank: Part,
+    open: Open,
+    /// What was closed in memory.
+    closed: Vec<Cursor>,
     cursors: BTreeMap<u64, Cursor>,
+    /// Who the items are that all these name, since the last of them came or went.
+    origins: Option<Origins>,
 }
 
 impl Groups {
-    pub(super) fn new(spill: Spill, memory: u64) -> Self {
+    /// No groups, of so many columns of the key and these aggregates.
+    pub(super) fn new(spill: Spill, memory: u64, values: usize, columns: Vec<Accumulator>) -> Self {
         Self {
             runs: Runs::new(spill, "aggregate"),
             memory: usize::try_from(memory).unwrap_or(usize::MAX),
-            open: HashMap::new(),
-            bytes: 0,
-            least: None,
-            closed: VecDeque::new(),
+            blank: Part::new(values, &columns),
+            open: Open::new(values, columns),
+            closed: Vec::new(),
             cursors: BTreeMap::new(),
+            origins: None,
         }
     }
 
-    /// Changes the group of a key, which `new` makes if it is not there. `change` returns by how
-    /// many bytes the group grows.
-    pub(super) fn change(
-        &mut self,
-        key: &[u8],
-        new: impl FnOnce() -> Group,
-        change: impl FnOnce(&mut Group) -> usize,
-    ) {
-        if let Some(group) = self.open.get_mut(key) {
-            self.bytes += change(group);
-            return;
+    /// Adds items, whose keys these are, to their groups. Where they are many, what is computed of
+    /// them is on another thread, beside the counting.
+    pub(super) async fn add(mut self, arrival: &Arrival<'_>, rows: Vec<u32>, keys: &Keys) -> Result<Self> {
+        let groups = self.open.find(arrival, &rows, keys);
+        let (over, first) = (arrival.over.clone(), arrival.first);
+        let mut columns = std::mem::take(&mut self.open.columns);
+        let mut compute = move |items: Placed<'_>| {
+            columns.iter_mut().zip(&*over).for_each(|(column, values)| column.add(values, items));
+            std::mem::take(&mut columns)
+        };
+        if rows.len() < MANY {
+            let items = Placed { rows: &rows, groups: &groups, first };
+            self.open.count(arrival.batch, items);
+            self.open.columns = compute(items);
+            return Ok(self);
         }
-        let mut group = new();
-        self.bytes += group.bytes(key) + change(&mut group);
-        if self.least.as_deref().is_none_or(|least| key < least) {
-            self.least = Some(key.into());
-        }
-        self.open.insert(key.into(), group);
+        let placed = Arc::new((rows, groups));
+        let shared = placed.clone();
+        let computed = blocking(move || Ok(compute(Placed { rows: &shared.0, groups: &shared.1, first })));
+        let items = Placed { rows: &placed.0, groups: &placed.1, first };
+        let counted = async { self.open.count(arrival.batch, items) };
+        let (columns, ()) = tokio::join!(computed, counted);
+        self.open.columns = columns?;
+        Ok(self)
     }
 
     pub(super) fn is_full(&self) -> bool {
-        self.bytes > self.memory
+        self.open.bytes() + self.closed.iter().map(Cursor::bytes).sum::<usize>() > self.memory
+    }
+
+    /// Returns whether items up to a number can be added.
+    pub(super) fn reaches(&self, number: u64) -> bool {
+        self.open.reaches(number)
     }
 
     /// Writes all groups that are in memory as a run, and merges runs where there are many.
     pub(super) fn spill(&mut self) -> Result<()> {
-        let mut groups: Vec<(Key, Group)> = std::mem::take(&mut self.closed).into();
-        let start = groups.len();
-        groups.extend(self.open.drain());
-        groups[start..].sort_unstable_by(|(a, _), (b, _)| a.cmp(b));
-        (self.bytes, self.least) = (0, None);
-        if groups.is_empty() {
-            return Ok(());
-        }
-        let mut groups = groups.into_iter();
-        self.write(0, || Ok(groups.next()))?;
+        self.close(None)?;
+        self.origins = None;
+        let mut closed = std::mem::take(&mut self.closed);
+        self.write(0, &mut closed.iter_mut().collect::<Vec<_>>())?;
+        drop(closed);
         while let Some((numbers, level)) = self.runs.to_merge() {
-            let mut cursors = BTreeMap::new();
-            for number in &numbers {
-                cursors.insert(*number, self.take_cursor(*number)?);
-            }
-            self.write(level.saturating_add(1), || least(&mut cursors, &mut VecDeque::new(), None))?;
+            let mut cursors =
+                numbers.iter().map(|number| self.take_cursor(*number)).collect::<Result<Vec<_>>>()?;
+            self.write(level.saturating_add(1), &mut cursors.iter_mut().collect::<Vec<_>>())?;
             numbers.into_iter().for_each(|number| self.runs.remove(number));
         }
         Ok(())
     }
 
-    fn write(&mut self, level: u8, mut next: impl FnMut() -> Result<Option<(Key, Group)>>) -> Result<()> {
-        let most = (self.memory / 64).clamp(1, 1 << 20);
+    fn write(&mut self, level: u8, cursors: &mut [&mut Cursor]) -> Result<()> {
+        let (blank, bytes) = (&self.blank, part_bytes(self.memory));
         self.runs.write(level, |file| {
-            let mut batches = BatchWriter::default();
-            let mut frame: Vec<(Key, Group)> = Vec::new();
-            let mut bytes = 0;
-            while let Some((key, group)) = next()? {
-                bytes += group.bytes(&key);
-                frame.push((key, group));
-                if bytes > most || frame.len() >= FRAME {
-                    write_frame(file, &mut batches, std::mem::take(&mut frame))?;
-                    bytes = 0;
+            origins(cursors.iter().map(|cursor| &**cursor)).write(file)?;
+            loop {
+                let part = merged(cursors, blank, None, bytes)?;
+                if part.len() == 0 {
+                    return Ok(());
                 }
+                file.frame(part.len(), &[&part.to_bytes()?])?;
             }
-            write_frame(file, &mut batches, frame)
         })?;
         Ok(())
     }
 
-    /// Returns the next groups whose keys are below `bound`, all without one, in order. They are
-    /// whole: nothing is added to them any more.
-    pub(super) fn next(&mut self, bound: Option<&[u8]>, most: usize) -> Result<Vec<(Key, Group)>> {
-        let below = |key: &[u8]| bound.is_none_or(|bound| key < bound);
-        if self.least.as_deref().is_some_and(below) {
-            let mut closed: Vec<(Key, Group)> = self.open.extract_if(|key, _| below(key)).collect();
-            closed.sort_unstable_by(|(a, _), (b, _)| a.cmp(b));
-            let bytes: usize = closed.iter().map(|(key, group)| group.bytes(key)).sum();
-            self.bytes = if self.open.is_empty() { 0 } else { self.bytes.saturating_sub(bytes) };
-            self.closed.extend(closed);
-            self.least = self.open.keys().min().cloned();
+    /// Closes the groups in memory that are below a bound.
+    fn close(&mut self, bound: Option<&[u8]>) -> Result<()> {
+        if self.open.is_below(bound) {
+            let blank = Open::new(self.blank.values.len(), self.blank.columns.clone());
+            let (closed, open) = std::mem::replace(&mut self.open, blank).close(bound)?;
+            self.open = open;
+            self.closed.push(Cursor::of(closed, &self.blank, part_bytes(self.memory))?);
+            self.origins = None;
         }
+        Ok(())
+    }
+
+    /// Returns the next groups whose keys are below `bound`, all without one, in order, and who
+    /// the items are that they name. They are whole: nothing is added to them any more.
+    pub(super) fn next(&mut self, bound: Option<&[u8]>) -> Result<Option<(Part, Origins)>> {
+        self.close(bound)?;
         for number in self.runs.numbers() {
-            let cursor = self.take_cursor(number)?;
-            self.cursors.insert(number, cursor);
+            if !self.cursors.contains_key(&number) {
+                let cursor = self.take_cursor(number)?;
+                self.cursors.insert(number, cursor);
+                self.origins = None;
+            }
         }
-        let mut groups = Vec::new();
-        while groups.len() < most
-            && let Some(group) = least(&mut self.cursors, &mut self.closed, bound)?
-        {
-            groups.push(group);
-        }
-        let done: Vec<u64> = self
-            .cursors
-            .iter()
-            .filter(|(_, cursor)| cursor.first.is_none())
-            .map(|(number, _)| *number)
-            .collect();
-        for number in done {
-            self.cursors.remove(&number);
-            self.runs.remove(number);
-        }
-        Ok(groups)
+        let mut all: Vec<_> = self.closed.iter_mut().chain(self.cursors.values_mut()).collect();
+        let part = merged(&mut all, &self.blank, bound, part_bytes(self.memory))?;
+        let known = self.origins.take();
+        let known = known.unwrap_or_else(|| origins(self.closed.iter().chain(self.cursors.values())));
+        let before = self.closed.len() + self.cursors.len();
+        self.closed.retain(|cursor| cursor.key().is_some());
+        let runs = &mut self.runs;
+        self.cursors.retain(|number, cursor| {
+            let stays = cursor.key().is_some();
+            if !stays {
+                runs.remove(*number);
+            }
+            stays
+        });
+        let same = self.closed.len() + self.cursors.len() == before;
+        self.origins = same.then(|| known.clone());
+        Ok((part.len() > 0).then_some((part, known)))
     }
 
     fn take_cursor(&mut self, number: u64) -> Result<Cursor> {
         match self.cursors.remove(&number) {
             Some(cursor) => Ok(cursor),
-            None => Cursor::open(&self.runs, number),
+            None => Cursor::open(&self.runs, number, &self.blank),
         }
     }
 
@@ -218,119 +182,78 @@ impl Groups {
     }
 }
 
-/// Takes the group of the least key, made of all its parts, if that is below the bound.
-fn least(
-    cursors: &mut BTreeMap<u64, Cursor>,
-    memory: &mut VecDeque<(Key, Group)>,
-    bound: Option<&[u8]>,
-) -> Result<Option<(Key, Group)>> {
-    let firsts = cursors.values().filter_map(|cursor| cursor.first.as_ref()).chain(memory.front());
-    let Some(key) = firsts.map(|(key, _)| key).min().cloned() else { return Ok(None) };
-    if bound.is_some_and(|bound| *key >= *bound) {
-        return Ok(None);
-    }
-    let mut whole: Option<Group> = None;
-    let mut add = |part: Group| match &mut whole {
-        Some(whole) => whole.merge(part),
-        none => *none = Some(part),
-    };
-    for cursor in cursors.values_mut() {
-        if let Some((_, part)) = cursor.first.take_if(|(first, _)| *first == key) {
-            add(part);
-            cursor.taken += 1;
+/// About how many bytes the groups take that are written or let go of at once.
+fn part_bytes(memory: usize) -> usize {
+    (memory / 64).clamp(1, 16 << 20)
+}
+
+/// Who the items are that all of these name.
+fn origins<'a>(cursors: impl Iterator<Item = &'a Cursor>) -> Origins {
+    let mut all = Origins::default();
+    cursors.for_each(|cursor| all.extend(cursor.origins()));
+    all
+}
+
+/// Takes the groups of the least keys, each made of all its parts, if they are below the bound;
+/// no more than a batch or a frame is to have.
+fn merged(cursors: &mut [&mut Cursor], blank: &Part, bound: Option<&[u8]>, bytes: usize) -> Result<Part> {
+    let mut out = blank.clone();
+    let mut until = Vec::new();
+    while out.len() < PART && out.bytes() < bytes {
+        let Some((first, second)) = least(cursors) else { break };
+        if bound.is_some_and(|bound| cursors[first].key().is_none_or(|key| key >= bound)) {
+            break;
+        }
+        until.clear();
+        if let Some(key) = second.and_then(|second| cursors[second].key()) {
+            until.extend_from_slice(key);
+            if cursors[first].key() == Some(&until) {
+                let (part, at) = cursors[first].group();
+                out.push(part, at)?;
+                cursors[first].advance()?;
+                for cursor in cursors.iter_mut() {
+                    while cursor.key() == Some(&until) {
+                        let (part, at) = cursor.group();
+                        out.merge(part, at);
+                        cursor.advance()?;
+                    }
+                }
+                continue;
+            }
+        }
+        let stop = match second {
+            Some(_) => Some(bound.map_or(&*until, |bound| bound.min(&until))),
+            None => bound,
+        };
+        let cursor = &mut cursors[first];
+        if out.len() == 0
+            && let Some(part) = cursor.take(stop)?
+        {
+            return Ok(part);
+        }
+        while out.len() < PART
+            && out.bytes() < bytes
+            && cursor.key().is_some_and(|key| stop.is_none_or(|stop| key < stop))
+        {
+            let (part, at) = cursor.group();
+            out.push(part, at)?;
             cursor.advance()?;
         }
     }
-    // Beside a key that is closed, one of a group that came after a restart may stand again.
-    while let Some((_, part)) = memory.pop_front_if(|(first, _)| *first == key) {
-        add(part);
-    }
-    Ok(whole.map(|whole| (key, whole)))
+    Ok(out)
 }
 
-fn write_frame(file: &mut RunWriter, batches: &mut BatchWriter, groups: Vec<(Key, Group)>) -> Result<()> {
-    if groups.is_empty() {
-        return Ok(());
-    }
-    let nobody = Arc::new(Metadata::default());
-    let nothing = Payload::from(Raw::Json(serde_json::Value::Null));
-    let mut written = Written {
-        keys: Vec::new(),
-        values: Vec::new(),
-        states: Vec::new(),
-        items: Vec::new(),
-        parents: Vec::new(),
-    };
-    let mut parents = Vec::new();
-    for (key, group) in groups {
-        written.keys.push(key);
-        written.values.push(group.values);
-        written.states.push(group.states);
-        written.items.push(group.items);
-        written.parents.push(group.parents.iter().map(|(number, ..)| *number).collect());
-        parents.extend(
-            group
-                .parents
-                .into_iter()
-                .map(|(_, id, lineage)| Primitive::new(id, nothing.clone(), nobody.clone(), lineage)),
-        );
-    }
-    let bytes = postcard::to_allocvec(&written)
-        .map_err(|error| Error::internal("groups do not become bytes").with_source(error))?;
-    let batch = batches.write(&Batch::from_primitives(parents))?;
-    let len = (bytes.len() as u64).to_le_bytes();
-    file.frame(written.keys.len(), &[&len, &bytes, &batch])
-}
-
-/// Where in a run the groups are that have not come out.
-struct Cursor {
-    file: RunReader,
-    batches: BatchReader,
-    frame: VecDeque<(Key, Group)>,
-    first: Option<(Key, Group)>,
-    /// How many groups of the run have come out.
-    taken: u64,
-}
-
-impl Cursor {
-    fn open(runs: &Runs, number: u64) -> Result<Self> {
-        let file = runs.open(number)?;
-        let taken = runs.get(number).map_or(0, |run| run.taken);
-        let mut cursor =
-            Self { file, batches: BatchReader::default(), frame: VecDeque::new(), first: None, taken };
-        for _ in 0..=taken {
-            cursor.advance()?;
+/// Returns which cursor has the least key, and which the least one of the others.
+fn least(cursors: &[&mut Cursor]) -> Option<(usize, Option<usize>)> {
+    let mut least: Option<(usize, &[u8])> = None;
+    let mut second: Option<(usize, &[u8])> = None;
+    for (at, cursor) in cursors.iter().enumerate() {
+        let Some(key) = cursor.key() else { continue };
+        if least.is_none_or(|(_, least)| key < least) {
+            second = least.replace((at, key));
+        } else if second.is_none_or(|(_, second)| key < second) {
+            second = Some((at, key));
         }
-        Ok(cursor)
     }
-
-    fn advance(&mut self) -> Result<()> {
-        if self.frame.is_empty()
-            && let Some((_, bytes)) = self.file.next()?
-        {
-            self.frame = self.read(&bytes)?;
-        }
-        self.first = self.frame.pop_front();
-        Ok(())
-    }
-
-    fn read(&mut self, bytes: &[u8]) -> Result<VecDeque<(Key, Group)>> {
-        let damaged = || self.file.damaged();
-        let (len, rest) = bytes.split_first_chunk().ok_or_else(damaged)?;
-        let (written, batch) =
-            rest.split_at_checked(u64::from_le_bytes(*len) as usize).ok_or_else(damaged)?;
-        let Written { keys, values, states, items, parents } =
-            postcard::from_bytes(written).map_err(|error| damaged().with_source(error))?;
-        let batch = self.batches.read(batch)?;
-        let mut all = batch.iter();
-        let mut groups = VecDeque::with_capacity(keys.len());
-        for ((((key, values), states), items), numbers) in
-            keys.into_iter().zip(values).zip(states).zip(items).zip(parents)
-        {
-            let parents = numbers.into_iter().zip(&mut all);
-            let parents = parents.map(|(number, item)| (number, item.id(), item.lineage().clone())).collect();
-            groups.push_back((key, Group { values, states, items, parents }));
-        }
-        Ok(groups)
-    }
+    Some((least?.0, second.map(|(at, _)| at)))
 }

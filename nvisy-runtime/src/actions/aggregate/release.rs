@@ -1,34 +1,46 @@
 //! What comes out of an aggregate: groups as rows.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, ListArray, RecordBatch, RecordBatchOptions, TimestampMicrosecondArray};
+use arrow::array::{
+    ArrayRef, Float64Array, Int64Array, ListArray, RecordBatch, RecordBatchOptions, TimestampMicrosecondArray,
+};
 use arrow::buffer::OffsetBuffer;
 use arrow::datatypes::{Field, Schema};
-use nvisy_core::lineage::Step;
+use nvisy_core::SourceIdentity;
+use nvisy_core::lineage::{MergeBatch, Merges, Step};
 use nvisy_core::prelude::*;
-use nvisy_core::primitive::row::Row;
-use nvisy_core::{Lineage, Primitive, SourceIdentity};
 use serde_json::json;
 
-use super::groups::Group;
-use super::state::{State, total};
+use super::accumulator::Accumulator;
+use super::aggregating::Aggregating;
+use super::column::Column;
+use super::origins::Origins;
+use super::part::Part;
+use super::state::State;
 use super::window::start_of;
-use super::{Aggregating, Aggregation, WINDOW};
+use super::{Aggregation, WINDOW};
+use crate::actions::key::decode;
 use crate::expression::{Type, Value, column_of};
 
 impl Aggregating {
     /// Makes rows of groups.
-    pub(super) fn rows(&self, groups: Vec<(Box<[u8]>, Group)>, context: &Context) -> Result<Batch> {
-        let len = groups.len();
+    pub(super) fn rows(&self, part: &Part, origins: &Origins, context: &Context) -> Result<Batch> {
+        let (len, by) = (part.len(), self.group_by.len());
+        let mut keys: Vec<&[u8]> = (0..len).map(|group| part.keys.get(group)).collect();
+        let mut starts = Vec::new();
+        if self.window.is_some() {
+            for key in &mut keys {
+                starts.push(start_of(key).unwrap_or_default());
+                *key = key.get(8..).unwrap_or_default();
+            }
+        }
         let mut columns: Vec<(&str, ArrayRef)> = Vec::new();
-        let by = self.group_by.len();
         for (at, name) in self.names[..by].iter().enumerate() {
-            let values = groups.iter().map(|(_, group)| group.values[at].clone()).collect();
-            columns.push((name, column_of(values, self.types[at])?));
+            columns.push((name, key_column(&mut keys, &part.values[at], self.types[at])?));
         }
         if let Some((_, clock, _)) = &self.window {
-            let starts: Vec<i64> = groups.iter().map(|(key, _)| start_of(key).unwrap_or_default()).collect();
             let ends = starts.iter().map(|start| clock.end(*start)).collect();
             for (name, moments) in WINDOW.into_iter().zip([starts, ends]) {
                 columns.push((name, Arc::new(TimestampMicrosecondArray::from(moments).with_timezone("UTC"))));
@@ -36,8 +48,8 @@ impl Aggregating {
         }
         for (at, (aggregation, _)) in self.aggregations.iter().enumerate() {
             let name = &self.names[by + at];
-            let states = groups.iter().map(|(_, group)| &group.states[at]);
-            columns.push((name, column(name, aggregation, self.types[by + at], states)?));
+            let column = column(name, aggregation, self.types[by + at], &part.columns[at], &part.items)?;
+            columns.push((name, column));
         }
         let fields: Vec<_> = columns
             .iter()
@@ -47,68 +59,114 @@ impl Aggregating {
         let options = RecordBatchOptions::new().with_row_count(Some(len));
         let rows = RecordBatch::try_new_with_options(Arc::new(Schema::new(fields)), columns, &options)
             .map_err(|error| Error::internal("the columns of the groups make no rows").with_source(error))?;
-        let (rows, step, metadata) = (Arc::new(rows), context.step(), context.metadata());
         let source = SourceIdentity::new(format!("aggregate:{}/{}", context.graph(), context.node()));
-        let items = groups.into_iter().enumerate().map(|(index, (key, group))| {
-            let row = Row::new(rows.clone(), index as u32)?;
-            let lineage = lineage(&step, group);
-            Ok(Primitive::new(source.id_of_key(&key), row, metadata.clone(), lineage))
-        });
-        Ok(Batch::from_primitives(items.collect::<Result<_>>()?))
+        Batch::merged(
+            rows,
+            (source, part.keys.to_array()?),
+            merges(part, origins, &context.step()),
+            context.metadata(),
+        )
     }
 }
 
-/// Names the first items of a group, and how many there were where these are not all.
-fn lineage(step: &Arc<Step>, group: Group) -> Lineage {
-    let step = if group.items > group.parents.len() as u64 {
-        let parameters = Arc::new(json!({ "items": group.items }));
-        Arc::new(Step::clone(step).with_parameters(parameters))
-    } else {
-        step.clone()
-    };
-    Lineage::derived(step, group.parents.into_iter().map(|(_, id, lineage)| (id, lineage)))
+/// Names the first items of each group, and how many there were where these are not all.
+fn merges(part: &Part, origins: &Origins, step: &Arc<Step>) -> Merges {
+    let mut merges = Merges::default();
+    let mut batches: Vec<Option<MergeBatch>> = vec![None; origins.len()];
+    let mut steps: HashMap<u64, Arc<Step>> = HashMap::new();
+    for (group, items) in part.items.iter().enumerate() {
+        let parents = part.parents_of(group);
+        for number in parents {
+            let Some(at) = origins.find(*number) else { continue };
+            let (first, batch) = origins.get(at);
+            let of = *batches[at].get_or_insert_with(|| merges.batch(batch));
+            merges.input(batch, of, (number - first) as usize);
+        }
+        if *items > parents.len() as u64 {
+            let counted = || Arc::new(Step::clone(step).with_parameters(Arc::new(json!({ "items": items }))));
+            merges.end(steps.entry(*items).or_insert_with(counted));
+        } else {
+            merges.end(step);
+        }
+    }
+    merges
 }
 
-fn column<'a>(
+/// Reads the values of a column off the keys, but for those that they do not say.
+fn key_column(keys: &mut [&[u8]], kept: &[Value], known: Type) -> Result<ArrayRef> {
+    let damaged = || Error::internal("the key of a group does not read");
+    let mut decoded = keys.iter_mut().map(|key| decode(key, known).ok_or_else(damaged));
+    if known == Type::Int {
+        let integer = |value| Ok(if let Value::Int(value) = value? { Some(value) } else { None });
+        return Ok(Arc::new(decoded.map(integer).collect::<Result<Int64Array>>()?));
+    }
+    if !kept.is_empty() {
+        decoded.try_for_each(|value| value.map(drop))?;
+        let mut values = kept.to_vec();
+        values.resize(keys.len(), Value::Null);
+        return column_of(values, known);
+    }
+    column_of(decoded.collect::<Result<_>>()?, known)
+}
+
+fn column(
     name: &str,
     aggregation: &Aggregation,
     known: Type,
-    states: impl Iterator<Item = &'a State>,
+    of: &Accumulator,
+    items: &[u64],
 ) -> Result<ArrayRef> {
-    if let Aggregation::Collect(_) = aggregation {
-        return lists(known, states);
-    }
-    let known = match aggregation {
-        Aggregation::Count(_) => Type::Int,
-        Aggregation::Mean(_) => Type::Double,
-        _ => known,
+    let counts = |nulls: &Column<u64>| -> Vec<u64> {
+        items.iter().enumerate().map(|(group, items)| items - nulls.get(group)).collect()
     };
-    let values = states.map(|state| {
-        Ok(match state {
-            State::Count(count) => Value::Int(*count as i64),
-            State::Sum { count: 0, .. } => Value::Null,
-            State::Sum { count, integers, doubles } => match aggregation {
-                Aggregation::Mean(_) => Value::Double(total(*integers, doubles) / *count as f64),
-                _ => sum(name, known, *integers, || total(*integers, doubles))?,
-            },
-            State::Least(value) | State::Greatest(value) => value.clone().unwrap_or(Value::Null),
-            State::First(value) | State::Last(value) => {
-                value.as_ref().map_or(Value::Null, |(_, value)| value.clone())
+    match of {
+        Accumulator::Count { nulls } => {
+            Ok(Arc::new(Int64Array::from_iter_values(counts(nulls).into_iter().map(|count| count as i64))))
+        }
+        Accumulator::Sum { nulls, integers, doubles } => {
+            let total = |group: usize| match integers.get(group) {
+                0 => doubles.value(group as u32),
+                integers => doubles.with_integer(group as u32, *integers),
+            };
+            let counts = counts(nulls);
+            let sums = counts.iter().enumerate();
+            if let Aggregation::Mean(_) = aggregation {
+                let mean = |(group, count): (usize, &u64)| (*count > 0).then(|| total(group) / *count as f64);
+                return Ok(Arc::new(sums.map(mean).collect::<Float64Array>()));
             }
-            State::All(_) => Value::Null,
-        })
-    });
-    column_of(values.collect::<Result<_>>()?, known)
+            if known == Type::Double {
+                let sum = |(group, count): (usize, &u64)| (*count > 0).then(|| total(group));
+                return Ok(Arc::new(sums.map(sum).collect::<Float64Array>()));
+            }
+            let sum = |(group, count): (usize, &u64)| {
+                if *count > 0 { integer(name, known, *integers.get(group)) } else { Ok(Value::Null) }
+            };
+            column_of(sums.map(sum).collect::<Result<_>>()?, known)
+        }
+        Accumulator::Values { states, .. } if matches!(aggregation, Aggregation::Collect(_)) => {
+            lists(known, states.iter())
+        }
+        Accumulator::Values { states, .. } => {
+            let value = |state: &State| match state {
+                State::Least(value) | State::Greatest(value) => value.clone().unwrap_or(Value::Null),
+                State::First(value) | State::Last(value) => {
+                    value.as_ref().map_or(Value::Null, |(_, value)| value.clone())
+                }
+                State::All(_) => Value::Null,
+            };
+            column_of(states.iter().map(value).collect(), known)
+        }
+    }
 }
 
-fn sum(name: &str, known: Type, integers: i128, total: impl FnOnce() -> f64) -> Result<Value> {
-    let sum = match known {
-        Type::Int => i64::try_from(integers).ok().map(Value::Int),
-        Type::UInt => u64::try_from(integers).ok().map(Value::UInt),
-        _ => Some(Value::Double(total())),
+/// The sum of integers as a value of their type.
+fn integer(name: &str, known: Type, sum: i128) -> Result<Value> {
+    let value = match known {
+        Type::UInt => u64::try_from(sum).ok().map(Value::UInt),
+        _ => i64::try_from(sum).ok().map(Value::Int),
     };
-    sum.ok_or_else(|| {
-        let message = format!("the sum {integers} does not fit 64 bits: sum `double(..)` of the values");
+    value.ok_or_else(|| {
+        let message = format!("the sum {sum} does not fit 64 bits: sum `double(..)` of the values");
         Error::invalid(name, message)
     })
 }

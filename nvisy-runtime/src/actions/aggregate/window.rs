@@ -139,13 +139,13 @@ pub(super) struct Clock {
 }
 
 impl Clock {
-    /// Returns the beginnings of the open windows that an item belongs to, the earliest first.
+    /// Gives the beginnings of the open windows that an item belongs to, the earliest first.
     /// None if it is late.
-    pub(super) fn windows(&mut self, time: i64) -> Vec<i64> {
+    pub(super) fn windows(&mut self, time: i64, starts: &mut Vec<i64>) {
         let seen = time.saturating_sub(self.lateness);
         self.watermark = Some(self.watermark.map_or(seen, |watermark| watermark.max(seen)));
         let last = time.div_euclid(self.every).saturating_mul(self.every);
-        let mut starts = Vec::new();
+        starts.clear();
         let mut start = last;
         while time.saturating_sub(start) < self.size && !self.is_closed(start) {
             starts.push(start);
@@ -153,7 +153,6 @@ impl Clock {
             start = before;
         }
         starts.reverse();
-        starts
     }
 
     fn is_closed(&self, start: i64) -> bool {

@@ -79,3 +79,39 @@ fn columns_of_numbers_have_the_keys_of_their_values_and_these_are_in_order() {
     let nulls = Values::Ints(Int64Array::from(vec![Some(1), None]));
     assert!(Keys::of_numbers(&[(nulls, Direction::default())], 2).unwrap().is_none());
 }
+
+#[test]
+fn a_key_says_what_it_was_made_of() {
+    let moment = |seconds, nanos| Value::Timestamp(DateTime::from_timestamp(seconds, nanos).unwrap());
+    let pairs = [
+        (Type::Bool, vec![Value::Bool(false), Value::Bool(true)]),
+        (Type::Int, [i64::MIN, -1, 0, 1 << 53, (1 << 53) + 1, i64::MAX].map(Value::Int).to_vec()),
+        (Type::UInt, [0, (1 << 53) + 1, u64::MAX - 1, u64::MAX].map(Value::UInt).to_vec()),
+        (Type::Double, [f64::NEG_INFINITY, -1.5, 0.0, 1e300, f64::INFINITY].map(Value::Double).to_vec()),
+        (Type::Text, ["", "\0", "a\0b\u{ff}", "z"].map(|text| Value::Text(text.to_owned())).to_vec()),
+        (Type::Bytes, vec![Value::Bytes(vec![0, 0xff, 0, 0]), Value::Bytes(vec![1])]),
+        (Type::Timestamp, vec![moment(-1, 999_999_999), moment(0, 0), moment(1 << 33, 1)]),
+        (
+            Type::Duration,
+            [-1_500, -1, 0, 7_000_000_001].map(|n| Value::Duration(TimeDelta::nanoseconds(n))).to_vec(),
+        ),
+    ];
+    let mut all: Vec<(Type, Value)> = vec![(Type::Null, Value::Null)];
+    all.extend(
+        pairs.into_iter().flat_map(|(known, values)| values.into_iter().map(move |value| (known, value))),
+    );
+    for (known, value) in &all {
+        let nested =
+            Value::Map(vec![(Value::Text("\0".to_owned()), Value::List(vec![value.clone(), Value::Null]))]);
+        let mut key = Vec::new();
+        let nulls_first = Direction { descending: false, nulls_first: true };
+        for value in [value, &nested, value] {
+            Values::One(value.clone()).encode(0, nulls_first, &mut key).unwrap();
+        }
+        let key = &mut &*key;
+        assert_eq!(decode(key, *known).unwrap(), *value);
+        assert!(matches!(decode(key, Type::Map), Some(Value::Map(_))));
+        assert_eq!(decode(key, *known).unwrap(), *value);
+        assert!(key.is_empty() && decode(key, *known).is_none());
+    }
+}
