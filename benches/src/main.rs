@@ -1,17 +1,18 @@
 //! The side-by-side benches: each figure is a ratio to the same work by hand, in one process.
 //!
 //! `cargo xtask bench NAME [--check]`, with `engine`, `rows`, `compile`, `deduplicate`, `sort`,
-//! `aggregate` or `lineage` as NAME. Every figure
-//! is the best of several runs of either side in turns: on a noisy machine the best is the one
-//! that says least about the others. `--check` exits with 1 if a ratio is under its target.
+//! `aggregate`, `lineage`, `durability` or `resume` as NAME. Every figure is the best of several runs
+//! of either side in turns: on a noisy machine the best is the one that says least about the others. `--check` exits with 1 if a ratio is under its target.
 #![allow(clippy::print_stdout, clippy::unwrap_used, reason = "a program that measures and prints")]
 
 mod compile;
 mod deduplicate;
+mod durability;
 mod engine;
 mod lineage;
 mod measure;
 mod memory;
+mod resume;
 mod rows;
 
 use std::process::ExitCode;
@@ -25,6 +26,8 @@ fn main() -> ExitCode {
         Some("rows") => rows::run(),
         Some("compile") => compile::run(),
         Some("lineage") => lineage::run(),
+        Some("durability") => durability::run(),
+        Some("resume") => resume::run(),
         Some("deduplicate") => deduplicate::run(),
         Some("sort") => memory::run(&memory::SORT),
         Some("aggregate") => memory::run(&memory::AGGREGATE),
@@ -34,7 +37,7 @@ fn main() -> ExitCode {
         Some("deduplicate-alone") => deduplicate::alone(args.get(1).map(String::as_str)),
         _ => {
             println!(
-                "usage: cargo xtask bench engine|rows|compile|deduplicate|sort|aggregate|lineage [--check]"
+                "usage: cargo xtask bench engine|rows|compile|deduplicate|sort|aggregate|lineage|durability|resume [--check]"
             );
             return ExitCode::from(2);
         }

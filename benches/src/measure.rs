@@ -1,5 +1,6 @@
 //! Timing in turns, memory, and the table.
 
+use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
@@ -64,6 +65,16 @@ pub(crate) fn print_peak_memory() {
         .and_then(|line| line.trim().trim_end_matches("kB").trim().parse().ok())
         .unwrap_or(f64::NAN);
     println!("peak {:.1}", kib / 1024.0);
+}
+
+/// Returns how many bytes the files below a folder have.
+pub(crate) fn size_of_folder(folder: &Path) -> u64 {
+    let entries = std::fs::read_dir(folder).unwrap().map(Result::unwrap);
+    let size = |entry: std::fs::DirEntry| match entry.file_type().unwrap().is_dir() {
+        true => size_of_folder(&entry.path()),
+        false => entry.metadata().unwrap().len(),
+    };
+    entries.map(size).sum()
 }
 
 pub(crate) fn nanoseconds_each(time: Duration, items: u64) -> f64 {

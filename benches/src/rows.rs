@@ -14,6 +14,7 @@ use futures::{Stream, StreamExt, stream};
 use nvisy_core::prelude::*;
 use nvisy_core::primitive::row::Row;
 use nvisy_runtime::Engine;
+use nvisy_runtime::engine::EngineBuilder;
 use parquet::arrow::ArrowWriter;
 use parquet::basic::Compression;
 use parquet::file::properties::WriterProperties;
@@ -25,7 +26,7 @@ use tempfile::TempDir;
 use crate::measure::{Target, in_turns, peak_memory_of, print_peak_memory, print_targets};
 
 /// How large the files are, in MB; `NVISY_BENCH_MB` says otherwise.
-fn megabytes() -> usize {
+pub(crate) fn megabytes() -> usize {
     std::env::var("NVISY_BENCH_MB").ok().and_then(|mb| mb.parse().ok()).unwrap_or(500)
 }
 
@@ -33,7 +34,7 @@ const ROUNDS: usize = 3;
 
 // --- CSV to Parquet -----------------------------------------------------------------------
 
-fn write_csv(path: &Path, megabytes: usize) {
+pub(crate) fn write_csv(path: &Path, megabytes: usize) {
     let mut out = BufWriter::new(File::create(path).unwrap());
     writeln!(out, "id,when,city,kind,price,amount,rate,open,note,code").unwrap();
     let (mut written, mut n) = (0, 0_u64);
@@ -61,7 +62,7 @@ fn write_csv(path: &Path, megabytes: usize) {
     out.flush().unwrap();
 }
 
-fn run_graph(runtime: &tokio::runtime::Runtime, engine: &Engine, graph: &serde_json::Value) {
+pub(crate) fn run_graph(runtime: &tokio::runtime::Runtime, engine: &Engine, graph: &serde_json::Value) {
     let plan = engine.compile_json(&graph.to_string()).unwrap();
     runtime.block_on(async {
         let report = engine.start_plan(&plan).await.unwrap().wait().await.unwrap();
@@ -69,7 +70,7 @@ fn run_graph(runtime: &tokio::runtime::Runtime, engine: &Engine, graph: &serde_j
     });
 }
 
-fn csv_to_parquet_graph(dir: &Path) -> serde_json::Value {
+pub(crate) fn csv_to_parquet_graph(dir: &Path) -> serde_json::Value {
     json!({
         "version": 1,
         "name": "csv-to-parquet",
@@ -193,7 +194,7 @@ impl Sink for Discard {
     }
 }
 
-fn filter_graph() -> serde_json::Value {
+pub(crate) fn filter_graph() -> serde_json::Value {
     json!({
         "version": 1,
         "name": "filter-and-project",
@@ -220,7 +221,7 @@ fn filter_by_hand() {
 
 // --- JSONL --------------------------------------------------------------------------------
 
-fn write_jsonl(path: &Path, megabytes: usize) {
+pub(crate) fn write_jsonl(path: &Path, megabytes: usize) {
     let mut out = BufWriter::new(File::create(path).unwrap());
     let (mut written, mut n) = (0, 0_u64);
     while written < megabytes << 20 {
@@ -241,7 +242,7 @@ fn write_jsonl(path: &Path, megabytes: usize) {
     out.flush().unwrap();
 }
 
-fn jsonl_graph(dir: &Path) -> serde_json::Value {
+pub(crate) fn jsonl_graph(dir: &Path) -> serde_json::Value {
     json!({
         "version": 1,
         "name": "jsonl",
@@ -324,8 +325,12 @@ fn jsonl_in_two_threads(dir: &Path) {
 
 // --- all of it ----------------------------------------------------------------------------
 
+pub(crate) fn builder() -> EngineBuilder {
+    Engine::builder().source::<Repeat>().sink::<Discard>()
+}
+
 fn engine() -> Engine {
-    Engine::builder().source::<Repeat>().sink::<Discard>().build().unwrap()
+    builder().build().unwrap()
 }
 
 pub(crate) fn runtime() -> tokio::runtime::Runtime {

@@ -296,8 +296,8 @@ pub trait ActionConfig: Config {
     }
 
     /// Returns the version of what it makes: another one where the same input and config give
-    /// something else than before. What a memo keeps of paid calls is for one version. Such as
-    /// that of its crate, and a number: `concat!(env!("CARGO_PKG_VERSION"), "/1")`. Default none.
+    /// something else than before. What a memo keeps of paid calls is for one version, and an
+    /// incremental run makes everything again in another one. Such as that of its crate, and a number: `concat!(env!("CARGO_PKG_VERSION"), "/1")`. Default none.
     fn version(&self) -> &'static str {
         ""
     }

@@ -5,8 +5,10 @@ mod content;
 mod each;
 mod edit;
 mod limits;
+mod mixed;
 mod part;
 mod source_items;
+mod trail;
 mod wire;
 
 use std::fmt;
@@ -15,10 +17,11 @@ use std::sync::Arc;
 use arrow::array::RecordBatch;
 use arrow::compute::concat_batches;
 
-use self::columns::{Envelopes, Ids, Trail};
+use self::columns::{Envelopes, Ids};
 use self::content::{Content, Items, gather};
 pub use self::limits::BatchLimits;
 pub use self::source_items::SourceItems;
+use self::trail::Trail;
 pub use self::wire::{BatchReader, BatchWriter};
 use crate::error::{Error, Result};
 use crate::id::{PrimitiveId, SourceIdentity};
@@ -115,7 +118,7 @@ impl Batch {
         let mut payloads = Vec::with_capacity(len);
         let mut ids = columns::IdsBuilder::with_capacity(len);
         let mut envelopes = columns::EnvelopesBuilder::new();
-        let mut trail = columns::TrailBuilder::with_capacity(len);
+        let mut trail = trail::TrailBuilder::with_capacity(len);
         for primitive in primitives {
             let (id, payload, metadata, lineage) = primitive.into_parts();
             payloads.push(payload);
@@ -254,7 +257,9 @@ impl Batch {
     /// from; what stands behind the last step counts where it is remembered for itself.
     #[must_use]
     pub fn identity_bytes(&self) -> usize {
-        size_of::<Self>() + self.ids.bytes() + self.links().map(|link| link.bytes()).sum::<usize>()
+        size_of::<Self>()
+            + self.ids.bytes()
+            + self.trail.links().into_iter().map(|link| link.bytes()).sum::<usize>()
     }
 
     /// Returns whether the ids follow from the lineages.
@@ -262,8 +267,8 @@ impl Batch {
         matches!(self.ids, Ids::Natural)
     }
 
-    /// Returns the links of the lineages, one for each run of items that share it.
-    pub(crate) fn links(&self) -> impl Iterator<Item = &Arc<Link>> {
+    /// Returns the links of the lineages: each once for many items.
+    pub(crate) fn links(&self) -> Vec<&Arc<Link>> {
         self.trail.links()
     }
 

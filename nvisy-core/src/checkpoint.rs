@@ -22,6 +22,8 @@ use crate::error::Result;
 /// 3. Graphs are apart, whatever characters are in their names.
 /// 4. Of two that have opened the same graph only one commits. The other is refused with a
 ///    `conflict` error: when it opens, or when it commits.
+/// 5. [`peek`](Self::peek) gives what opening would give, and changes nothing: it creates no file,
+///    table or entry.
 ///
 /// [`testing::conformance::checkpoints`](crate::testing::conformance::checkpoints) (feature
 /// `testing`) checks it.
@@ -35,7 +37,8 @@ pub trait CheckpointStore: fmt::Debug + Send + Sync + 'static {
     fn open<'a>(&'a self, graph: &'a str) -> BoxFuture<'a, Result<Box<dyn Checkpoints>>>;
 
     /// Reads the last checkpoint of a graph and changes nothing; none if there is none. Default
-    /// opens it, so that it is refused while a run has it open.
+    /// opens it, so that it is refused while a run has it open: a store that creates or changes
+    /// anything when it opens has a way of its own.
     ///
     /// # Errors
     ///

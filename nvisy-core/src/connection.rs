@@ -2,9 +2,10 @@
 
 mod address;
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::future::Future;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 pub use self::address::is_public;
 use crate::config::{Config, Problem};
@@ -35,6 +36,8 @@ impl Client for NoClient {
 /// 1. [`connect`](Self::connect) resolves its secrets through the context and shows none.
 /// 2. [`verify`](Self::verify) is cheap and writes nothing.
 /// 3. [`disconnect`](Self::disconnect) is called on every way out, once.
+/// 4. In a [rehearsal](ConnectContext::is_rehearsal) it creates and changes nothing, and notes what
+///    it would have created.
 pub trait Connection: Config {
     /// The name that graphs use, such as `object/local`.
     const NAME: &'static str;
@@ -60,7 +63,8 @@ pub trait Connection: Config {
         false
     }
 
-    /// Connects.
+    /// Connects. In a [rehearsal](ConnectContext::is_rehearsal) it creates nothing: what is not
+    /// there, and would be made, is empty.
     fn connect(&self, context: &ConnectContext) -> impl Future<Output = Result<Self::Client>> + Send;
 
     /// Checks that the other side is there and knows us. Cheap; writes nothing.
@@ -106,13 +110,15 @@ pub struct ConnectContext {
     name: Arc<str>,
     secrets: Arc<dyn SecretResolver>,
     untrusted: bool,
+    /// What would have been created, in a rehearsal.
+    missing: Option<Arc<Mutex<BTreeSet<String>>>>,
 }
 
 impl ConnectContext {
     /// Puts together what a connection is told: its name in the graph and where secrets are.
     #[must_use]
     pub fn new(name: impl Into<Arc<str>>, secrets: Arc<dyn SecretResolver>) -> Self {
-        Self { name: name.into(), secrets, untrusted: false }
+        Self { name: name.into(), secrets, untrusted: false, missing: None }
     }
 
     /// A context outside any graph, where no secret is set.
@@ -133,6 +139,35 @@ impl ConnectContext {
     #[must_use]
     pub fn is_untrusted(&self) -> bool {
         self.untrusted
+    }
+
+    /// Says that this is a rehearsal, such as a dry run: nothing may be created or changed.
+    #[must_use]
+    pub fn rehearsing(mut self) -> Self {
+        self.missing = Some(Arc::default());
+        self
+    }
+
+    /// Returns whether this is a rehearsal. What does not exist and is to be created is not, then:
+    /// it counts as there and empty, and is [noted](Self::note_missing).
+    #[must_use]
+    pub fn is_rehearsal(&self) -> bool {
+        self.missing.is_some()
+    }
+
+    /// Notes in a rehearsal what does not exist, and what a run would create: such as `database
+    /// "index.db"`. Outside of one it does nothing.
+    pub fn note_missing(&self, what: impl Into<String>) {
+        if let Some(missing) = &self.missing {
+            missing.lock().unwrap_or_else(PoisonError::into_inner).insert(what.into());
+        }
+    }
+
+    /// Returns what was noted as missing, each once.
+    #[must_use]
+    pub fn missing(&self) -> Vec<String> {
+        let Some(missing) = &self.missing else { return Vec::new() };
+        missing.lock().unwrap_or_else(PoisonError::into_inner).iter().cloned().collect()
     }
 
     /// Returns the connection's name in the graph.
@@ -160,6 +195,7 @@ impl fmt::Debug for ConnectContext {
         f.debug_struct("ConnectContext")
             .field("name", &self.name)
             .field("untrusted", &self.untrusted)
+            .field("rehearsal", &self.is_rehearsal())
             .finish()
     }
 }

@@ -12,8 +12,8 @@ use serde::ser::{SerializeStruct, SerializeStructVariant};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::Value;
 
-pub(crate) use self::merge::Merge;
 use self::merge::Input as Of;
+pub(crate) use self::merge::Merge;
 pub use self::merge::{MergeBatch, Merges};
 use crate::error::{Error, Result};
 use crate::id::{PrimitiveId, SourceIdentity};
@@ -298,7 +298,9 @@ impl Link {
                 each + keys.as_ref().map_or(0, |keys| size_of_val(&**keys))
             }
             Self::Edit { .. } => 0,
-            Self::Derive { parents: Parents::One(inputs) | Parents::All(inputs), .. } => size_of_val(&**inputs),
+            Self::Derive { parents: Parents::One(inputs) | Parents::All(inputs), .. } => {
+                size_of_val(&**inputs)
+            }
             Self::Merge(Merge { steps, items, links, inputs, ids }) => {
                 let ids = ids.as_ref().map_or(0, |ids| size_of_val(&**ids));
                 let known = size_of_val(&**steps) + size_of_val(&**links);

@@ -215,9 +215,13 @@ pub enum Staging {
     /// to be shown when the sink opens, in case that was not done, and what else the run before
     /// left is to be removed.
     On(Option<Bytes>),
+    /// As [`On`](Self::On), with what the last checkpoint has: all of that was shown already. It need
+    /// not be there any more.
+    Shown(Bytes),
     /// To remember what it has written in this run ([`SinkConfig::remembers`]), until it is closed and
-    /// another run begins. One that was not closed goes on when the sink opens again, also under
-    /// another [`RunId`](crate::RunId): the store may have lost that it began.
+    /// another run begins. It is closed when the run has finished, and dropped where that was stopped or
+    /// has failed: the run goes on when the sink opens again then, also under another
+    /// [`RunId`](crate::RunId), for the store may have lost that it began.
     Remember,
 }
 
@@ -249,7 +253,7 @@ pub trait Sink: Send + Sync + 'static {
     /// [`publish`](Self::publish) has to know in order to show it, and the sink in order to go on
     /// behind it; none if it has never written anything.
     ///
-    /// Asked of a sink that [stages](SinkConfig::stages) and was opened with [`Staging::On`],
+    /// Asked of a sink that [stages](SinkConfig::stages) and was opened with [`Staging::On`] or [`Staging::Shown`],
     /// instead of `flush`. Default `flush`, and nothing to show.
     ///
     /// # Errors

@@ -1,8 +1,8 @@
 //! Where a node keeps what does not fit into memory.
 
-use std::fs;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
+use std::{fs, io};
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::id::RunId;
@@ -18,20 +18,22 @@ pub struct Spill(Arc<Folder>);
 struct Folder {
     path: PathBuf,
     kept: bool,
+    /// Whether the names of the folders are durable.
+    synced: OnceLock<()>,
 }
 
 impl Spill {
     /// Returns a folder that stays.
     #[must_use]
     pub fn kept(path: impl Into<PathBuf>) -> Self {
-        Self(Arc::new(Folder { path: path.into(), kept: true }))
+        Self(Arc::new(Folder { path: path.into(), kept: true, synced: OnceLock::new() }))
     }
 
     /// Returns a folder among the system's temporary files, made when it is first asked for.
     #[must_use]
     pub fn temporary() -> Self {
         let path = std::env::temp_dir().join(format!("nvisy-{}", RunId::new()));
-        Self(Arc::new(Folder { path, kept: false }))
+        Self(Arc::new(Folder { path, kept: false, synced: OnceLock::new() }))
     }
 
     /// Returns whether it is there for the next run.
@@ -53,9 +55,9 @@ impl Spill {
     /// `permission` or `internal` if it cannot be made.
     pub fn path(&self) -> Result<&Path> {
         let path = &self.0.path;
-        fs::create_dir_all(path).map_err(|error| {
+        self.0.make().map_err(|error| {
             let kind = match error.kind() {
-                std::io::ErrorKind::PermissionDenied => ErrorKind::Permission,
+                io::ErrorKind::PermissionDenied => ErrorKind::Permission,
                 _ => ErrorKind::Internal,
             };
             Error::new(kind, format!("the folder \"{}\" cannot be made", path.display())).with_source(error)
@@ -63,6 +65,26 @@ impl Spill {
         Ok(path)
     }
 }
+
+impl Folder {
+    /// Makes the folder and those around it, and where it is kept has their names durable.
+    fn make(&self) -> io::Result<()> {
+        fs::create_dir_all(&self.path)?;
+        // Elsewhere a folder cannot be opened, and the system sees to it.
+        if self.kept && cfg!(unix) && self.synced.get().is_none() {
+            let around = self.path.ancestors().skip(1).take(AROUND);
+            for around in around.filter(|around| !around.as_os_str().is_empty()) {
+                fs::File::open(around)?.sync_all()?;
+            }
+            _ = self.synced.set(());
+        }
+        Ok(())
+    }
+}
+
+/// How many folders around that of a node may be new: the graph's, that of all of them, and the
+/// state directory with the one that it is in.
+const AROUND: usize = 4;
 
 impl Drop for Folder {
     fn drop(&mut self) {

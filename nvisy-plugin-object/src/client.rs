@@ -21,7 +21,8 @@ use crate::root::{Found, Root};
 use crate::root::{is_temporary, relative};
 use crate::selection::Selection;
 use crate::task::blocking;
-use crate::upload::{Place, Upload, is_same, show_file};
+use crate::temporaries::Temporaries;
+use crate::upload::{Place, Upload, is_same, remove_abandoned, show_file};
 use crate::version::nanos;
 
 /// What every node of this plugin works through, whatever the store and whatever the format.
@@ -67,6 +68,16 @@ pub(crate) struct Opened {
 pub(crate) enum Content {
     File(File),
     Bytes(Cursor<Bytes>),
+}
+
+/// What became of an object that was to be shown.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Showing {
+    Done,
+    /// Somebody else has the name.
+    Taken,
+    /// It is not kept any more: it was shown before, or is lost.
+    Gone,
 }
 
 impl Read for Content {
@@ -116,6 +127,15 @@ impl ObjectClient {
         Ok(Self { root: Some(root), ..Self::of_store(Arc::new(store), identity) })
     }
 
+    /// A client of a directory that is not there, and is not to be made: it is empty.
+    #[cfg(feature = "local")]
+    pub(crate) fn of_nothing(path: &std::path::Path) -> Result<Self> {
+        let name = path.display().to_string();
+        let path = crate::root::canonical(path).map_err(|e| from_io(e, "open the directory", &name))?;
+        let identity = SourceIdentity::new(format!("file://{}", path.display()));
+        Ok(Self::of_store(Arc::new(object_store::memory::InMemory::new()), identity))
+    }
+
     /// Returns what names the store, apart from every node and graph.
     #[must_use]
     pub fn identity(&self) -> &SourceIdentity {
@@ -147,16 +167,32 @@ impl ObjectClient {
     /// Lists what a selection selects, in the order of the keys.
     pub(crate) async fn list(&self, selection: &Selection) -> Result<Vec<Entry>> {
         if let Some(key) = selection.exact() {
-            let meta = self.head(key).await?;
-            return Ok(vec![Entry::of(key.to_owned(), &meta)]);
+            return match self.head(key).await {
+                Err(error) if error.kind() == ErrorKind::NotFound && selection.allows_missing() => {
+                    Ok(Vec::new())
+                }
+                meta => Ok(vec![Entry::of(key.to_owned(), &meta?)]),
+            };
         }
-        let prefix = selection.prefix().to_owned();
-        let mut entries = self.list_all(prefix, selection.levels()).await?;
+        let prefix = selection.prefix();
+        let Some(mut entries) = self.list_all(prefix.to_owned(), selection.levels()).await? else {
+            if selection.allows_missing() {
+                return Ok(Vec::new());
+            }
+            let (directory, _) = prefix.rsplit_once('/').unwrap_or_default();
+            let message = format!(
+                "there is no directory \"{directory}\" in \"{}\": check the prefix, or say `allow_missing` where it may be \
+                 missing",
+                self.identity.name()
+            );
+            return Err(Error::new(ErrorKind::NotFound, message));
+        };
         entries.retain(|entry| selection.selects(&entry.key));
         Ok(entries)
     }
 
-    async fn list_all(&self, prefix: String, levels: Option<usize>) -> Result<Vec<Entry>> {
+    /// Lists what begins with a prefix; none if there is no directory of that name.
+    async fn list_all(&self, prefix: String, levels: Option<usize>) -> Result<Option<Vec<Entry>>> {
         #[cfg(not(feature = "local"))]
         let _ = levels;
         #[cfg(feature = "local")]
@@ -166,7 +202,7 @@ impl ObjectClient {
                 .await
                 .map_err(|e| from_join(e, "list", &name))??;
             let entry = |Found { key, size, modified }| Entry { key, size, modified };
-            return Ok(found.into_iter().map(entry).collect());
+            return Ok(found.map(|found| found.into_iter().map(entry).collect()));
         }
         relative(&prefix)?;
         // A store lists by whole parts of a path; the rest of the prefix is compared here.
@@ -177,13 +213,17 @@ impl ObjectClient {
             .try_collect()
             .await
             .map_err(|error| from_store(error, "list", &prefix))?;
+        // A directory is there with what is in it.
+        if directory.is_some() && listed.is_empty() {
+            return Ok(None);
+        }
         let mut entries: Vec<Entry> = listed
             .into_iter()
             .map(|meta| Entry::of(meta.location.to_string(), &meta))
             .filter(|entry| entry.key.starts_with(&prefix) && !is_temporary(file_name(&entry.key)))
             .collect();
         entries.sort_by(|a, b| a.key.cmp(&b.key));
-        Ok(entries)
+        Ok(Some(entries))
     }
 
     /// Returns where the store keeps an object: for a directory without symlinks on the way.
@@ -239,11 +279,25 @@ impl ObjectClient {
     /// Begins a new object, which shows under its name when it is published.
     ///
     /// Blocks: to be called where that is allowed.
-    pub(crate) fn create(&self, key: &str) -> Result<Upload> {
+    pub(crate) fn create(&self, key: &str, temporaries: &Temporaries) -> Result<Upload> {
         match self.place(key)? {
-            Place::File(target) => Upload::file(key, target).map_err(|error| from_io(error, "write", key)),
+            Place::File(target) => {
+                let directory = self.directory(temporaries.directory());
+                Upload::file(key, target, directory, &temporaries.locked())
+                    .map_err(|error| from_io(error, "write", key))
+            }
             Place::Object(path) => Ok(Upload::store(key, self.store.clone(), path)),
         }
+    }
+
+    /// Returns a directory of this machine, if it is there.
+    fn directory(&self, key: &str) -> Option<PathBuf> {
+        #[cfg(feature = "local")]
+        if let Some(root) = self.root() {
+            return root.resolve(key).ok();
+        }
+        let _ = key;
+        None
     }
 
     /// Gives a new object another name. Blocks, like [`create`](Self::create).
@@ -306,35 +360,54 @@ impl ObjectClient {
         created.map_err(|error| from_io(error, "write", key))
     }
 
-    /// Shows at `key` what is kept at `temporary`. Returns whether it is done, now or before: not
-    /// if the name is taken, unless it may `replace`. Blocks, like [`create`](Self::create).
-    pub(crate) fn show(&self, temporary: &str, key: &str, replace: bool) -> Result<bool> {
+    /// Shows at `key` what is kept at `temporary`, if it still is: unless the name is taken, and it
+    /// may not `replace`. Blocks, like [`create`](Self::create).
+    pub(crate) fn show(&self, temporary: &str, key: &str, replace: bool) -> Result<Showing> {
         #[cfg(feature = "local")]
         if let Some(root) = self.root() {
             let kept = match root.resolve(temporary) {
                 Ok(kept) => kept,
-                // It was shown before, and may have been taken away since.
-                Err(error) if error.kind() == ErrorKind::NotFound => return Ok(true),
+                Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Showing::Gone),
                 Err(error) => return Err(error),
             };
             return match show_file(&kept, &root.prepare(key)?, replace) {
-                Ok(()) => Ok(true),
-                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(false),
+                Ok(()) => Ok(Showing::Done),
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(Showing::Taken),
                 Err(error) => Err(from_io(error, "write", key)),
             };
         }
-        let Some(kept) = self.fetch(temporary)? else { return Ok(true) };
+        let Some(kept) = self.fetch(temporary)? else { return Ok(Showing::Gone) };
         let path = self.path(key)?;
         let mode = if replace { PutMode::Overwrite } else { PutMode::Create };
         let put = self.store.put_opts(&path, kept.clone().into(), PutOptions::from(mode));
         match Handle::current().block_on(put) {
             Ok(_) => {}
             Err(object_store::Error::AlreadyExists { .. }) if self.fetch(key)? == Some(kept) => {}
-            Err(object_store::Error::AlreadyExists { .. }) => return Ok(false),
+            Err(object_store::Error::AlreadyExists { .. }) => return Ok(Showing::Taken),
             Err(error) => return Err(from_store(error, "write", key)),
         }
         self.remove(temporary)?;
-        Ok(true)
+        Ok(Showing::Done)
+    }
+
+    /// Returns how many bytes the object at `key` has, if there is one. Blocks, like
+    /// [`create`](Self::create).
+    pub(crate) fn size(&self, key: &str) -> Result<Option<u64>> {
+        #[cfg(feature = "local")]
+        if let Some(root) = self.root() {
+            let found = root.resolve(key).and_then(|path| {
+                path.metadata().map(|metadata| metadata.len()).map_err(|e| from_io(e, "read", key))
+            });
+            return match found {
+                Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+                found => found.map(Some),
+            };
+        }
+        match Handle::current().block_on(self.store.head(&self.path(key)?)) {
+            Ok(meta) => Ok(Some(meta.size)),
+            Err(object_store::Error::NotFound { .. }) => Ok(None),
+            Err(error) => Err(from_store(error, "read", key)),
+        }
     }
 
     /// Removes the temporaries of a directory that `goes` names, by the keys of all. Blocks, like
@@ -345,6 +418,32 @@ impl ObjectClient {
             keys => keys?,
         };
         keys.iter().filter(|key| goes(key)).try_for_each(|key| self.remove(key))
+    }
+
+    /// Removes the temporaries of a sink that are of processes that are gone; what cannot be removed
+    /// stays, and is logged. Blocks, like [`create`](Self::create).
+    pub(crate) fn sweep_abandoned(&self, temporaries: &Temporaries) {
+        #[cfg(feature = "local")]
+        if let Some(root) = self.root() {
+            let (directory, owned) = (temporaries.directory(), format!(".{}", temporaries.locked()));
+            let swept = |key: &String| {
+                remove_abandoned(&root.resolve(key)?).map_err(|error| from_io(error, "remove", key))
+            };
+            let failed: Vec<Error> = match self.temporaries(directory) {
+                Ok(keys) => keys
+                    .iter()
+                    .filter(|key| key.contains(&owned))
+                    .filter_map(|key| swept(key).err())
+                    .collect(),
+                Err(error) => vec![error],
+            };
+            // What is not there was published or removed meanwhile.
+            for error in failed.iter().filter(|error| error.kind() != ErrorKind::NotFound) {
+                tracing::warn!(directory, %error, "a file that a killed process may have left stays");
+            }
+        }
+        #[cfg(not(feature = "local"))]
+        let _ = temporaries;
     }
 
     fn temporaries(&self, directory: &str) -> Result<Vec<String>> {

@@ -22,7 +22,9 @@
 //!
 //! A source selects objects by `path`, or by `prefix` and `glob`. Each object is a partition;
 //! an item's position is the object's key and the byte or row at which it begins, and its id
-//! follows from the store and that position. Rows stay in Arrow columns from end to end.
+//! follows from the store and that position. Rows stay in Arrow columns from end to end. A prefix
+//! whose directory is not there is an error, unless the source says `allow_missing`; a glob that
+//! matches nothing is a warning.
 //!
 //! Blocks are read ahead and decoded on blocking threads, in order and within bounds. Dropping
 //! a stream lets go of what is under way: a block that is being decoded is finished and thrown
@@ -32,7 +34,8 @@
 //!
 //! A sink writes beside the final name and moves the file there when it is complete and on the
 //! disk: at a flush, at the close, or when it has reached its size. What is dropped before
-//! leaves nothing behind. See [`OnExisting`] for names that are taken, and [`JsonlSink`] for what
+//! leaves nothing behind. What a killed process left goes when a sink of the same graph and node
+//! opens; a process that lives has its files locked. See [`OnExisting`] for names that are taken, and [`JsonlSink`] for what
 //! checkpoints change.
 
 // What formats and stores share is not all used by each of them alone: the whole is checked.
@@ -67,6 +70,7 @@ mod sink;
 #[cfg(any(feature = "parquet", feature = "ipc"))]
 mod stream;
 mod task;
+mod temporaries;
 #[cfg(any(feature = "jsonl", feature = "csv"))]
 mod text;
 mod upload;

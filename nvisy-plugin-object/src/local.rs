@@ -82,8 +82,15 @@ impl Connection for Local {
     async fn connect(&self, context: &ConnectContext) -> Result<ObjectClient> {
         let Self { root, create } = self.clone();
         let name = root.display().to_string();
+        let rehearsal = context.is_rehearsal();
+        if create && rehearsal && matches!(root.try_exists(), Ok(false)) {
+            context.note_missing(format!("directory \"{name}\""));
+        }
         let opened = blocking(move || {
-            if create {
+            if create && rehearsal && matches!(root.try_exists(), Ok(false)) {
+                return ObjectClient::of_nothing(&root);
+            }
+            if create && !rehearsal {
                 std::fs::create_dir_all(&root)
                     .map_err(|error| from_io(error, "create the directory", &root.display().to_string()))?;
             }

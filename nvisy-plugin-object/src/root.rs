@@ -100,22 +100,22 @@ impl Root {
     }
 
     /// Lists the files whose keys begin with `prefix`, in the order of their keys; those that
-    /// lie at most so many `levels` below its directory.
-    pub(crate) fn list(&self, prefix: &str, levels: Option<usize>) -> Result<Vec<Found>> {
+    /// lie at most so many `levels` below its directory. None if there is no such directory.
+    pub(crate) fn list(&self, prefix: &str, levels: Option<usize>) -> Result<Option<Vec<Found>>> {
         let (directory, _) = prefix.rsplit_once('/').unwrap_or(("", ""));
         let mut found = Vec::new();
         let directory = directory.trim_end_matches('/');
         if !relative_directory(directory)?.as_os_str().is_empty() {
             match self.resolve(directory) {
                 Ok(path) if path.is_dir() => {}
-                Ok(_) => return Ok(found),
-                Err(error) if error.kind() == ErrorKind::NotFound => return Ok(found),
+                Ok(_) => return Ok(None),
+                Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
                 Err(error) => return Err(error),
             }
         }
         self.walk(directory, prefix, levels.unwrap_or(MAX_DEPTH), &mut Vec::new(), &mut found)?;
         found.sort();
-        Ok(found)
+        Ok(Some(found))
     }
 
     /// Lists a directory; `above` are the directories that it is in, for links that lead back.
@@ -183,6 +183,25 @@ impl Root {
     }
 }
 
+/// Returns the path that a directory will have when it is made, without symlinks.
+pub(crate) fn canonical(path: &Path) -> io::Result<PathBuf> {
+    let path = std::path::absolute(path)?;
+    let mut missing = Vec::new();
+    let mut there = path.as_path();
+    loop {
+        match (fs::canonicalize(there), there.parent(), there.file_name()) {
+            (Ok(found), ..) => {
+                return Ok(missing.into_iter().rev().fold(found, |path, part| path.join(part)));
+            }
+            (Err(_), Some(parent), Some(name)) => {
+                missing.push(name);
+                there = parent;
+            }
+            (Err(error), ..) => return Err(error),
+        }
+    }
+}
+
 /// The ending of files that are being written.
 pub(crate) const TEMPORARY: &str = ".nvisy-tmp";
 
@@ -241,7 +260,7 @@ mod tests {
     fn symlinks_are_followed_within_the_root_only() {
         let (outer, root) = root();
         std::os::unix::fs::symlink(root.path().join("a"), root.path().join("inside")).unwrap();
-        assert_eq!(root.list("inside/", None).unwrap()[0].key, "inside/b/c.txt");
+        assert_eq!(root.list("inside/", None).unwrap().unwrap()[0].key, "inside/b/c.txt");
         for (target, link) in [("secret.txt", "out.txt"), ("", "out"), ("nowhere", "dangling")] {
             std::os::unix::fs::symlink(outer.path().join(target), root.path().join(link)).unwrap();
             assert_eq!(root.resolve(link).unwrap_err().kind(), ErrorKind::Permission, "{link}");
@@ -257,12 +276,14 @@ mod tests {
     #[test]
     fn files_are_listed_by_prefix_in_order() {
         let (_outer, root) = root();
-        let keys = |prefix| root.list(prefix, None).unwrap().into_iter().map(|f| f.key).collect::<Vec<_>>();
+        let keys =
+            |prefix| root.list(prefix, None).unwrap().unwrap().into_iter().map(|f| f.key).collect::<Vec<_>>();
         assert_eq!(keys(""), ["a.txt", "a/b/c.txt"]);
         assert_eq!(keys("a/"), ["a/b/c.txt"]);
         assert_eq!(keys("a/b/c"), ["a/b/c.txt"]);
-        assert_eq!(keys("nothing/"), [""; 0]);
-        assert_eq!(root.list("", Some(0)).unwrap().len(), 1);
-        assert_eq!(root.list("a/", Some(1)).unwrap().len(), 1);
+        assert_eq!(keys("a/nothing"), [""; 0]);
+        assert_eq!(root.list("nothing/", None).unwrap(), None);
+        assert_eq!(root.list("", Some(0)).unwrap().unwrap().len(), 1);
+        assert_eq!(root.list("a/", Some(1)).unwrap().unwrap().len(), 1);
     }
 }

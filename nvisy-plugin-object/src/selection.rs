@@ -11,6 +11,7 @@ pub(crate) struct Selection {
     glob: Option<GlobMatcher>,
     levels: Option<usize>,
     suffixes: &'static [&'static str],
+    allow_missing: bool,
 }
 
 impl Selection {
@@ -30,7 +31,18 @@ impl Selection {
             glob: glob.and_then(|glob| compile(glob).ok()),
             levels: glob.filter(|glob| !glob.contains("**")).map(|glob| glob.matches('/').count()),
             suffixes,
+            allow_missing: false,
         }
+    }
+
+    /// Says whether there may be nothing where it is looked.
+    pub(crate) fn allowing_missing(self, allow_missing: bool) -> Self {
+        Self { allow_missing, ..self }
+    }
+
+    /// Returns whether there may be nothing where it is looked.
+    pub(crate) fn allows_missing(&self) -> bool {
+        self.allow_missing
     }
 
     /// Returns what is wrong with the settings.
@@ -123,6 +135,14 @@ macro_rules! selects {
                 self
             }
 
+            /// Reads nothing where the object, or the directory of the prefix, is missing. Default
+            /// that is an error.
+            #[must_use]
+            pub fn allow_missing(mut self) -> Self {
+                self.allow_missing = true;
+                self
+            }
+
             pub(crate) fn selection(&self) -> $crate::selection::Selection {
                 $crate::selection::Selection::new(
                     self.path.as_deref(),
@@ -130,6 +150,7 @@ macro_rules! selects {
                     self.glob.as_deref(),
                     $suffixes,
                 )
+                .allowing_missing(self.allow_missing)
             }
 
             pub(crate) fn selection_problems(&self) -> Vec<nvisy_core::config::Problem> {

@@ -1,6 +1,6 @@
 //! A new object on its way: nothing shows under its final name before all of it is there.
 
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -46,9 +46,24 @@ enum To {
 }
 
 impl Upload {
-    /// Begins a file beside `target`.
-    pub(crate) fn file(key: &str, target: PathBuf) -> io::Result<Self> {
-        let (file, temporary) = create_beside(&target)?;
+    /// Begins a file that is to be at `target`: in a `directory` of the same file system if that
+    /// takes one, and else beside it.
+    pub(crate) fn file(
+        key: &str,
+        target: PathBuf,
+        directory: Option<PathBuf>,
+        owner: &str,
+    ) -> io::Result<Self> {
+        let name = target.file_name().unwrap_or_default().to_string_lossy();
+        let beside = target.parent().unwrap_or(Path::new(""));
+        let directory = directory.filter(|directory| is_one_file_system(directory, beside));
+        let created = create_locked(directory.as_deref().unwrap_or(beside), &name, owner);
+        let (file, temporary) = match created {
+            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
+                create_locked(beside, &name, owner)?
+            }
+            created => created?,
+        };
         let to = To::File { file: Some(file), temporary, target };
         Ok(Self { key: key.to_owned(), written: 0, to })
     }
@@ -182,15 +197,51 @@ impl Drop for Upload {
     }
 }
 
-fn create_beside(target: &Path) -> io::Result<(File, PathBuf)> {
-    let name = target.file_name().unwrap_or_default().to_string_lossy();
+/// Creates a temporary, and locks it for as long as it is open: the lock of a process goes with it.
+fn create_locked(directory: &Path, name: &str, mut owner: &str) -> io::Result<(File, PathBuf)> {
     loop {
-        let temporary = target.with_file_name(temporary_name(&name, ""));
-        match OpenOptions::new().write(true).create_new(true).open(&temporary) {
-            Ok(file) => return Ok((file, temporary)),
-            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
-            Err(error) => return Err(error),
+        let temporary = directory.join(temporary_name(name, owner));
+        let file = match OpenOptions::new().write(true).create_new(true).open(&temporary) {
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => continue,
+            file => file?,
+        };
+        match file.try_lock() {
+            // Somebody who sweeps may have been faster.
+            Ok(()) if temporary.exists() => return Ok((file, temporary)),
+            Ok(()) | Err(TryLockError::WouldBlock) => {}
+            // Some file systems have no locks: what has no owner is not swept.
+            Err(TryLockError::Error(_)) if owner.is_empty() => return Ok((file, temporary)),
+            Err(TryLockError::Error(_)) => {
+                fs::remove_file(&temporary)?;
+                owner = "";
+            }
         }
+    }
+}
+
+/// Removes a temporary whose process is gone: one that lives has it locked.
+pub(crate) fn remove_abandoned(temporary: &Path) -> io::Result<()> {
+    let removed = || {
+        let file = OpenOptions::new().write(true).open(temporary)?;
+        if file.try_lock().is_ok() { fs::remove_file(temporary) } else { Ok(()) }
+    };
+    match removed() {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
+    }
+}
+
+/// Returns whether a file can be moved from one directory to another.
+fn is_one_file_system(one: &Path, other: &Path) -> bool {
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::MetadataExt;
+        let device = |path: &Path| path.metadata().map(|metadata| metadata.dev()).ok();
+        one == other || device(one).is_some_and(|one| Some(one) == device(other))
+    }
+    #[cfg(not(unix))]
+    {
+        one == other
     }
 }
 

@@ -40,7 +40,7 @@ use nvisy_core::{
 
 pub use self::checkpoint::{Begun, NodeMemory, RunState};
 use self::connection::ConnectionState;
-pub use self::dry_run::{CallsForecast, DryRun, Forecast, NodeForecast, SourceForecast};
+pub use self::dry_run::{CallsForecast, Creation, DryRun, Forecast, NodeForecast, SourceForecast};
 pub use self::report::{
     CheckpointReport, IncrementReport, Latency, NodeProgress, NodeReport, NodeStatus, PartitionReport,
     Progress, RunReport, RunStatus,
@@ -89,6 +89,8 @@ struct EngineParts {
     /// The nodes that may have changed since a run stopped half way.
     accepted_changes: Vec<String>,
     connections: Arc<Mutex<HashMap<ConnectionKey, Weak<ConnectionState>>>>,
+    /// Whether its runs create and change nothing.
+    rehearses: bool,
 }
 
 /// What makes two connections the same: their type, and their config with its limits.
@@ -102,9 +104,9 @@ impl Engine {
             registry: Registry::enabled(),
             secrets: None,
             untrusted: false,
+            state: None,
             checkpoints: None,
             memo: None,
-            spill: None,
             lineage: None,
             accepted_changes: Vec::new(),
         }
@@ -259,26 +261,21 @@ impl Engine {
                 "the graph keeps its state in \"{directory}\" (`settings.checkpoint.directory`), and the engine names a place, too (`EngineBuilder::state` or `checkpoints`): leave one of them out"
             )));
         }
-        let EngineBuilder { checkpoints, memo, spill, lineage, .. } =
-            EngineBuilder { memo: self.0.memo.clone(), lineage: self.0.lineage.clone(), ..Self::builder() }
-                .state(directory);
-        Ok(self.with_places(checkpoints, memo, spill, lineage))
+        let (memo, lineage) = (self.0.memo.clone(), self.0.lineage.clone());
+        let places = Places { checkpoints: None, memo, lineage, spill: None };
+        Ok(Self(Arc::new(self.with_places(places.or_in(Some(directory.into()))))))
     }
 
     /// Returns an engine of the same types for a rehearsal.
     fn rehearsing(&self, checkpoints: Option<Arc<dyn CheckpointStore>>, spill: PathBuf) -> Self {
-        self.with_places(checkpoints, self.0.memo.clone(), Some(spill), Some(None))
+        let memo = self.0.memo.clone();
+        let places = Places { checkpoints, memo, spill: Some(spill), lineage: Some(None) };
+        Self(Arc::new(EngineParts { rehearses: true, ..self.with_places(places) }))
     }
 
-    fn with_places(
-        &self,
-        checkpoints: Option<Arc<dyn CheckpointStore>>,
-        memo: Option<Arc<dyn MemoStore>>,
-        spill: Option<PathBuf>,
-        lineage: Option<Option<PathBuf>>,
-    ) -> Self {
-        let parts = &*self.0;
-        Self(Arc::new(EngineParts {
+    fn with_places(&self, places: Places) -> EngineParts {
+        let (parts, Places { checkpoints, memo, spill, lineage }) = (&*self.0, places);
+        EngineParts {
             registry: parts.registry.clone(),
             secrets: parts.secrets.clone(),
             options: parts.options,
@@ -288,7 +285,8 @@ impl Engine {
             lineage,
             accepted_changes: parts.accepted_changes.clone(),
             connections: parts.connections.clone(),
-        }))
+            rehearses: parts.rehearses,
+        }
     }
 
     /// Returns the shared state of a connection: one for all runs whose connection is the same.
@@ -312,15 +310,42 @@ impl fmt::Debug for Engine {
     }
 }
 
+/// Where an engine keeps what, as far as that is said: see [`EngineParts`].
+struct Places {
+    checkpoints: Option<Arc<dyn CheckpointStore>>,
+    memo: Option<Arc<dyn MemoStore>>,
+    spill: Option<PathBuf>,
+    lineage: Option<Option<PathBuf>>,
+}
+
+impl Places {
+    /// Puts into a directory what is said nowhere.
+    fn or_in(self, directory: Option<PathBuf>) -> Self {
+        let Some(directory) = directory else { return self };
+        let memo = || -> Arc<dyn MemoStore> { Arc::new(memos::DirectoryStore::new(directory.join("memo"))) };
+        #[cfg(feature = "lineage")]
+        let lineage = self.lineage.or_else(|| Some(Some(directory.join(crate::lineage::DIRECTORY))));
+        #[cfg(not(feature = "lineage"))]
+        let lineage = self.lineage;
+        Self {
+            memo: Some(self.memo.unwrap_or_else(memo)),
+            spill: self.spill.or_else(|| Some(directory.join("spill"))),
+            lineage,
+            checkpoints: Some(self.checkpoints.unwrap_or_else(|| Arc::new(DirectoryStore::new(&directory)))),
+        }
+    }
+}
+
 /// Puts an [`Engine`] together.
 #[derive(Clone)]
 pub struct EngineBuilder {
     registry: Registry,
     secrets: Option<Arc<dyn SecretResolver>>,
     untrusted: bool,
+    /// Where everything is that is not said apart.
+    state: Option<PathBuf>,
     checkpoints: Option<Arc<dyn CheckpointStore>>,
     memo: Option<Arc<dyn MemoStore>>,
-    spill: Option<PathBuf>,
     /// The outer one says whether somebody has said anything.
     lineage: Option<Option<PathBuf>>,
     accepted_changes: Vec<String>,
@@ -380,6 +405,33 @@ impl EngineBuilder {
         self
     }
 
+    /// Says which version of its code a function is in, registered here or carried by a graph
+    /// ([`Flow::then_fn`](crate::builder::Flow::then_fn)). Default none.
+    ///
+    /// Raise it when the function makes something else of the same input than before: no run sees
+    /// that. What incremental runs have made with it is made again then, as where the config of a
+    /// node has changed, and a run that stopped half way does not go on unless the node is
+    /// [accepted](Self::accept_changes). Actions say it themselves: [`ActionConfig::version`].
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use nvisy_core::primitive::document::Document;
+    /// use nvisy_core::{Item, Outcome};
+    /// use nvisy_runtime::Engine;
+    ///
+    /// # fn main() -> nvisy_core::Result<()> {
+    /// let shout = |item: Item<Document>| Ok(Outcome::emit(item.map_text(|text| text.to_uppercase())?));
+    /// let engine = Engine::builder().function("shout", shout).function_version("shout", 2).build()?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[must_use]
+    pub fn function_version(mut self, name: impl Into<String>, version: u32) -> Self {
+        self.registry = self.registry.function_version(name, version);
+        self
+    }
+
     /// Sets where the values of secrets come from. Default: the environment, then `.env`; for
     /// an [untrusted](Self::untrusted) engine nowhere.
     #[must_use]
@@ -399,13 +451,18 @@ impl EngineBuilder {
     /// itself, where the engine does not: `settings.checkpoint.directory`.
     ///
     /// Sources whose policy says `"incremental": true` read there what runs before have read to the
-    /// end, and read what is new or has changed since.
+    /// end, and read what is new or has changed since. Where a node of the graph has changed, or the
+    /// version of its code ([`ActionConfig::version`], [`function_version`](Self::function_version)),
+    /// they read everything again.
     ///
     /// Nodes whose policy says `"memo": true` keep results of paid calls in its directory `memo`,
     /// which all graphs share, up to 1 GiB; [`memo`](Self::memo) keeps them elsewhere.
     ///
     /// With the feature `lineage`, which is on unless turned off, its directory `lineage` says of
     /// everything that sinks have written where it comes from.
+    ///
+    /// What is said apart is kept, in whatever order: [`checkpoints`](Self::checkpoints),
+    /// [`memo`](Self::memo), `lineage`.
     ///
     /// # Examples
     ///
@@ -420,16 +477,9 @@ impl EngineBuilder {
     /// # }
     /// ```
     #[must_use]
-    pub fn state(self, directory: impl Into<PathBuf>) -> Self {
-        let directory = directory.into();
-        #[cfg(feature = "lineage")]
-        let lineage = self.lineage.clone().or_else(|| Some(Some(directory.join(crate::lineage::DIRECTORY))));
-        #[cfg(not(feature = "lineage"))]
-        let lineage = None;
-        let memo = self.memo.clone();
-        let memo = memo.unwrap_or_else(|| Arc::new(memos::DirectoryStore::new(directory.join("memo"))));
-        let spill = Some(directory.join("spill"));
-        Self { memo: Some(memo), lineage, spill, ..self.checkpoints(DirectoryStore::new(directory)) }
+    pub fn state(mut self, directory: impl Into<PathBuf>) -> Self {
+        self.state = Some(directory.into());
+        self
     }
 
     /// Logs in a directory where everything comes from that sinks write, with or without state:
@@ -471,7 +521,8 @@ impl EngineBuilder {
         self
     }
 
-    /// Keeps in a store what runs need in order to go on: see [`state`](Self::state).
+    /// Keeps in a store what runs need in order to go on, beside a [`state`](Self::state) or without
+    /// one: with one, only what actions spill, the memo and the log of lineage are in its directory.
     #[must_use]
     pub fn checkpoints(mut self, store: impl CheckpointStore) -> Self {
         self.checkpoints = Some(Arc::new(store));
@@ -521,7 +572,9 @@ impl EngineBuilder {
     /// `configuration` if a name is registered twice.
     pub fn build(self) -> Result<Engine> {
         self.registry.check()?;
-        let Self { registry, secrets, untrusted, checkpoints, memo, spill, lineage, accepted_changes } = self;
+        let Self { registry, secrets, untrusted, state, checkpoints, memo, lineage, accepted_changes } = self;
+        let Places { checkpoints, memo, spill, lineage } =
+            Places { checkpoints, memo, lineage, spill: None }.or_in(state);
         let options = CompileOptions { untrusted, without_secrets: untrusted && secrets.is_none() };
         let secrets = match secrets {
             Some(secrets) => secrets,
@@ -539,6 +592,7 @@ impl EngineBuilder {
             lineage,
             accepted_changes,
             connections,
+            rehearses: false,
         };
         Ok(Engine(Arc::new(parts)))
     }

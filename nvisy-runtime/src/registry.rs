@@ -29,6 +29,7 @@ pub struct Registry {
     actions: BTreeMap<&'static str, ActionType>,
     sinks: BTreeMap<&'static str, SinkType>,
     functions: BTreeMap<String, Function>,
+    function_versions: BTreeMap<String, u32>,
     twice: Vec<String>,
 }
 
@@ -104,6 +105,15 @@ impl Registry {
         self
     }
 
+    /// Says which version of its code a function is in, registered here or carried by a graph. With
+    /// another one, it makes something else of the same input than before: what incremental runs
+    /// have made with it is made again. Default none.
+    #[must_use]
+    pub fn function_version(mut self, name: impl Into<String>, version: u32) -> Self {
+        self.function_versions.insert(name.into(), version);
+        self
+    }
+
     /// Checks that no name is given twice.
     ///
     /// # Errors
@@ -147,6 +157,12 @@ impl Registry {
     #[must_use]
     pub fn find_function(&self, name: &str) -> Option<&Function> {
         self.functions.get(name)
+    }
+
+    /// Returns the version of the function of that name, without `fn/`, if one was said.
+    #[must_use]
+    pub fn find_function_version(&self, name: &str) -> Option<u32> {
+        self.function_versions.get(name).copied()
     }
 
     /// Iterates over the types of connections, by name.

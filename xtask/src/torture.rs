@@ -28,7 +28,8 @@ const KINDS: &[Kind] = &[
                 "model::random_graphs_that_are_killed_do_what_they_mean",
             ],
         )],
-        cases: 20_000,
+        // Of each of the two.
+        cases: 50_000,
     },
     Kind { name: "sweep", tests: &[(IT, &["sweep::two_calls_may_meet_faults"])], cases: 20_000 },
     Kind {
@@ -74,9 +75,12 @@ const KINDS: &[Kind] = &[
             IT,
             &[
                 "fuzz::a_checkpoint_that_was_changed_is_gone_on_with_or_refused",
+                "fuzz::a_csv_file_that_was_changed_is_read_or_set_aside",
                 "fuzz::a_graph_that_was_changed_compiles_or_says_why_not",
                 "fuzz::a_position_that_was_changed_is_one_or_an_error",
+                "fuzz::a_primitive_that_was_changed_is_one_or_an_error",
                 "fuzz::an_expression_that_was_changed_has_a_value_or_an_error",
+                "fuzz::lines_of_json_that_were_changed_are_read_or_set_aside",
             ],
         )],
         cases: 20_000,

@@ -5,8 +5,10 @@ use std::sync::Arc;
 
 use arrow::array::{Array, BinaryArray};
 
+use super::mixed::{Lookup, Mixed};
+use super::trail::Trail;
 use crate::id::{PrimitiveId, SourceIdentity};
-use crate::lineage::{Lineage, Link, Step};
+use crate::lineage::Lineage;
 use crate::metadata::Metadata;
 
 /// The ids of a batch.
@@ -17,7 +19,7 @@ pub(super) enum Ids {
     /// One an item.
     Each(Vec<PrimitiveId>),
     /// Those of keys of a source, computed when asked.
-    Keyed(SourceIdentity, BinaryArray),
+    Keyed(Arc<(SourceIdentity, BinaryArray)>),
 }
 
 impl Ids {
@@ -25,14 +27,14 @@ impl Ids {
         match self {
             Self::Natural => None,
             Self::Each(ids) => Some(ids[index]),
-            Self::Keyed(source, keys) => Some(source.id_of_key(keys.value(index))),
+            Self::Keyed(keyed) => Some(keyed.0.id_of_key(keyed.1.value(index))),
         }
     }
 
     pub(super) fn take(&self, indices: &[u32]) -> Self {
         match self {
             Self::Natural => Self::Natural,
-            Self::Each(_) | Self::Keyed(..) => {
+            Self::Each(_) | Self::Keyed(_) => {
                 Self::Each(indices.iter().filter_map(|index| self.get(*index as usize)).collect())
             }
         }
@@ -42,7 +44,7 @@ impl Ids {
         match self {
             Self::Natural => Self::Natural,
             Self::Each(ids) => Self::Each(ids[offset..offset + len].to_vec()),
-            Self::Keyed(source, keys) => Self::Keyed(source.clone(), keys.slice(offset, len)),
+            Self::Keyed(keyed) => Self::Keyed(Arc::new((keyed.0.clone(), keyed.1.slice(offset, len)))),
         }
     }
 
@@ -51,7 +53,7 @@ impl Ids {
         match self {
             Self::Natural => 0,
             Self::Each(ids) => size_of_val(&**ids),
-            Self::Keyed(_, keys) => keys.get_array_memory_size(),
+            Self::Keyed(keyed) => keyed.1.get_array_memory_size(),
         }
     }
 }
@@ -104,15 +106,23 @@ pub(super) enum Runs<T> {
 }
 
 impl<T: Clone> Runs<T> {
-    /// Returns the value of an item, and where its run begins.
-    fn find(&self, index: usize) -> (&T, usize) {
+    /// Returns the value of an item, the number of its run, and where that begins.
+    pub(super) fn find(&self, index: usize) -> (&T, usize, usize) {
         match self {
-            Self::One(value) => (value, 0),
+            Self::One(value) => (value, 0, 0),
             Self::Many(runs) => {
                 let at = runs.partition_point(|(end, _)| *end as usize <= index);
                 let start = at.checked_sub(1).map_or(0, |before| runs[before].0 as usize);
-                (&runs[at].1, start)
+                (&runs[at].1, at, start)
             }
+        }
+    }
+
+    /// Returns the value of each run.
+    pub(super) fn values(&self) -> Vec<&T> {
+        match self {
+            Self::One(value) => vec![value],
+            Self::Many(runs) => runs.iter().map(|(_, value)| value).collect(),
         }
     }
 
@@ -151,7 +161,7 @@ impl<T> RunsBuilder<T> {
         Self { runs: Vec::new(), len: 0 }
     }
 
-    fn last(&mut self) -> Option<&mut T> {
+    pub(super) fn last(&mut self) -> Option<&mut T> {
         self.runs.last_mut().map(|(_, value)| value)
     }
 
@@ -161,7 +171,7 @@ impl<T> RunsBuilder<T> {
     }
 
     /// Makes the last run longer.
-    fn extend(&mut self, len: usize) {
+    pub(super) fn extend(&mut self, len: usize) {
         self.len += len as u32;
         if let Some((end, _)) = self.runs.last_mut() {
             *end = self.len;
@@ -180,52 +190,137 @@ impl<T> RunsBuilder<T> {
 
 /// The envelopes of a batch.
 #[derive(Clone, Debug)]
-pub(super) struct Envelopes(pub(super) Runs<Arc<Metadata>>);
+pub(super) enum Envelopes {
+    /// Items of one envelope stand side by side.
+    Runs(Runs<Arc<Metadata>>),
+    /// They do not.
+    Mixed(Mixed<Arc<Metadata>>),
+}
 
 impl Envelopes {
     /// One for all.
     pub(super) fn shared(metadata: Arc<Metadata>) -> Self {
-        Self(Runs::One(metadata))
+        Self::Runs(Runs::One(metadata))
     }
 
     /// Returns the envelope that all items share, if they do.
     pub(super) fn the_one(&self) -> Option<&Arc<Metadata>> {
-        match &self.0 {
-            Runs::One(metadata) => Some(metadata),
-            Runs::Many(_) => None,
+        match self {
+            Self::Runs(Runs::One(metadata)) => Some(metadata),
+            Self::Runs(Runs::Many(_)) | Self::Mixed(_) => None,
         }
     }
 
     pub(super) fn get(&self, index: usize) -> &Arc<Metadata> {
-        self.0.find(index).0
+        match self {
+            Self::Runs(runs) => runs.find(index).0,
+            Self::Mixed(mixed) => mixed.get(index).0,
+        }
+    }
+
+    fn gather(values: Vec<Arc<Metadata>>, items: Vec<u64>) -> Self {
+        match Mixed::gather(values, items) {
+            Ok(mixed) => Self::Mixed(mixed),
+            Err(side_by_side) => {
+                let mut builder = EnvelopesBuilder::new();
+                for (metadata, items) in side_by_side.stretches() {
+                    builder.push_run(metadata, items.len());
+                }
+                builder.finish()
+            }
+        }
+    }
+
+    /// Returns the envelopes, and of items of them the number of theirs in the upper half.
+    fn items(&self, indices: impl ExactSizeIterator<Item = usize>) -> (Vec<Arc<Metadata>>, Vec<u64>) {
+        match self {
+            Self::Runs(runs) => {
+                let lookup = Lookup::new(runs, indices.len());
+                let items = indices.map(|index| (lookup.find(index).1 as u64) << 32).collect();
+                (runs.values().into_iter().cloned().collect(), items)
+            }
+            Self::Mixed(mixed) => (mixed.values.to_vec(), indices.map(|index| mixed.items[index]).collect()),
+        }
     }
 
     pub(super) fn take(&self, indices: &[u32]) -> Self {
         if self.the_one().is_some() {
             return self.clone();
         }
-        let mut builder = EnvelopesBuilder::new();
-        indices.iter().for_each(|index| builder.push_run(self.get(*index as usize), 1));
-        builder.finish()
+        let (values, items) = self.items(indices.iter().map(|index| *index as usize));
+        Self::gather(values, items)
     }
 
     pub(super) fn slice(&self, offset: usize, len: usize) -> Self {
-        if self.the_one().is_some() {
-            return self.clone();
+        match self {
+            Self::Runs(Runs::One(_)) => self.clone(),
+            Self::Runs(_) => Self::concat(&[(self, offset, len)]),
+            Self::Mixed(mixed) => Self::Mixed(mixed.slice(offset, len)),
         }
-        Self::concat([(self, offset, len)])
+    }
+
+    /// Gathers envelopes of several, each of one of them and of an item there.
+    pub(super) fn interleave(parts: &[&Self], picks: &[(usize, usize)]) -> Self {
+        let all: Option<Vec<_>> = parts.iter().map(|part| part.the_one()).collect();
+        if let Some(all) = all
+            && let Some(first) = all.first()
+            && all.iter().all(|one| Arc::ptr_eq(one, first) || one == first)
+        {
+            return Self::shared(Arc::clone(first));
+        }
+        let (values, items) = interleaved(parts, picks, |part, picks| part.items(picks.iter().copied()));
+        Self::gather(values, items)
     }
 
     /// Joins parts, each so many items from an offset on.
-    pub(super) fn concat<'a>(parts: impl IntoIterator<Item = (&'a Self, usize, usize)>) -> Self {
+    pub(super) fn concat(parts: &[(&Self, usize, usize)]) -> Self {
         let mut builder = EnvelopesBuilder::new();
-        for (envelopes, offset, len) in parts {
-            for (part, metadata) in envelopes.0.within(offset, len).into_iter().filter(|_| len > 0) {
-                builder.push_run(metadata, part.len());
+        for (envelopes, offset, len) in parts.iter().filter(|(.., len)| *len > 0) {
+            match envelopes {
+                Self::Runs(runs) => {
+                    for (part, metadata) in runs.within(*offset, *len) {
+                        builder.push_run(metadata, part.len());
+                    }
+                }
+                Self::Mixed(_) => {
+                    let (parts, picks) = in_order(parts);
+                    return Self::interleave(&parts, &picks);
+                }
             }
         }
         builder.finish()
     }
+}
+
+/// What [`Mixed::gather`] takes, of several parts: `items` gives it of some items of one.
+pub(super) fn interleaved<P, T>(
+    parts: &[&P],
+    picks: &[(usize, usize)],
+    items: impl Fn(&P, &[usize]) -> (Vec<T>, Vec<u64>),
+) -> (Vec<T>, Vec<u64>) {
+    let mut of_part = vec![Vec::new(); parts.len()];
+    picks.iter().for_each(|(part, index)| of_part[*part].push(*index));
+    let mut values = Vec::new();
+    let mut of_part: Vec<_> = parts
+        .iter()
+        .zip(&of_part)
+        .map(|(part, indices)| {
+            let first = (values.len() as u64) << 32;
+            let (more, items) = items(part, indices);
+            values.extend(more);
+            items.into_iter().map(move |item| first + item)
+        })
+        .collect();
+    let items = picks.iter().filter_map(|(part, _)| of_part[*part].next()).collect();
+    (values, items)
+}
+
+/// The items of parts in order, each of which is so many items from an offset on.
+pub(super) fn in_order<'a, P>(parts: &[(&'a P, usize, usize)]) -> (Vec<&'a P>, Vec<(usize, usize)>) {
+    let picks = parts.iter().enumerate();
+    let picks =
+        picks.flat_map(|(at, (_, offset, len))| (*offset..offset + len).map(move |index| (at, index)));
+    (parts.iter().map(|(part, ..)| *part).collect(), picks.collect())
 }
 
 /// Gathers envelopes; shared as long as they are one.
@@ -251,223 +346,6 @@ impl EnvelopesBuilder {
     }
 
     pub(super) fn finish(self) -> Envelopes {
-        Envelopes(self.0.finish())
-    }
-}
-
-/// Which index of a link each item has.
-#[derive(Clone, Debug)]
-pub(super) enum Indices {
-    /// Consecutive, from the first.
-    From(u32),
-    /// One an item.
-    Each(Arc<[u32]>),
-}
-
-impl Indices {
-    pub(super) fn is_from(&self, start: u32) -> bool {
-        matches!(self, Self::From(from) if *from == start)
-    }
-
-    pub(super) fn get(&self, index: usize) -> u32 {
-        match self {
-            Self::From(start) => start + index as u32,
-            Self::Each(each) => each[index],
-        }
-    }
-
-    fn slice(&self, part: Range<usize>) -> Self {
-        match self {
-            Self::From(start) => Self::From(start + part.start as u32),
-            Self::Each(each) if part.len() == each.len() => Self::Each(each.clone()),
-            Self::Each(each) => Self::Each(each[part].into()),
-        }
-    }
-
-    fn gather(indices: &[u32]) -> Self {
-        let start = indices.first().copied().unwrap_or(0);
-        let consecutive = indices.iter().zip(start..).all(|(index, next)| *index == next);
-        if consecutive { Self::From(start) } else { Self::Each(indices.into()) }
-    }
-}
-
-/// What items of one link share.
-#[derive(Clone, Debug)]
-pub(super) struct Stretch {
-    pub(super) link: Arc<Link>,
-    pub(super) indices: Indices,
-}
-
-/// The lineages of a batch.
-#[derive(Clone, Debug)]
-pub(super) struct Trail(pub(super) Runs<Stretch>);
-
-impl Trail {
-    /// One link for all, whose index is the item's.
-    pub(super) fn shared(link: Arc<Link>) -> Self {
-        Self(Runs::One(Stretch { link, indices: Indices::From(0) }))
-    }
-
-    /// Returns what all items share, if they share a link.
-    pub(super) fn the_one(&self) -> Option<&Stretch> {
-        match &self.0 {
-            Runs::One(stretch) => Some(stretch),
-            Runs::Many(_) => None,
-        }
-    }
-
-    pub(super) fn get(&self, index: usize) -> Lineage {
-        let (Stretch { link, indices }, start) = self.0.find(index);
-        Lineage { link: link.clone(), index: indices.get(index - start) }
-    }
-
-    /// Returns the links of the runs, in order.
-    pub(super) fn links(&self) -> impl Iterator<Item = &Arc<Link>> {
-        let (one, many) = match &self.0 {
-            Runs::One(stretch) => (Some(stretch), &[][..]),
-            Runs::Many(runs) => (None, &**runs),
-        };
-        one.into_iter().chain(many.iter().map(|(_, stretch)| stretch)).map(|stretch| &stretch.link)
-    }
-
-    /// Returns the index in the link that the first item has, if they share one and the indices
-    /// of the others follow.
-    pub(super) fn start(&self) -> Option<u32> {
-        match self.the_one()?.indices {
-            Indices::From(start) => Some(start),
-            Indices::Each(_) => None,
-        }
-    }
-
-    /// Returns which run an item is in, and its index in the link.
-    pub(super) fn at(&self, index: usize) -> (usize, u32) {
-        match &self.0 {
-            Runs::One(Stretch { indices, .. }) => (0, indices.get(index)),
-            Runs::Many(runs) => {
-                let at = runs.partition_point(|(end, _)| *end as usize <= index);
-                let start = at.checked_sub(1).map_or(0, |before| runs[before].0 as usize);
-                (at, runs[at].1.indices.get(index - start))
-            }
-        }
-    }
-
-    /// Returns the links of `len` items, in order: each with the indices of its items and how
-    /// many they are.
-    pub(super) fn stretches(&self, len: usize) -> impl Iterator<Item = (&Arc<Link>, Indices, usize)> {
-        self.0.within(0, len).into_iter().map(|(part, Stretch { link, indices })| {
-            let items = part.len();
-            (link, indices.slice(part), items)
-        })
-    }
-
-    pub(super) fn take(&self, indices: &[u32]) -> Self {
-        if let Some(Stretch { link, indices: mine }) = self.the_one() {
-            let each: Vec<u32> = indices.iter().map(|index| mine.get(*index as usize)).collect();
-            return Self(Runs::One(Stretch { link: link.clone(), indices: Indices::gather(&each) }));
-        }
-        let mut builder = TrailBuilder::with_capacity(indices.len());
-        for index in indices {
-            let (Stretch { link, indices: mine }, start) = self.0.find(*index as usize);
-            builder.push_index(link, mine.get(*index as usize - start));
-        }
-        builder.finish()
-    }
-
-    pub(super) fn slice(&self, offset: usize, len: usize) -> Self {
-        Self::concat([(self, offset, len)])
-    }
-
-    /// Joins parts, each so many items from an offset on.
-    pub(super) fn concat<'a>(parts: impl IntoIterator<Item = (&'a Self, usize, usize)>) -> Self {
-        let mut runs = RunsBuilder::<Stretch>::new();
-        let mut len_of_last = 0;
-        for (trail, offset, len) in parts {
-            for (part, Stretch { link, indices }) in
-                trail.0.within(offset, len).into_iter().filter(|_| len > 0)
-            {
-                let (len, indices) = (part.len(), indices.slice(part));
-                if let Some(Stretch { link: last, indices: Indices::From(start) }) = runs.last()
-                    && Arc::ptr_eq(last, link)
-                    && indices.is_from(*start + len_of_last)
-                {
-                    runs.extend(len);
-                    len_of_last += len as u32;
-                    continue;
-                }
-                len_of_last = len as u32;
-                runs.push(Stretch { link: link.clone(), indices }, len);
-            }
-        }
-        Self(runs.finish())
-    }
-
-    /// Adds an edit to every lineage: one link for those that share one.
-    pub(super) fn edited(self, step: &Arc<Step>) -> Self {
-        match self.0 {
-            Runs::One(Stretch { link, indices }) => {
-                Self(Runs::One(Stretch { link: Arc::new(Link::edit(step.clone(), link)), indices }))
-            }
-            Runs::Many(runs) => {
-                let mut last: Option<(Arc<Link>, Arc<Link>)> = None;
-                let runs = runs.iter().map(|(end, Stretch { link: parent, indices })| {
-                    let link = match &last {
-                        Some((known, link)) if Arc::ptr_eq(known, parent) => link.clone(),
-                        _ => {
-                            let link = Arc::new(Link::edit(step.clone(), parent.clone()));
-                            last = Some((parent.clone(), link.clone()));
-                            link
-                        }
-                    };
-                    (*end, Stretch { link, indices: indices.clone() })
-                });
-                Self(Runs::Many(runs.collect()))
-            }
-        }
-    }
-}
-
-/// Gathers lineages; shared as long as their link is one.
-pub(super) struct TrailBuilder {
-    runs: RunsBuilder<Stretch>,
-    link: Option<Arc<Link>>,
-    /// Those of the link.
-    indices: Vec<u32>,
-}
-
-impl TrailBuilder {
-    pub(super) fn with_capacity(capacity: usize) -> Self {
-        Self { runs: RunsBuilder::new(), link: None, indices: Vec::with_capacity(capacity) }
-    }
-
-    pub(super) fn push(&mut self, lineage: Lineage) {
-        if !self.link.as_ref().is_some_and(|link| Arc::ptr_eq(link, &lineage.link)) {
-            self.begin(lineage.link);
-        }
-        self.indices.push(lineage.index);
-    }
-
-    fn push_index(&mut self, link: &Arc<Link>, index: u32) {
-        if !self.link.as_ref().is_some_and(|known| Arc::ptr_eq(known, link)) {
-            self.begin(link.clone());
-        }
-        self.indices.push(index);
-    }
-
-    fn begin(&mut self, link: Arc<Link>) {
-        self.end();
-        self.link = Some(link);
-    }
-
-    fn end(&mut self) {
-        if let Some(link) = self.link.take() {
-            let (indices, len) = (Indices::gather(&self.indices), self.indices.len());
-            self.runs.push(Stretch { link, indices }, len);
-            self.indices.clear();
-        }
-    }
-
-    pub(super) fn finish(mut self) -> Trail {
-        self.end();
-        Trail(self.runs.finish())
+        Envelopes::Runs(self.0.finish())
     }
 }

@@ -2,10 +2,8 @@
 
 use std::sync::{Arc, OnceLock};
 
-use arrow::array::{
-    Array, ArrayRef, BooleanBufferBuilder, RecordBatch, RecordBatchOptions, UInt32Array,
-};
-use arrow::compute::{concat_batches, filter_record_batch, take_record_batch};
+use arrow::array::{Array, ArrayRef, BooleanBufferBuilder, RecordBatch, RecordBatchOptions, UInt32Array};
+use arrow::compute::{concat_batches, filter_record_batch, interleave_record_batch, take_record_batch};
 use arrow::datatypes::Schema;
 use arrow::error::ArrowError;
 
@@ -167,16 +165,8 @@ pub(super) fn gather(payloads: Vec<Payload>) -> Content {
 
 /// Joins payloads: rows of one schema stay rows.
 pub(super) fn join<'a>(contents: impl Iterator<Item = &'a Content> + Clone) -> Content {
-    let rows: Option<Vec<&RecordBatch>> = contents
-        .clone()
-        .map(|content| match content {
-            Content::Rows(table) => Some(&*table.rows),
-            Content::Items(_) | Content::Gone(_) => None,
-        })
-        .collect();
-    if let Some(rows) = rows
+    if let Some(rows) = rows_of_one_schema(contents.clone())
         && let Some(first) = rows.first()
-        && rows.iter().all(|batch| batch.schema() == first.schema())
         && let Ok(joined) = concat_batches(&first.schema(), rows)
     {
         return Content::Rows(joined.into());
@@ -184,4 +174,28 @@ pub(super) fn join<'a>(contents: impl Iterator<Item = &'a Content> + Clone) -> C
     Content::Items(Items::shared(
         contents.flat_map(|content| (0..content.len()).map(|index| content.payload(index))).collect(),
     ))
+}
+
+/// Gathers payloads of several, each of one of them and of an item there: rows of one schema stay
+/// rows.
+pub(super) fn interleave(contents: &[&Content], picks: &[(usize, usize)]) -> Content {
+    if let Some(rows) = rows_of_one_schema(contents.iter().copied())
+        && !rows.is_empty()
+        && let Ok(gathered) = interleave_record_batch(&rows, picks)
+    {
+        return Content::Rows(gathered.into());
+    }
+    Content::Items(Items::shared(picks.iter().map(|(of, index)| contents[*of].payload(*index)).collect()))
+}
+
+fn rows_of_one_schema<'a>(contents: impl Iterator<Item = &'a Content>) -> Option<Vec<&'a RecordBatch>> {
+    let mut all: Vec<&RecordBatch> = Vec::new();
+    for content in contents {
+        let Content::Rows(Table { rows, .. }) = content else { return None };
+        if all.first().is_some_and(|first| first.schema_ref() != rows.schema_ref()) {
+            return None;
+        }
+        all.push(rows);
+    }
+    Some(all)
 }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::columns::Stretch;
+use super::trail::Stretch;
 use super::{Batch, Content, gather};
 use crate::error::{Error, Result};
 use crate::lineage::{Lineage, Step};

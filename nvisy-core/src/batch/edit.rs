@@ -5,8 +5,9 @@ use std::sync::Arc;
 use arrow::array::{Array, BinaryArray, RecordBatch};
 
 use super::Batch;
-use super::columns::{Envelopes, Ids, Stretch, Trail};
+use super::columns::{Envelopes, Ids};
 use super::content::{Content, gather};
+use super::trail::{Stretch, Trail};
 use crate::error::{Error, Result};
 use crate::id::{PrimitiveId, SourceIdentity};
 use crate::lineage::{Link, Merges, Parents, Step};
@@ -137,7 +138,7 @@ impl Batch {
         }
         Ok(Self {
             content: Content::Rows(rows.into()),
-            ids: Ids::Keyed(source, keys),
+            ids: Ids::Keyed(Arc::new((source, keys))),
             envelopes: Envelopes::shared(metadata),
             trail: Trail::shared(Arc::new(Link::Merge(merges.0))),
             tokens: Tokens::none(),

@@ -4,8 +4,9 @@ use arrow::array::{Array, BooleanArray};
 use arrow::compute::filter_record_batch;
 
 use super::Batch;
-use super::columns::{Envelopes, Ids, Trail};
+use super::columns::{Envelopes, Ids};
 use super::content::{self, Content};
+use super::trail::Trail;
 use crate::token::{Settlement, Tokens};
 
 impl Batch {
@@ -96,6 +97,43 @@ impl Batch {
         joined.into_iter().map(Self::join).collect()
     }
 
+    /// Gathers items of several batches: each pick is of a batch, and of an item there. Where all
+    /// are rows of one schema, so is the result. Carries no tokens.
+    ///
+    /// # Panics
+    ///
+    /// If there is no such batch or item.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use nvisy_core::primitive::raw::Raw;
+    /// use nvisy_core::{Batch, Item};
+    ///
+    /// let batch = |ids: [&str; 2]| ids.map(|id| Item::detached(id, Raw::Json(id.into()))).into_iter().collect();
+    /// let parts: [Batch; 2] = [batch(["a", "b"]), batch(["c", "d"])];
+    /// let merged = Batch::interleave(&[&parts[0], &parts[1]], &[(1, 0), (0, 1), (1, 1)]);
+    /// assert_eq!(merged.ids(), [parts[1].id(0), parts[0].id(1), parts[1].id(1)]);
+    /// ```
+    #[must_use]
+    pub fn interleave(parts: &[&Self], picks: &[(usize, usize)]) -> Self {
+        let natural = parts.iter().all(|part| matches!(part.ids, Ids::Natural));
+        let contents: Vec<_> = parts.iter().map(|part| &part.content).collect();
+        let envelopes: Vec<_> = parts.iter().map(|part| &part.envelopes).collect();
+        let trails: Vec<_> = parts.iter().map(|part| &part.trail).collect();
+        Self {
+            content: content::interleave(&contents, picks),
+            ids: if natural {
+                Ids::Natural
+            } else {
+                Ids::Each(picks.iter().map(|(part, index)| parts[*part].id(*index)).collect())
+            },
+            envelopes: Envelopes::interleave(&envelopes, picks),
+            trail: Trail::interleave(&trails, picks),
+            tokens: Tokens::none(),
+        }
+    }
+
     fn join(mut batches: Vec<Self>) -> Self {
         if batches.len() == 1
             && let Some(only) = batches.pop()
@@ -115,8 +153,10 @@ impl Batch {
         let ids =
             if natural { Ids::Natural } else { Ids::Each(batches.iter().flat_map(Self::ids).collect()) };
         let content = content::join(batches.iter().map(|batch| &batch.content));
-        let envelopes = Envelopes::concat(batches.iter().map(|batch| (&batch.envelopes, 0, batch.len())));
-        let trail = Trail::concat(batches.iter().map(|batch| (&batch.trail, 0, batch.len())));
+        let envelopes: Vec<_> = batches.iter().map(|batch| (&batch.envelopes, 0, batch.len())).collect();
+        let envelopes = Envelopes::concat(&envelopes);
+        let trails: Vec<_> = batches.iter().map(|batch| (&batch.trail, 0, batch.len())).collect();
+        let trail = Trail::concat(&trails);
         Self { content, ids, envelopes, trail, tokens }
     }
 }

@@ -4,7 +4,8 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use super::Batch;
-use super::columns::{Ids, Indices};
+use super::columns::Ids;
+use super::trail::Indices;
 use crate::id::{PrimitiveId, SourceIdentity};
 use crate::lineage::{Link, Step};
 use crate::position::{Position, Positions};

@@ -1,7 +1,9 @@
 //! How batches are written and read: compact bytes, in which what items share stands once.
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::fmt::Display;
+use std::ops::Range;
 use std::sync::Arc;
 
 use arrow::array::RecordBatch;
@@ -9,7 +11,9 @@ use arrow::ipc::reader::StreamReader;
 use arrow::ipc::writer::StreamWriter;
 use serde::{Deserialize, Serialize};
 
-use super::columns::{Envelopes, Ids, Indices, RunsBuilder, Stretch, Trail};
+use super::columns::{Envelopes, Ids, RunsBuilder};
+use super::mixed::Mixed;
+use super::trail::{Indices, Stretch, Trail};
 use super::{Batch, Content, Items};
 use crate::error::{Error, ErrorKind, Result};
 use crate::id::{PrimitiveId, SourceIdentity};
@@ -85,26 +89,55 @@ impl<T> Known<T> {
 
 /// A batch, with what it needs that no batch before it needed.
 #[derive(Default, Serialize, Deserialize)]
-struct Written {
+struct Written<'a> {
     steps: Vec<WrittenStep>,
     sources: Vec<Box<str>>,
     envelopes: Vec<Metadata>,
     links: Vec<WrittenLink>,
-    content: WrittenContent,
+    #[serde(borrow)]
+    content: WrittenContent<'a>,
     ids: Option<Vec<PrimitiveId>>,
-    /// For how many items which envelope holds.
-    enveloped: Vec<(u32, u32)>,
-    /// For how many items which link holds, and where in it they are.
-    trail: Vec<(u32, u32, WrittenIndices)>,
+    enveloped: WrittenEnvelopes<'a>,
+    trail: WrittenTrail<'a>,
 }
 
 #[derive(Serialize, Deserialize)]
-enum WrittenContent {
-    Rows(#[serde(with = "octets")] Vec<u8>),
+enum WrittenEnvelopes<'a> {
+    /// For how many items which envelope holds.
+    Runs(Vec<(u32, u32)>),
+    /// The envelopes of the items, and of each item in four bytes the number among these of its
+    /// own; none where that is the number of its link.
+    Mixed(Vec<u32>, #[serde(borrow, with = "octets")] Cow<'a, [u8]>),
+}
+
+impl Default for WrittenEnvelopes<'_> {
+    fn default() -> Self {
+        Self::Runs(Vec::new())
+    }
+}
+
+#[derive(Serialize, Deserialize)]
+enum WrittenTrail<'a> {
+    /// For how many items which link holds, and where in it they are.
+    Runs(Vec<(u32, u32, WrittenIndices)>),
+    /// The links of the items, and of each item eight bytes: the number among these of its own,
+    /// and where in that it is.
+    Mixed(Vec<u32>, #[serde(borrow, with = "octets")] Cow<'a, [u8]>),
+}
+
+impl Default for WrittenTrail<'_> {
+    fn default() -> Self {
+        Self::Runs(Vec::new())
+    }
+}
+
+#[derive(Serialize, Deserialize)]
+enum WrittenContent<'a> {
+    Rows(#[serde(borrow, with = "octets")] Cow<'a, [u8]>),
     Items(Vec<Payload>),
 }
 
-impl Default for WrittenContent {
+impl Default for WrittenContent<'_> {
     fn default() -> Self {
         Self::Items(Vec::new())
     }
@@ -173,39 +206,71 @@ impl BatchWriter {
     pub fn write(&mut self, batch: &Batch) -> Result<Vec<u8>> {
         let mut written = Written {
             content: match &batch.content {
-                Content::Rows(table) => WrittenContent::Rows(rows_to_bytes(&table.rows)?),
+                Content::Rows(table) => WrittenContent::Rows(rows_to_bytes(&table.rows)?.into()),
                 Content::Items(items) => WrittenContent::Items(items.payloads.clone()),
                 Content::Gone(_) => return Err(Error::internal("the payloads were handed over")),
             },
             ids: match &batch.ids {
                 Ids::Natural => None,
                 Ids::Each(ids) => Some(ids.clone()),
-                Ids::Keyed(..) => Some(batch.ids()),
+                Ids::Keyed(_) => Some(batch.ids()),
             },
             ..Written::default()
         };
-        for (part, metadata) in batch.envelopes.0.within(0, batch.len()) {
-            let number = self.envelopes.number(metadata).unwrap_or_else(|| {
-                written.envelopes.push(Metadata::clone(metadata));
-                self.envelopes.add(metadata)
-            });
-            written.enveloped.push((part.len() as u32, number));
-        }
-        for (part, Stretch { link, indices }) in batch.trail.0.within(0, batch.len()) {
-            let number = self.link(link, &mut written);
-            let indices = match indices {
-                Indices::From(start) => WrittenIndices::From(*start),
-                Indices::Each(each) => WrittenIndices::Each(each.clone()),
-            };
-            written.trail.push((part.len() as u32, number, indices));
-        }
-        postcard::to_allocvec(&written).map_err(|error| {
+        written.enveloped = match &batch.envelopes {
+            Envelopes::Runs(runs) => {
+                let run = |(part, metadata): (Range<usize>, _)| {
+                    (part.len() as u32, self.envelope(metadata, &mut written))
+                };
+                WrittenEnvelopes::Runs(runs.within(0, batch.len()).into_iter().map(run).collect())
+            }
+            Envelopes::Mixed(Mixed { values, items }) => {
+                let envelopes = values.iter().map(|metadata| self.envelope(metadata, &mut written)).collect();
+                let alike = match &batch.trail {
+                    Trail::Mixed(trail) => items.iter().zip(&*trail.items).all(|(a, b)| a >> 32 == b >> 32),
+                    Trail::Runs(_) => false,
+                };
+                let number = |item: &u64| ((item >> 32) as u32).to_le_bytes();
+                let numbers: Vec<u8> =
+                    if alike { Vec::new() } else { items.iter().flat_map(number).collect() };
+                WrittenEnvelopes::Mixed(envelopes, numbers.into())
+            }
+        };
+        written.trail = match &batch.trail {
+            Trail::Runs(runs) => {
+                let run = |(part, Stretch { link, indices }): (Range<usize>, &Stretch)| {
+                    let indices = match indices {
+                        Indices::From(start) => WrittenIndices::From(*start),
+                        Indices::Each(each) => WrittenIndices::Each(each.clone()),
+                    };
+                    (part.len() as u32, self.link(link, &mut written), indices)
+                };
+                WrittenTrail::Runs(runs.within(0, batch.len()).into_iter().map(run).collect())
+            }
+            Trail::Mixed(Mixed { values, items }) => {
+                let links = values.iter().map(|link| self.link(link, &mut written)).collect();
+                let items: Vec<u8> = items.iter().flat_map(|item| item.to_le_bytes()).collect();
+                WrittenTrail::Mixed(links, items.into())
+            }
+        };
+        let bytes = match &written.content {
+            WrittenContent::Rows(rows) => rows.len() + 16 * batch.len(),
+            WrittenContent::Items(_) => batch.bytes(),
+        };
+        postcard::to_extend(&written, Vec::with_capacity(bytes + 1_024)).map_err(|error| {
             Error::new(ErrorKind::Validation, "the batch does not become bytes").with_source(error)
         })
     }
 
+    fn envelope(&mut self, metadata: &Arc<Metadata>, written: &mut Written<'_>) -> u32 {
+        self.envelopes.number(metadata).unwrap_or_else(|| {
+            written.envelopes.push(Metadata::clone(metadata));
+            self.envelopes.add(metadata)
+        })
+    }
+
     /// Returns the number of a link, which is written with all behind it: parents first.
-    fn link(&mut self, link: &Arc<Link>, written: &mut Written) -> u32 {
+    fn link(&mut self, link: &Arc<Link>, written: &mut Written<'_>) -> u32 {
         let mut open = vec![link];
         while let Some(next) = open.last().copied() {
             if self.links.number(next).is_some() {
@@ -225,7 +290,7 @@ impl BatchWriter {
     }
 
     /// A link whose parents are written.
-    fn written_link(&mut self, link: &Link, written: &mut Written) -> WrittenLink {
+    fn written_link(&mut self, link: &Link, written: &mut Written<'_>) -> WrittenLink {
         if let Link::Merge(Merge { steps, items, links, inputs, ids }) = link {
             return WrittenLink::Merge {
                 steps: steps.iter().map(|step| self.step(step, written)).collect(),
@@ -263,7 +328,7 @@ impl BatchWriter {
         }
     }
 
-    fn step(&mut self, step: &Arc<Step>, written: &mut Written) -> u32 {
+    fn step(&mut self, step: &Arc<Step>, written: &mut Written<'_>) -> u32 {
         self.steps.number(step).unwrap_or_else(|| {
             let Step { node, operation, time, parameters } = Step::clone(step);
             written.steps.push(WrittenStep { node, operation, time, parameters });
@@ -271,7 +336,7 @@ impl BatchWriter {
         })
     }
 
-    fn source(&mut self, source: &SourceIdentity, written: &mut Written) -> u32 {
+    fn source(&mut self, source: &SourceIdentity, written: &mut Written<'_>) -> u32 {
         if let Some(number) = self.sources.get(source.name()) {
             return *number;
         }
@@ -308,29 +373,65 @@ impl BatchReader {
             WrittenContent::Rows(bytes) => Content::Rows(rows_from_bytes(&bytes)?.into()),
             WrittenContent::Items(payloads) => Content::Items(Items::shared(payloads)),
         };
-        let (mut envelopes, mut enveloped) = (RunsBuilder::new(), 0);
-        for (len, number) in written.enveloped {
-            envelopes.push(at(&self.envelopes, number)?.clone(), len as usize);
-            enveloped += len as usize;
-        }
-        let (mut trail, mut trailed) = (RunsBuilder::new(), 0);
-        for (len, number, indices) in written.trail {
-            let indices = match indices {
-                WrittenIndices::From(start) => Indices::From(start),
-                WrittenIndices::Each(each) if each.len() == len as usize => Indices::Each(each),
-                WrittenIndices::Each(_) => return Err(corrupt("a lineage is cut")),
-            };
-            trail.push(Stretch { link: at(&self.links, number)?.clone(), indices }, len as usize);
-            trailed += len as usize;
-        }
+        let (trail, trailed) = self.trail(written.trail)?;
+        let (envelopes, enveloped) = self.enveloped(written.enveloped, &trail)?;
         let len = content.len();
         let ids = written.ids.map_or(Ids::Natural, Ids::Each);
         let identified = if let Ids::Each(ids) = &ids { ids.len() } else { len };
         if [enveloped, trailed, identified].iter().any(|found| *found != len) {
             return Err(corrupt("the columns are of different lengths"));
         }
-        let (envelopes, trail) = (Envelopes(envelopes.finish()), Trail(trail.finish()));
         Ok(Batch { content, ids, envelopes, trail, tokens: Tokens::none() })
+    }
+
+    /// Returns envelopes, and of how many items they are.
+    fn enveloped(&self, written: WrittenEnvelopes<'_>, trail: &Trail) -> Result<(Envelopes, usize)> {
+        match written {
+            WrittenEnvelopes::Runs(runs) => {
+                let (mut envelopes, mut items) = (RunsBuilder::new(), 0);
+                for (len, number) in runs {
+                    envelopes.push(at(&self.envelopes, number)?.clone(), len as usize);
+                    items += len as usize;
+                }
+                Ok((Envelopes::Runs(envelopes.finish()), items))
+            }
+            WrittenEnvelopes::Mixed(numbers, bytes) => {
+                let items: Vec<u64> = match (&*bytes, trail) {
+                    ([], Trail::Mixed(trail)) => trail.items.iter().map(|item| item >> 32 << 32).collect(),
+                    (bytes, _) => {
+                        let (items, _) = bytes.as_chunks();
+                        items.iter().map(|item| u64::from(u32::from_le_bytes(*item)) << 32).collect()
+                    }
+                };
+                let len = items.len();
+                Ok((Envelopes::Mixed(mixed(&self.envelopes, numbers, items)?), len))
+            }
+        }
+    }
+
+    /// Returns lineages, and of how many items they are.
+    fn trail(&self, written: WrittenTrail<'_>) -> Result<(Trail, usize)> {
+        match written {
+            WrittenTrail::Runs(runs) => {
+                let (mut trail, mut items) = (RunsBuilder::new(), 0);
+                for (len, number, indices) in runs {
+                    let indices = match indices {
+                        WrittenIndices::From(start) => Indices::From(start),
+                        WrittenIndices::Each(each) if each.len() == len as usize => Indices::Each(each),
+                        WrittenIndices::Each(_) => return Err(corrupt("a lineage is cut")),
+                    };
+                    trail.push(Stretch { link: at(&self.links, number)?.clone(), indices }, len as usize);
+                    items += len as usize;
+                }
+                Ok((Trail::Runs(trail.finish()), items))
+            }
+            WrittenTrail::Mixed(links, bytes) => {
+                let (items, _) = bytes.as_chunks();
+                let items: Vec<u64> = items.iter().map(|item| u64::from_le_bytes(*item)).collect();
+                let len = items.len();
+                Ok((Trail::Mixed(mixed(&self.links, links, items)?), len))
+            }
+        }
     }
 
     fn link(&self, link: WrittenLink) -> Result<Link> {
@@ -375,13 +476,23 @@ fn at<T>(known: &[T], number: u32) -> Result<&T> {
     known.get(number as usize).ok_or_else(|| corrupt("something is missing that stood before"))
 }
 
+fn mixed<T>(known: &[Arc<T>], numbers: Vec<u32>, items: Vec<u64>) -> Result<Mixed<Arc<T>>> {
+    let values =
+        numbers.into_iter().map(|number| at(known, number).cloned()).collect::<Result<Arc<[_]>>>()?;
+    if items.iter().any(|item| (item >> 32) as usize >= values.len()) {
+        return Err(corrupt("an item has what is not there"));
+    }
+    Ok(Mixed { values, items: items.into() })
+}
+
 fn corrupt(message: impl Display) -> Error {
     Error::new(ErrorKind::Validation, format!("the bytes are no batch: {message}"))
 }
 
 fn rows_to_bytes(rows: &RecordBatch) -> Result<Vec<u8>> {
     let write = || {
-        let mut writer = StreamWriter::try_new(Vec::new(), rows.schema_ref())?;
+        let room = Vec::with_capacity(rows.get_array_memory_size() + 4_096);
+        let mut writer = StreamWriter::try_new(room, rows.schema_ref())?;
         writer.write(rows)?;
         writer.into_inner()
     };
@@ -400,15 +511,35 @@ fn rows_from_bytes(bytes: &[u8]) -> Result<RecordBatch> {
     }
 }
 
-/// Bytes in one piece.
+/// Bytes in one piece, which are read where they are.
 mod octets {
-    use serde::{Deserialize, Deserializer, Serialize, Serializer};
+    use std::borrow::Cow;
+    use std::fmt;
+
+    use serde::de::{Deserializer, Error, Visitor};
+    use serde::ser::Serializer;
 
     pub(super) fn serialize<S: Serializer>(octets: &[u8], serializer: S) -> Result<S::Ok, S::Error> {
-        bytes::Bytes::copy_from_slice(octets).serialize(serializer)
+        serializer.serialize_bytes(octets)
     }
 
-    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<u8>, D::Error> {
-        bytes::Bytes::deserialize(deserializer).map(Into::into)
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(
+        deserializer: D,
+    ) -> Result<Cow<'de, [u8]>, D::Error> {
+        struct Octets;
+
+        impl<'de> Visitor<'de> for Octets {
+            type Value = Cow<'de, [u8]>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("bytes")
+            }
+
+            fn visit_borrowed_bytes<E: Error>(self, octets: &'de [u8]) -> Result<Self::Value, E> {
+                Ok(Cow::Borrowed(octets))
+            }
+        }
+
+        deserializer.deserialize_bytes(Octets)
     }
 }

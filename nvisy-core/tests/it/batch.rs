@@ -43,6 +43,7 @@ enum Operation {
     Filter(u64),
     CutAndJoin(Vec<u16>),
     Join { layout: Layout, len: u8, before: bool },
+    Interleave { layout: Layout, len: u8, picks: Vec<u16> },
     Derive(Vec<u16>),
     Merge(Vec<u16>),
     Edit,
@@ -67,6 +68,8 @@ fn operations() -> impl Strategy<Value = Operation> {
             len,
             before
         }),
+        (layouts(), 0..6_u8, prop::collection::vec(any::<u16>(), 0..12))
+            .prop_map(|(layout, len, picks)| Operation::Interleave { layout, len, picks }),
         prop::collection::vec(any::<u16>(), 0..8).prop_map(Operation::Derive),
         prop::collection::vec(any::<u16>(), 0..6).prop_map(Operation::Merge),
         Just(Operation::Edit),
@@ -201,6 +204,22 @@ fn apply(
                 (vec![batch, other], model.into_iter().chain(others).collect())
             };
             (Batch::concat(batches).pop().unwrap(), model)
+        }
+        Operation::Interleave { layout, len: more, picks } => {
+            let (other, others) = world.read(*layout, usize::from(*more));
+            let all: Vec<_> = model.into_iter().chain(others).collect();
+            let flat: Vec<usize> = match all.len() {
+                0 => Vec::new(),
+                all => picks.iter().map(|pick| usize::from(*pick) % all).collect(),
+            };
+            let of = |at: &usize| if *at < len { (0, *at) } else { (1, *at - len) };
+            let picks: Vec<_> = flat.iter().map(of).collect();
+            let merged = Batch::interleave(&[&batch, &other], &picks);
+            assert!(merged.tokens().is_empty());
+            let joined = Batch::concat(vec![batch, other]).pop().unwrap();
+            let tokens = joined.tokens().split_for(flat.iter().map(|at| *at as u32));
+            part_of(world, joined, &all);
+            (merged.with_tokens(tokens), flat.into_iter().map(|at| all[at].clone()).collect())
         }
         Operation::Derive(numbers) => {
             let mut parents: Vec<u32> = if len == 0 {

@@ -47,6 +47,10 @@ pub struct Bytes {
     /// Which objects below the prefix's directory to read, as `**/*.png`. Default all.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub glob: Option<String>,
+    /// Whether the object, or the directory of the prefix, may be missing: there is nothing to read
+    /// then. Default no: it is an error.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub allow_missing: bool,
     /// How many bytes an object may have. Default 64 MiB.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_bytes: Option<usize>,

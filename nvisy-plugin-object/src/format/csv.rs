@@ -79,6 +79,10 @@ pub struct Csv {
     /// end in `.csv` or `.tsv`, compressed or not.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub glob: Option<String>,
+    /// Whether the object, or the directory of the prefix, may be missing: there is nothing to read
+    /// then. Default no: it is an error.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub allow_missing: bool,
     /// What stands between fields. Default a tab in objects that end in `.tsv`, else a comma.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub delimiter: Option<char>,

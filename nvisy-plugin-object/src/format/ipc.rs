@@ -51,6 +51,10 @@ pub struct Ipc {
     /// end in `.arrow`, `.arrows`, `.ipc` or `.feather`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub glob: Option<String>,
+    /// Whether the object, or the directory of the prefix, may be missing: there is nothing to read
+    /// then. Default no: it is an error.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub allow_missing: bool,
 }
 
 selects!(Ipc, &[".arrow", ".arrows", ".ipc", ".feather"]);

@@ -50,6 +50,10 @@ pub struct Json {
     /// end in `.json`, compressed or not.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub glob: Option<String>,
+    /// Whether the object, or the directory of the prefix, may be missing: there is nothing to read
+    /// then. Default no: it is an error.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub allow_missing: bool,
     /// The columns. Default inferred.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub schema: Option<Vec<SchemaColumn>>,

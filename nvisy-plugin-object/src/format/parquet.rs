@@ -51,6 +51,10 @@ pub struct Parquet {
     /// that end in `.parquet`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub glob: Option<String>,
+    /// Whether the object, or the directory of the prefix, may be missing: there is nothing to read
+    /// then. Default no: it is an error.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub allow_missing: bool,
     /// Which columns to read: the others are not fetched. Default all.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub columns: Option<Vec<String>>,

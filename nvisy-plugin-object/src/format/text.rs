@@ -49,6 +49,10 @@ pub struct Text {
     /// end in `.md`, `.markdown`, `.mdx`, `.txt`, `.text`, `.rst`, `.adoc` or `.org`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub glob: Option<String>,
+    /// Whether the object, or the directory of the prefix, may be missing: there is nothing to read
+    /// then. Default no: it is an error.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub allow_missing: bool,
     /// How many bytes a text may have. Default 64 MiB.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_bytes: Option<usize>,

@@ -19,6 +19,7 @@ use crate::client::ObjectClient;
 use crate::compression::Compression;
 use crate::error::{from_io, from_join};
 use crate::task::blocking;
+use crate::temporaries::Temporaries;
 use crate::upload::taken;
 
 /// Writes objects as they are, one each.
@@ -89,7 +90,7 @@ impl SinkConfig for BytesSink {
     }
 
     async fn open(&self, context: &OpenContext<ObjectClient>) -> Result<WholeFiles> {
-        Ok(WholeFiles::new(&self.path, self.on_existing, false, context))
+        WholeFiles::open(&self.path, self.on_existing, false, context).await
     }
 }
 
@@ -129,6 +130,7 @@ pub(super) fn replayed(path: &str, on_existing: Option<OnExisting>) -> Option<St
 pub struct WholeFiles {
     client: Arc<ObjectClient>,
     path: String,
+    temporaries: Arc<Temporaries>,
     on_existing: OnExisting,
     compress: bool,
     /// Whose each name is, where two items might have the same.
@@ -136,22 +138,27 @@ pub struct WholeFiles {
 }
 
 impl WholeFiles {
-    pub(super) fn new(
+    pub(super) async fn open(
         path: &str,
         on_existing: Option<OnExisting>,
         compress: bool,
         context: &OpenContext<ObjectClient>,
-    ) -> Self {
+    ) -> Result<Self> {
+        let temporaries = Arc::new(Temporaries::new(path, context.context()));
+        let (client, owned) = (context.client().clone(), temporaries.clone());
+        let swept = blocking(move || client.sweep_abandoned(&owned));
+        swept.await.map_err(|error| from_join(error, "write", path))?;
         let on_existing = on_existing.unwrap_or(OnExisting::Replace);
         // Where nothing is replaced the store itself says what is taken.
         let may_collide = on_existing == OnExisting::Replace && !name::has(path, &["id"]);
-        Self {
+        Ok(Self {
             client: context.client().clone(),
             path: name::expand(path, context.context()),
+            temporaries,
             on_existing,
             compress,
             owners: may_collide.then(Owners::default),
-        }
+        })
     }
 
     fn name(&self, batch: &Batch, index: usize, payload: &Payload) -> Result<String> {
@@ -184,7 +191,7 @@ impl WholeFiles {
 
     /// Writes an object, unless it is there just so and may not be replaced.
     fn put(
-        client: &ObjectClient,
+        (client, temporaries): (&ObjectClient, &Temporaries),
         key: &str,
         on_existing: OnExisting,
         compress: bool,
@@ -205,7 +212,7 @@ impl WholeFiles {
         let compression = if compress { Compression::of(key) } else { Compression::None };
         let bytes = compression.compress(bytes).map_err(|error| from_io(error, "write", key))?;
         let create = |name: &str, replace| {
-            let mut upload = client.create(name)?;
+            let mut upload = client.create(name, temporaries)?;
             upload.write_all(&bytes).map_err(|error| from_io(error, "write", name))?;
             upload.publish(replace).map_err(|(_, error)| error)
         };
@@ -241,10 +248,11 @@ impl Sink for WholeFiles {
             let payload = batch.payload(index);
             let written = match self.name(batch, index, &payload) {
                 Ok(key) => {
-                    let (client, on_existing, compress) =
-                        (self.client.clone(), self.on_existing, self.compress);
-                    let name = key.clone();
-                    let put = blocking(move || Self::put(&client, &key, on_existing, compress, &payload));
+                    let (client, temporaries) = (self.client.clone(), self.temporaries.clone());
+                    let (on_existing, compress, name) = (self.on_existing, self.compress, key.clone());
+                    let put = blocking(move || {
+                        Self::put((&client, &temporaries), &key, on_existing, compress, &payload)
+                    });
                     put.await.map_err(|error| from_join(error, "write", &name))?
                 }
                 Err(error) => Err(error),

@@ -14,6 +14,7 @@ use super::{MAX_NUMBERS, OnExisting, Rolling, all_taken, name};
 use crate::client::ObjectClient;
 use crate::error::from_join;
 use crate::task::blocking;
+use crate::temporaries::Temporaries;
 use crate::upload::{Upload, taken};
 
 /// How many bytes are gathered before they go to the file.
@@ -68,6 +69,7 @@ struct State<F: FileFormat> {
     rolling: Rolling,
     part: u64,
     open: Option<Open<F::Writer>>,
+    temporaries: Temporaries,
     /// What is finished goes there in a run with checkpoints, and shows otherwise.
     stage: Option<Stage>,
     /// Items went down with a file that could not be written: nothing more can be promised.
@@ -88,14 +90,17 @@ impl<F: FileFormat> FileSink<F> {
     ) -> Result<Self> {
         let staging = context.staging().clone();
         let on = staging != Staging::Off;
-        let stage = on.then(|| Stage::new(&rolling.path, context.context()));
+        let temporaries = Temporaries::new(&rolling.path, context.context());
+        let stage = on.then(|| Stage::new(temporaries.clone()));
         rolling.path = name::expand(&rolling.path, context.context());
         let path = rolling.path.clone();
         let client = context.client().clone();
-        let mut state = State { format, client, rolling, part: 0, open: None, stage, broken: None };
+        let mut state =
+            State { format, client, rolling, part: 0, open: None, temporaries, stage, broken: None };
         let opened = blocking(move || {
-            if let (Staging::On(staged), Some(stage)) = (staging, &mut state.stage) {
-                state.part = stage.resume(staged, &state.client, state.rolling.on_existing)?;
+            state.client.sweep_abandoned(&state.temporaries);
+            if let Some(stage) = &mut state.stage {
+                state.part = stage.resume(staging, &state.client, state.rolling.on_existing)?;
             }
             state.check_free().map(|()| state)
         });
@@ -228,7 +233,7 @@ impl<F: FileFormat> State<F> {
                 let key = self.key();
                 let upload = match &mut self.stage {
                     Some(stage) => stage.create(&key, &self.client)?,
-                    None => self.client.create(&key)?,
+                    None => self.client.create(&key, &self.temporaries)?,
                 };
                 let output = Output::with_capacity(BUFFER, upload);
                 Open { writer: self.format.begin(output, batch)?, items: 0 }

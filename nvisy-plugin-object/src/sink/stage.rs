@@ -1,11 +1,13 @@
 //! Files that stay out of sight until a checkpoint has them.
 
 use bytes::Bytes;
-use nvisy_core::{Context, Error, ErrorKind, Result, SourceIdentity};
+use nvisy_core::{Error, ErrorKind, Result, Staging};
 use serde::{Deserialize, Serialize};
 
 use super::{MAX_NUMBERS, OnExisting, all_taken, name};
-use crate::client::ObjectClient;
+use crate::client::{ObjectClient, Showing};
+use crate::root::TEMPORARY;
+use crate::temporaries::Temporaries;
 use crate::upload::{Upload, taken, temporary_name};
 
 /// The version of [`Held`].
@@ -30,62 +32,63 @@ struct Kept {
 
 /// The files of a node on their way into a checkpoint.
 ///
-/// Temporaries lie in one directory, and their names hold the graph and the node: what a process
-/// that was killed left is found there.
+/// What a process that was killed left is found by its name.
 #[derive(Debug)]
 pub(super) struct Stage {
-    directory: String,
-    owner: String,
+    temporaries: Temporaries,
     /// The temporary of the file under way.
     under_way: String,
     /// Whole, and removed unless they are staged.
     whole: Vec<(Upload, Kept)>,
-    /// Staged, and not known to show.
-    staged: Vec<Kept>,
+    /// Staged, and not known to show, with how many bytes each has.
+    staged: Vec<(Kept, u64)>,
     /// What was staged last.
     last: Option<Bytes>,
 }
 
 impl Stage {
-    /// A stage for the files of the template `path`.
-    pub(super) fn new(path: &str, context: &Context) -> Self {
-        let node = SourceIdentity::new(&**context.graph()).id_of_key(context.node().as_bytes());
-        let owner = node.as_bytes()[..8].iter().map(|byte| format!("{byte:02x}")).collect::<String>();
-        Self {
-            directory: name::directory(path, context),
-            owner: owner + "-",
-            under_way: String::new(),
-            whole: Vec::new(),
-            staged: Vec::new(),
-            last: None,
-        }
+    /// A stage for the files of a sink.
+    pub(super) fn new(temporaries: Temporaries) -> Self {
+        Self { temporaries, under_way: String::new(), whole: Vec::new(), staged: Vec::new(), last: None }
     }
 
-    /// Shows what the last checkpoint holds, and removes what else a run before left. Returns the
-    /// number of the next part. Blocks.
+    /// Shows what the last checkpoint holds, unless that was done, and removes what else a run before
+    /// left. Returns the number of the next part. Blocks.
     pub(super) fn resume(
         &mut self,
-        staged: Option<Bytes>,
+        staging: Staging,
         client: &ObjectClient,
         on_existing: OnExisting,
     ) -> Result<u64> {
+        let (staged, is_shown) = match staging {
+            Staging::Shown(staged) => (Some(staged), true),
+            Staging::On(staged) => (staged, false),
+            Staging::Off | Staging::Remember => (None, false),
+        };
         let mut next = 0;
         if let Some(staged) = &staged {
-            next = Held::read(staged)?.next;
-            self.publish(staged, client, on_existing)?;
+            let held = Held::read(staged)?;
+            next = held.next;
+            for file in held.files.iter().filter(|_| !is_shown) {
+                // What is kept no more has its name, unless it is lost.
+                if show(file, client, on_existing)? == Showing::Gone && client.size(&file.key)?.is_none() {
+                    return Err(lost(file));
+                }
+            }
         }
         self.last = staged;
-        let owned = format!(".{}", self.owner);
-        client.sweep(&self.directory, |key| key.contains(&owned))?;
+        let owned = format!(".{}", self.temporaries.staged());
+        client.sweep(self.temporaries.directory(), |key| key.contains(&owned))?;
         Ok(next)
     }
 
     /// Begins a file that is to be at `key`. Blocks.
     pub(super) fn create(&mut self, key: &str, client: &ObjectClient) -> Result<Upload> {
         let name = key.rsplit_once('/').map_or(key, |(_, name)| name);
-        self.under_way = temporary_name(name, &self.owner);
-        if !self.directory.is_empty() {
-            self.under_way = format!("{}/{}", self.directory, self.under_way);
+        let (directory, owner) = (self.temporaries.directory(), self.temporaries.staged());
+        self.under_way = temporary_name(name, &owner);
+        if !directory.is_empty() {
+            self.under_way = format!("{directory}/{}", self.under_way);
         }
         client.create_kept(key, &self.under_way)
     }
@@ -104,17 +107,19 @@ impl Stage {
             return Ok(self.last.clone());
         }
         for (upload, kept) in self.whole.drain(..) {
+            let bytes = upload.written();
             upload.keep()?;
-            self.staged.push(kept);
+            self.staged.push((kept, bytes));
         }
-        let held = Held { version: VERSION, files: self.staged.clone(), next };
+        let files = self.staged.iter().map(|(kept, _)| kept.clone()).collect();
+        let held = Held { version: VERSION, files, next };
         let bytes = serde_json::to_vec(&held)
             .map_err(|error| Error::internal("names of files have no JSON form").with_source(error))?;
         self.last = Some(bytes.into());
         Ok(self.last.clone())
     }
 
-    /// Shows what was staged. Blocks.
+    /// Shows what was staged, each file once. Blocks.
     pub(super) fn publish(
         &mut self,
         staged: &Bytes,
@@ -122,10 +127,14 @@ impl Stage {
         on_existing: OnExisting,
     ) -> Result<()> {
         for file in Held::read(staged)?.files {
-            show(&file, client, on_existing)?;
-            if let Some(at) = self.staged.iter().position(|staged| *staged == file) {
-                self.staged.remove(at);
+            let Some(at) = self.staged.iter().position(|(staged, _)| *staged == file) else { continue };
+            let bytes = self.staged[at].1;
+            if show(&file, client, on_existing)? == Showing::Gone
+                && !is_there(&file.key, bytes, client, on_existing)?
+            {
+                return Err(lost(&file));
             }
+            self.staged.remove(at);
         }
         Ok(())
     }
@@ -147,20 +156,47 @@ impl Held {
     }
 }
 
-/// Shows a file under its name, or under a number of it if somebody took the name since.
-fn show(file: &Kept, client: &ObjectClient, on_existing: OnExisting) -> Result<()> {
+/// Shows a file under its name, or under a number of it if somebody took the name since. Never says
+/// that it is taken.
+fn show(file: &Kept, client: &ObjectClient, on_existing: OnExisting) -> Result<Showing> {
     let Kept { temporary, key } = file;
-    if client.show(temporary, key, on_existing == OnExisting::Replace)? {
-        return Ok(());
-    }
-    if on_existing != OnExisting::Number {
-        return Err(taken(key));
+    match client.show(temporary, key, on_existing == OnExisting::Replace)? {
+        Showing::Taken if on_existing != OnExisting::Number => return Err(taken(key)),
+        Showing::Taken => {}
+        shown => return Ok(shown),
     }
     // By the name alone, so that what was broken off half way is found under the same number.
     for number in 1..=u64::from(MAX_NUMBERS) {
-        if client.show(temporary, &name::numbered(key, number), false)? {
-            return Ok(());
+        match client.show(temporary, &name::numbered(key, number), false)? {
+            Showing::Taken => {}
+            shown => return Ok(shown),
         }
     }
     Err(all_taken(key))
+}
+
+/// Returns whether a file of so many bytes is under a name that it may have.
+fn is_there(key: &str, bytes: u64, client: &ObjectClient, on_existing: OnExisting) -> Result<bool> {
+    if on_existing != OnExisting::Number {
+        return Ok(client.size(key)? == Some(bytes));
+    }
+    let mut name = key.to_owned();
+    for number in 1..=u64::from(MAX_NUMBERS) {
+        match client.size(&name)? {
+            None => return Ok(false),
+            Some(size) if size == bytes => return Ok(true),
+            Some(_) => name = name::numbered(key, number),
+        }
+    }
+    Ok(false)
+}
+
+fn lost(file: &Kept) -> Error {
+    let Kept { temporary, key } = file;
+    let message = format!(
+        "what was to be shown as \"{key}\" is gone from \"{temporary}\", where it was kept: begin anew without \
+         the checkpoint, and let nothing remove files that end in \"{TEMPORARY}\"; or leave an empty file of that \
+         name if it was taken away"
+    );
+    Error::new(ErrorKind::NotFound, message)
 }

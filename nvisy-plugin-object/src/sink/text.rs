@@ -80,6 +80,6 @@ impl SinkConfig for TextSink {
     }
 
     async fn open(&self, context: &OpenContext<ObjectClient>) -> Result<WholeFiles> {
-        Ok(WholeFiles::new(&self.path, self.on_existing, true, context))
+        WholeFiles::open(&self.path, self.on_existing, true, context).await
     }
 }

@@ -31,6 +31,7 @@ async fn check_source<S: Source<Client = ObjectClient>>(
     single: Value,
     rejected: usize,
 ) {
+    std::fs::create_dir_all(store.path("none")).unwrap();
     let store = Arc::new(store);
     let opener = |prefix: &'static str| {
         let (store, source) = (store.clone(), source.clone());
@@ -148,6 +149,7 @@ async fn texts_and_bytes_keep_the_contract_of_a_source() {
         store.put(&name(n), [n as u8; 3]);
     });
     store.put("one/a.bin", [0; 3]);
+    std::fs::create_dir_all(store.path("none")).unwrap();
     let open = |prefix: &'static str| {
         let store = store.clone();
         move || {

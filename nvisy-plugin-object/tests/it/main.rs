@@ -10,5 +10,6 @@ mod round_trip;
 mod selection;
 mod staging;
 mod support;
+mod temporaries;
 mod versions;
 mod writing;

@@ -22,7 +22,36 @@ async fn a_prefix_and_a_glob_select() {
     assert_eq!(titles(&store.read(&Text::prefix("docs/").glob("*.md")).await.unwrap()), ["# A\n\ntext"]);
     assert_eq!(titles(&store.read(&Text::all().glob("**/*.md")).await.unwrap()), ["# A\n\ntext", "d"]);
     assert_eq!(store.read(&Bytes::prefix("docs/")).await.unwrap().items.len(), 3);
-    assert_eq!(store.read(&Text::prefix("nothing/")).await.unwrap().items.len(), 0);
+    assert_eq!(store.read(&Text::prefix("docs/nothing")).await.unwrap().items.len(), 0);
+    assert_eq!(store.read(&Text::all().glob("nothing/*.md")).await.unwrap().items.len(), 0);
+}
+
+#[tokio::test]
+async fn a_directory_that_is_not_there_is_an_error_unless_it_may_be_missing() {
+    let store = Store::new();
+    store.put("docs/a.md", "text").put("file", "");
+    std::fs::create_dir(store.path("empty")).unwrap();
+    let memory = Memory::new().with("docs/a.md", "text");
+    let memory = std::sync::Arc::new(memory.connect(&ConnectContext::detached()).await.unwrap());
+    for client in [store.client().await, memory.clone()] {
+        for prefix in ["nothing/", "docs/nothing/", "docs/nothing/a"] {
+            let source = Text::prefix(prefix);
+            let error = read(&source, client.clone(), BatchLimits::default()).await.unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::NotFound, "{prefix}: {error}");
+            assert!(error.message().contains("say `allow_missing` where it may be missing"), "{error}");
+            let read = read(&source.allow_missing(), client.clone(), BatchLimits::default()).await.unwrap();
+            assert!(read.items.is_empty() && read.error.is_none(), "{prefix}");
+        }
+        let source = Text::path("b.md");
+        assert!(read(&source, client.clone(), BatchLimits::default()).await.is_err());
+        let read = read(&source.allow_missing(), client, BatchLimits::default()).await.unwrap();
+        assert!(read.items.is_empty() && read.error.is_none());
+    }
+    // One that is there, and empty, is no error.
+    assert!(store.read(&Text::prefix("empty/")).await.unwrap().items.is_empty());
+    assert_eq!(store.read(&Text::prefix("file/")).await.unwrap_err().kind(), ErrorKind::NotFound);
+    let json = serde_json::to_value(Jsonl::prefix("docs/").allow_missing()).unwrap();
+    assert_eq!(json, json!({ "prefix": "docs/", "allow_missing": true }));
 }
 
 #[tokio::test]

@@ -307,6 +307,34 @@ async fn a_name_that_is_taken_while_a_file_is_written_is_a_conflict_or_numbered(
 }
 
 #[tokio::test]
+async fn what_is_lost_between_staging_and_publishing_is_an_error_and_not_a_success() {
+    for on_existing in [OnExisting::Fail, OnExisting::Replace, OnExisting::Number] {
+        let store = Store::new();
+        let config = JsonlSink::path("a.jsonl").on_existing(on_existing);
+        let sink = open(&store, &config, None).await.unwrap();
+        write(&sink, 0..3).await;
+        let staged = stage(&sink).await;
+        let held: Value = serde_json::from_slice(&staged).unwrap();
+        let kept = store.path(held["files"][0]["temporary"].as_str().unwrap());
+        let bytes = std::fs::read(&kept).unwrap();
+        std::fs::remove_file(&kept).unwrap();
+        for there in [None, Some("theirs")] {
+            there.into_iter().for_each(|there| _ = store.put("a.jsonl", there));
+            let error = sink.publish(&staged, &context()).await.unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::NotFound, "{on_existing:?}, {there:?}: {error}");
+            assert!(error.message().contains("what was to be shown as \"a.jsonl\" is gone"), "{error}");
+        }
+        std::fs::remove_file(store.path("a.jsonl")).unwrap();
+        let error = open(&store, &config, Some(&staged)).await.map(drop).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::NotFound, "{on_existing:?}: {error}");
+        // Somebody else has shown it.
+        store.put("a.jsonl", bytes);
+        publish(&sink, &staged).await;
+        open(&store, &config, Some(&staged)).await.unwrap();
+    }
+}
+
+#[tokio::test]
 async fn what_was_shown_and_moved_away_is_not_written_again() {
     let store = Store::new();
     let config = JsonlSink::path("a.jsonl");
@@ -317,7 +345,11 @@ async fn what_was_shown_and_moved_away_is_not_written_again() {
     std::fs::remove_file(store.path("a.jsonl")).unwrap();
     publish(&sink, &staged).await;
     drop(sink);
-    let sink = open(&store, &config, Some(&staged)).await.unwrap();
+    let error = open(&store, &config, Some(&staged)).await.map(drop).unwrap_err();
+    assert!(error.message().contains("leave an empty file of that name if it was taken away"), "{error}");
+    // The engine knows that it was shown.
+    let context = OpenContext::new(context(), store.client().await);
+    let sink = config.open(&context.with_staging(Staging::Shown(staged))).await.unwrap();
     write(&sink, 1..2).await;
     let staged = stage(&sink).await;
     publish(&sink, &staged).await;

@@ -13,6 +13,7 @@ use super::config::Sqlite;
 ///
 /// A commit is one transaction with `synchronous = FULL`: durable when it returns. Two runs may
 /// have the same graph open; the one that commits first goes on, and the other gets a `conflict`.
+/// [`peek`](CheckpointStore::peek) writes nothing, and waits for no run that has them open.
 ///
 /// # Examples
 ///
@@ -55,6 +56,16 @@ impl CheckpointStore for SqliteCheckpoints {
             let client = SqliteClient::open(&self.0).await?;
             let last = client.checkpoint(graph).await?;
             Ok(Box::new(Open { client, graph: graph.to_owned(), last }) as Box<dyn Checkpoints>)
+        }
+        .boxed()
+    }
+
+    fn peek<'a>(&'a self, graph: &'a str) -> BoxFuture<'a, Result<Option<Checkpoint>>> {
+        async move {
+            let client = SqliteClient::look(&self.0).await?;
+            let last = client.committed(graph).await;
+            client.close().await;
+            last
         }
         .boxed()
     }

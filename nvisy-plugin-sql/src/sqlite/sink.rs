@@ -65,8 +65,8 @@ pub enum Drift {
 /// are: in the tables `nvisy_writing` and `nvisy_written`, with an id an item until the run after the
 /// next begins. What a run that is resumed reads again is not added again then, also where the
 /// checkpoints have lost their newest; the next run adds rows of its own. An item that comes by two
-/// ways is added once. Who begins anew without the checkpoints of a run that did not come to its end
-/// empties the table, too: else it goes on where that run stopped.
+/// ways is added once. A run that was stopped, that failed or that was killed has not come to its end:
+/// who begins anew without its checkpoints empties the table, too, or goes on where it stopped.
 ///
 /// In an incremental run, `upsert` and `replace` keep in the columns `nvisy_origin` and
 /// `nvisy_generation` where a row comes from and when it was last written, and delete what is

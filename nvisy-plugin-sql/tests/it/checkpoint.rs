@@ -80,3 +80,27 @@ async fn a_database_that_cannot_be_opened_is_named() {
     let error = SqliteCheckpoints::of(database.config()).open("tickets").await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Configuration);
 }
+
+#[tokio::test]
+async fn a_look_at_checkpoints_writes_nothing_and_waits_for_nobody() {
+    let database = Database::empty();
+    let store = SqliteCheckpoints::of(database.config().busy_timeout(std::time::Duration::from_millis(1)));
+    assert_eq!(store.peek("tickets").await.unwrap(), None);
+    assert!(!database.path().exists());
+
+    for wal in [false, true] {
+        let mode = if wal { "WAL" } else { "DELETE" };
+        database.execute(&format!("PRAGMA journal_mode = {mode}; CREATE TABLE t{mode} (id INTEGER)")).await;
+        let before = std::fs::read(database.path()).unwrap();
+        assert_eq!(store.peek("users").await.unwrap(), None);
+        assert!(std::fs::read(database.path()).unwrap() == before, "{mode}");
+    }
+
+    let mut open = store.open("tickets").await.unwrap();
+    open.commit(put("a", "1")).await.unwrap();
+    // Somebody else writes for long.
+    let mut other = database.connection().await;
+    sqlx::raw_sql("BEGIN IMMEDIATE; INSERT INTO tWAL VALUES (1)").execute(&mut other).await.unwrap();
+    assert_eq!(store.peek("tickets").await.unwrap().as_ref(), Some(open.last()));
+    assert_eq!(store.peek("users").await.unwrap(), None);
+}

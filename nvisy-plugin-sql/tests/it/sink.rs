@@ -8,6 +8,7 @@ use futures::FutureExt;
 use nvisy_core::prelude::*;
 use nvisy_core::primitive::raw::Raw;
 use nvisy_core::primitive::row::Row;
+use nvisy_core::{RunId, Staging};
 use nvisy_plugin_sql::{Drift, Sqlite, SqliteSink, SqliteSource};
 use serde_json::{Value, json};
 use sqlx::Connection as _;
@@ -144,6 +145,34 @@ async fn a_violated_constraint_rejects_its_item_alone() {
     assert!(rejected[1].1.contains("NOT NULL constraint failed: t.s"), "{rejected:?}");
     assert!(rejected[2].1.contains("FOREIGN KEY constraint failed"), "{rejected:?}");
     assert_eq!(database.query("SELECT count(*) AS n FROM t").await, [json!({"n": 296})]);
+}
+
+#[tokio::test]
+async fn a_copy_of_an_item_that_was_refused_is_written_and_the_one_after_it_is_not() {
+    let database = Database::with("CREATE TABLE t (n INTEGER CHECK (n < 100), s TEXT NOT NULL)").await;
+    let client = Arc::new(database.client().await);
+    let sink = SqliteSink::table("t").insert();
+    let context = Context::new("graph", "table", "sql/sqlite").in_run(RunId::new());
+    let context = OpenContext::new(context, client.clone()).with_staging(Staging::Remember);
+    let item = |key: &str, object: Value| {
+        Item::detached(key, Row::from_json(object.as_object().unwrap(), None).unwrap()).into_primitive()
+    };
+    let copies = |bad: Value| {
+        let good = json!({"n": 1, "s": "good"});
+        let other = item("other", json!({"n": 2, "s": "other"}));
+        let same = [bad, good.clone(), good].map(|object| item("same", object));
+        [vec![other], same.to_vec()].concat().into_iter().collect::<Batch>()
+    };
+    for bad in [json!({"n": 1000, "s": "bad"}), json!({"n": 1, "s": null})] {
+        let open = sink.open(&context).await.unwrap();
+        let report = open.write(&copies(bad.clone()), context.context()).await.unwrap();
+        assert!(matches!(report.status(1), WriteStatus::Rejected(_)), "{bad}: {report:?}");
+        assert!(matches!(report.status(2), WriteStatus::Applied), "{bad}: {report:?}");
+        assert!(matches!(report.status(3), WriteStatus::AlreadyApplied), "{bad}: {report:?}");
+        let rows = database.query("SELECT n FROM t ORDER BY n").await;
+        assert_eq!(rows, [json!({"n": 1}), json!({"n": 2})], "{bad}");
+        database.execute("DELETE FROM t; DELETE FROM nvisy_written").await;
+    }
 }
 
 #[tokio::test]

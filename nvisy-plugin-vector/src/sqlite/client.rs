@@ -47,6 +47,15 @@ impl fmt::Debug for SqliteClient {
 
 impl SqliteClient {
     pub(crate) async fn open(config: &Sqlite) -> Result<Self> {
+        Self::connect(config, false).await
+    }
+
+    /// Opens it to look into it, and changes nothing: where it is to be created, it is empty.
+    pub(crate) async fn look(config: &Sqlite) -> Result<Self> {
+        Self::connect(config, true).await
+    }
+
+    async fn connect(config: &Sqlite, looks: bool) -> Result<Self> {
         extension::register()?;
         let place = format!("index \"{}\"", config.path);
         let path = Path::new(&config.path);
@@ -57,18 +66,21 @@ impl SqliteClient {
         }
         if let Some(directory) = path.parent()
             && !exists
+            && !looks
         {
             std::fs::create_dir_all(directory).map_err(|e| unreachable_path(&place, e))?;
         }
         let path = std::path::absolute(path).map_err(|e| unreachable_path(&place, e))?;
-        let options = SqliteConnectOptions::new()
-            .filename(&path)
+        let mut options = SqliteConnectOptions::new()
             .busy_timeout(Duration::from_millis(config.busy_timeout_ms))
             .synchronous(SqliteSynchronous::Full)
-            .read_only(config.read_only)
             .disable_statement_logging();
+        options = match exists || !looks {
+            true => options.filename(&path).read_only(config.read_only),
+            false => options.in_memory(true),
+        };
 
-        let writer = if config.read_only {
+        let writer = if config.read_only || looks {
             None
         } else {
             let mut options = options.clone().create_if_missing(config.create);
@@ -113,13 +125,18 @@ impl SqliteClient {
         &self.identity
     }
 
+    /// Names the index in messages.
+    pub(crate) fn place(&self) -> &str {
+        &self.place
+    }
+
     async fn reader(&self) -> Result<PoolConnection<sqlx::Sqlite>> {
         self.readers.acquire().await.map_err(|e| self.error(e))
     }
 
     async fn writer(&self) -> Result<PoolConnection<sqlx::Sqlite>> {
         let Some(writer) = &self.writer else {
-            let message = format!("{} is opened read-only: unset `read_only` to write", self.place);
+            let message = format!("{} is opened read-only, as `read_only` and dry runs have it", self.place);
             return Err(Error::new(ErrorKind::Permission, message));
         };
         writer.acquire().await.map_err(|e| self.error(e))

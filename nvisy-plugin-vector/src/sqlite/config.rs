@@ -1,6 +1,7 @@
 //! The connection to a SQLite file that holds vectors.
 
 use std::num::NonZeroU32;
+use std::path::Path;
 use std::time::Duration;
 
 use nvisy_core::config::Problem;
@@ -162,8 +163,15 @@ impl Connection for Sqlite {
         vec![Reach::Files { setting: "path".into() }]
     }
 
-    async fn connect(&self, _: &ConnectContext) -> Result<SqliteClient> {
-        SqliteClient::open(self).await
+    async fn connect(&self, context: &ConnectContext) -> Result<SqliteClient> {
+        if !context.is_rehearsal() {
+            return SqliteClient::open(self).await;
+        }
+        let client = SqliteClient::look(self).await?;
+        if !Path::new(&self.path).exists() {
+            context.note_missing(client.place());
+        }
+        Ok(client)
     }
 
     async fn verify(&self, client: &SqliteClient) -> Result<()> {

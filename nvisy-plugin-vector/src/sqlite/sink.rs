@@ -19,8 +19,10 @@ use crate::point::NewPoint;
 /// the text (also in the full-text index), what is known about its document, tags and custom
 /// values, and where it came from: run, root and lineage.
 ///
-/// It deletes nothing by itself: where a document has fewer passages than in the run before,
-/// those that are gone stay until [`SqliteClient::delete_by_root`] is called.
+/// In an incremental run it keeps beside each embedding where it comes from and when it was written
+/// last, and deletes what is stale: the passages that a document had in the run before and has no
+/// more, and those of documents that are gone. In other runs it deletes nothing: such passages stay
+/// until [`SqliteClient::delete_by_root`] is called.
 ///
 /// # Examples
 ///

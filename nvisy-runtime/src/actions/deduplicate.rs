@@ -19,7 +19,7 @@ use nvisy_core::{Changes, Spill, config};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use self::hash::Keys;
+use self::hash::{Keys, Secret};
 use self::log::{End, Log};
 use self::seen::Seen;
 use crate::checkpoint::blocking;
@@ -32,7 +32,7 @@ use crate::expression::Expression;
 /// `duplicate`. An item whose key is null or cannot be evaluated fails: null says that the key
 /// is not known, not that two items are one.
 ///
-/// It remembers 16 bytes an item: some 22 bytes of memory, and beyond the limit `memory` in sorted
+/// It remembers 16 bytes an item: some 24 bytes of memory, and beyond the limit `memory` in sorted
 /// files, so that there may be any number of items. In a run with checkpoints what it has seen is
 /// part of them, in a file of the [state directory](crate::engine::EngineBuilder::state): after a
 /// crash the same items are dropped as before.
@@ -106,7 +106,7 @@ impl ActionConfig for Deduplicate {
         let key = self.key.as_deref().and_then(|key| super::problem_of("key", Expression::compile(key)));
         let little = self.memory.is_some_and(|bytes| bytes < LEAST_MEMORY).then(|| {
             Problem::new("memory", "is less than 1MB, too little for what it does with it")
-                .with_help("give it 1MB at the least, and some 22 bytes an item to spare it files")
+                .with_help("give it 1MB at the least, and some 24 bytes an item to spare it files")
         });
         key.into_iter().chain(little).collect()
     }
@@ -117,6 +117,7 @@ impl ActionConfig for Deduplicate {
         let spill = context.spill().clone();
         Ok(Action::stateful(move || Deduplicating {
             key: key.clone(),
+            secret: Secret::random(),
             memory,
             seen: Seen::new(memory, spill.clone()),
             spill: spill.clone(),
@@ -128,13 +129,22 @@ impl ActionConfig for Deduplicate {
 
 struct Deduplicating {
     key: Option<Expression>,
+    secret: Secret,
     memory: usize,
     seen: Seen,
     spill: Spill,
     /// What of it is durable, in a run with checkpoints.
     log: Option<Log>,
-    /// How much of that the last checkpoint has.
-    saved: Option<End>,
+    /// What the last checkpoint has of it.
+    saved: Option<Saved>,
+}
+
+/// What a checkpoint has of it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+struct Saved {
+    #[serde(flatten)]
+    end: End,
+    secret: Secret,
 }
 
 impl Deduplicating {
@@ -156,7 +166,7 @@ impl Deduplicating {
 impl Stateful for Deduplicating {
     async fn apply(&mut self, batch: Batch, _: usize, context: &Context) -> Result<Outcomes> {
         self.make_room().await?;
-        let Keys { keys, failed } = hash::of(&batch, self.key.as_ref());
+        let Keys { keys, failed } = hash::of(&batch, self.key.as_ref(), self.secret);
         let mut kept = vec![false; batch.len()];
         let mut bad = failed.iter().map(|(index, _)| *index as usize).peekable();
         let mut duplicates = 0;
@@ -175,6 +185,9 @@ impl Stateful for Deduplicating {
             } else {
                 duplicates += 1;
             }
+        }
+        if let Some(log) = &mut self.log {
+            log.sync_early();
         }
         let mask = BooleanArray::from(kept);
         let attribution = if mask.true_count() == batch.len() {
@@ -198,13 +211,12 @@ impl Stateful for Deduplicating {
     async fn save(&mut self) -> Result<Changes> {
         let mut changes = Changes::default();
         if let Some(log) = &mut self.log {
-            let end = log.sync().await?;
-            if self.saved != Some(end) {
-                let json = serde_json::to_vec(&end);
-                let json =
-                    json.map_err(|error| Error::internal("two numbers are JSON").with_source(error))?;
+            let saved = Saved { end: log.sync().await?, secret: self.secret };
+            if self.saved != Some(saved) {
+                let json = serde_json::to_vec(&saved);
+                let json = json.map_err(|error| Error::internal("numbers are JSON").with_source(error))?;
                 changes.put(LOG, json);
-                self.saved = Some(end);
+                self.saved = Some(saved);
             }
         }
         Ok(changes)
@@ -216,16 +228,17 @@ impl Stateful for Deduplicating {
                 "`deduplicate` keeps what it has seen in files, which a checkpoint names, and the engine has no place for them: name one with `EngineBuilder::state`",
             ));
         }
-        let end: Option<End> =
+        let saved: Option<Saved> =
             saved.get(LOG).map(|json| serde_json::from_slice(json)).transpose().map_err(|error| {
                 Error::new(ErrorKind::Validation, "what the checkpoint has of `deduplicate` cannot be read")
                     .with_source(error)
             })?;
+        let end = saved.map(|saved| saved.end).unwrap_or_default();
         let (memory, spill) = (self.memory, self.spill.clone());
-        let (seen, log) = blocking(move || {
+        let (log, seen) = blocking(move || {
             Seen::clean(&spill)?;
             let mut seen = Seen::new(memory, spill.clone());
-            let log = Log::open(&spill, end.unwrap_or_default(), |key| {
+            let log = Log::open(&spill, end, |key| {
                 if !seen.has_room() {
                     seen.spill()?;
                 }
@@ -233,9 +246,9 @@ impl Stateful for Deduplicating {
             });
             Ok((log?, seen))
         })
-        .await
-        .map(|(log, seen)| (seen, log))?;
-        (self.seen, self.log, self.saved) = (seen, Some(log), end);
+        .await?;
+        self.secret = saved.map_or(self.secret, |saved| saved.secret);
+        (self.seen, self.log, self.saved) = (seen, Some(log), saved);
         Ok(())
     }
 }

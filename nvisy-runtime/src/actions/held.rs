@@ -1,14 +1,20 @@
 //! What actions that keep items have in common: bounds of memory, work off the event loop.
 
+use std::collections::VecDeque;
+
 use nvisy_core::config::Problem;
 use nvisy_core::outcome::Attribution;
 use nvisy_core::prelude::*;
+use tokio::task::JoinHandle;
 
 use super::key::{Direction, Keys, Values};
 use super::sorter::Sorter;
+use super::spill::Written;
 use crate::checkpoint::blocking;
 use crate::expression::Expression;
 
+/// How many runs are being written at once.
+const WRITTEN_AT_ONCE: usize = 2;
 /// How much is kept in memory where nothing says otherwise.
 const MEMORY: u64 = 256_000_000;
 
@@ -67,12 +73,16 @@ pub(super) fn keys(by: &[(Expression, Direction)], batch: &Batch) -> Result<(Key
     if by.is_empty() {
         return Ok((Keys::none(batch.len()), Vec::new()));
     }
-    let values: Vec<_> = by.iter().map(|(expression, _)| Values::of(expression, batch)).collect();
+    let of = |(expression, direction): &(Expression, _)| (Values::of(expression, batch), *direction);
+    let values: Vec<_> = by.iter().map(of).collect();
+    if let Some(keys) = Keys::of_numbers(&values, batch.len())? {
+        return Ok((keys, Vec::new()));
+    }
     let (mut keys, mut failed, mut key) = (Keys::default(), Vec::new(), Vec::new());
     for index in 0..batch.len() {
         key.clear();
-        let mut parts = values.iter().zip(by);
-        match parts.try_for_each(|(values, (_, direction))| values.encode(index, *direction, &mut key)) {
+        let mut parts = values.iter();
+        match parts.try_for_each(|(values, direction)| values.encode(index, *direction, &mut key)) {
             Ok(()) => keys.push(&key)?,
             Err(error) => failed.push((index as u32, error.at_item(batch.id(index)))),
         }
@@ -84,38 +94,65 @@ pub(super) fn keys(by: &[(Expression, Direction)], batch: &Batch) -> Result<(Key
 pub(super) struct Holding {
     by: Vec<(Expression, Direction)>,
     sorter: Option<Sorter>,
+    /// What is being written while more comes in, in order.
+    writing: VecDeque<JoinHandle<Result<Written>>>,
 }
 
 impl Holding {
     pub(super) fn new(by: Vec<(Expression, Direction)>, sorter: Sorter) -> Self {
-        Self { by, sorter: Some(sorter) }
+        Self { by, sorter: Some(sorter), writing: VecDeque::new() }
+    }
+
+    /// Begins to write what is held, as soon as not too much is being written.
+    async fn spill(&mut self) -> Result<()> {
+        let most = if here(&mut self.sorter)?.is_due() { 0 } else { WRITTEN_AT_ONCE - 1 };
+        self.settle(most).await?;
+        if let Some(spilling) = here(&mut self.sorter)?.begin_spill()? {
+            self.writing.push_back(tokio::spawn(blocking(move || spilling.write())));
+        }
+        Ok(())
+    }
+
+    /// Waits until no more than so many runs are being written.
+    async fn settle(&mut self, most: usize) -> Result<()> {
+        while self.writing.len() > most
+            && let Some(first) = self.writing.front_mut()
+        {
+            let written = first.await.map_err(|_| lost())?;
+            self.writing.pop_front();
+            let written = written?;
+            apart(&mut self.sorter, move |sorter| sorter.add(written)).await?;
+        }
+        Ok(())
     }
 }
 
 impl Stateful for Holding {
-    async fn apply(&mut self, batch: Batch, _: usize, _: &Context) -> Result<Outcomes> {
+    async fn apply(&mut self, batch: Batch, _: usize, context: &Context) -> Result<Outcomes> {
         let inputs = batch.len();
         let (keys, failed) = keys(&self.by, &batch)?;
         let (batch, _) = super::without(batch, &failed);
         let sorter = here(&mut self.sorter)?;
         if !batch.is_empty() {
-            sorter.push(batch, &keys)?;
+            // What comes out has items of all batches: here they still share their lineage.
+            sorter.push(batch.edited(&context.step()), &keys)?;
         }
         if sorter.is_full() {
-            apart(&mut self.sorter, Sorter::spill).await?;
+            self.spill().await?;
         }
         Ok(absorbed(inputs, failed))
     }
 
-    async fn release(&mut self, ended: bool, context: &Context) -> Result<Option<Batch>> {
+    async fn release(&mut self, ended: bool, _: &Context) -> Result<Option<Batch>> {
         if !ended {
             return Ok(None);
         }
-        let sorted = apart(&mut self.sorter, Sorter::next).await?;
-        Ok(sorted.map(|sorted| sorted.batch.edited(&context.step())))
+        self.settle(0).await?;
+        apart(&mut self.sorter, Sorter::next_batch).await
     }
 
     async fn save(&mut self) -> Result<Changes> {
+        self.settle(0).await?;
         apart(&mut self.sorter, |sorter| {
             let mut changes = Changes::default();
             sorter.save(&mut changes)?;

@@ -16,15 +16,19 @@ use serde::{Deserialize, Serialize};
 
 use crate::checkpoint::sync_directory;
 
-/// So many runs of one level become one of the next: what is read at once is bounded, and what
-/// is written each second is not left in pieces.
+/// So many runs of one level become one of the next unless it is said otherwise: what is read at
+/// once is bounded, and what is written each second is not left in pieces.
 const MERGED: usize = 16;
 /// Items, length and checksum of a frame.
 const HEAD: usize = 12;
+/// Bytes that go to a file, or come from it, at once.
+const BUFFER: usize = 64 << 10;
 
 /// The runs of an action, in order.
 pub(super) struct Runs {
     spill: Spill,
+    /// So many runs of one level become one of the next.
+    merged: usize,
     /// What the names of its files and entries begin with.
     name: &'static str,
     live: BTreeMap<u64, Run>,
@@ -55,7 +59,13 @@ pub(super) struct Run {
 impl Runs {
     pub(super) fn new(spill: Spill, name: &'static str) -> Self {
         let (live, changed) = (BTreeMap::new(), BTreeSet::new());
-        Self { spill, name, live, next: 0, changed, gone: Vec::new(), saves: 0 }
+        Self { spill, merged: MERGED, name, live, next: 0, changed, gone: Vec::new(), saves: 0 }
+    }
+
+    /// Sets how many runs of one level become one of the next.
+    pub(super) fn merged(mut self, runs: usize) -> Self {
+        self.merged = runs;
+        self
     }
 
     pub(super) fn is_empty(&self) -> bool {
@@ -74,13 +84,18 @@ impl Runs {
         self.live.get(&number)
     }
 
+    /// Returns how many runs of a level are behind all others.
+    pub(super) fn last_of_level(&self, level: u8) -> usize {
+        self.live.values().rev().take_while(|run| run.level == level).count()
+    }
+
     /// Returns the last runs, if there are so many of one level that they should become one.
     pub(super) fn to_merge(&self) -> Option<(Vec<u64>, u8)> {
         let level = self.live.values().next_back()?.level;
         let same = self.live.iter().rev().take_while(|(_, run)| run.level == level);
-        let mut last: Vec<u64> = same.map(|(number, _)| *number).take(MERGED).collect();
+        let mut last: Vec<u64> = same.map(|(number, _)| *number).take(self.merged).collect();
         last.reverse();
-        (last.len() == MERGED).then_some((last, level))
+        (last.len() == self.merged).then_some((last, level))
     }
 
     /// Writes a run behind the others. One without items is none.
@@ -89,23 +104,28 @@ impl Runs {
         level: u8,
         write: impl FnOnce(&mut RunWriter) -> Result<()>,
     ) -> Result<Option<u64>> {
+        let mut writer = self.begin(level)?;
+        write(&mut writer)?;
+        Ok(self.add(writer.finish()?))
+    }
+
+    /// Begins a run behind the others, which is one once it is [added](Self::add).
+    pub(super) fn begin(&mut self, level: u8) -> Result<RunWriter> {
         let number = self.next;
-        let path = self.spill.path()?.join(file_name(self.name, number));
-        let mut writer = RunWriter::create(path.clone())?;
+        let writer = RunWriter::create(self.spill.path()?.join(file_name(self.name, number)), number, level)?;
         self.next += 1;
-        let written = write(&mut writer).and_then(|()| writer.finish());
-        match written {
-            Ok(run) if run.items > 0 => {
-                self.live.insert(number, Run { level, ..run });
-                self.changed.insert(number);
-                Ok(Some(number))
-            }
-            other => {
-                // It was never named. What cannot be removed is when the node is next restored.
-                _ = fs::remove_file(path);
-                other.map(|_| None)
-            }
+        Ok(writer)
+    }
+
+    /// Takes up a run that is written. One without items is none.
+    pub(super) fn add(&mut self, Written { number, run }: Written) -> Option<u64> {
+        if run.items == 0 {
+            self.delete(number);
+            return None;
         }
+        self.live.insert(number, run);
+        self.changed.insert(number);
+        Some(number)
     }
 
     pub(super) fn open(&self, number: u64) -> Result<RunReader> {
@@ -262,19 +282,29 @@ fn failed(path: &Path, what: &str, error: std::io::Error) -> Error {
     Error::new(kind, format!("\"{}\" cannot be {what}", path.display())).with_source(error)
 }
 
-/// A run that is being written.
+/// A run that is written.
+pub(super) struct Written {
+    number: u64,
+    run: Run,
+}
+
+/// A run that is being written: removed if it is let go of before it is finished.
 pub(super) struct RunWriter {
     path: PathBuf,
+    number: u64,
     file: BufWriter<File>,
-    bytes: u64,
-    checksum: u32,
-    items: u64,
+    run: Run,
+    finished: bool,
 }
 
 impl RunWriter {
-    fn create(path: PathBuf) -> Result<Self> {
-        let file = File::create(&path).map_err(|error| failed(&path, "written", error))?;
-        Ok(Self { path, file: BufWriter::new(file), bytes: 0, checksum: 0, items: 0 })
+    fn create(path: PathBuf, number: u64, level: u8) -> Result<Self> {
+        // Somebody may still write to one of that name who was given up: the new one is another.
+        _ = fs::remove_file(&path);
+        let file = File::create_new(&path).map_err(|error| failed(&path, "written", error))?;
+        let file = BufWriter::with_capacity(BUFFER, file);
+        let run = Run { bytes: 0, checksum: 0, items: 0, taken: 0, level, synced: false, named: false };
+        Ok(Self { path, number, file, run, finished: false })
     }
 
     pub(super) fn frame(&mut self, items: usize, parts: &[&[u8]]) -> Result<()> {
@@ -288,7 +318,7 @@ impl RunWriter {
         let mut head = [0; HEAD];
         head[..4].copy_from_slice(&count.to_le_bytes());
         head[4..8].copy_from_slice(&len.to_le_bytes());
-        let mut checksum = crc32c::crc32c_append(self.checksum, &head[..8]);
+        let mut checksum = crc32c::crc32c_append(self.run.checksum, &head[..8]);
         for part in parts {
             checksum = crc32c::crc32c_append(checksum, part);
         }
@@ -298,16 +328,25 @@ impl RunWriter {
             parts.iter().try_for_each(|part| file.write_all(part))
         };
         write(&mut self.file).map_err(|error| failed(&self.path, "written", error))?;
-        self.checksum = checksum;
-        self.bytes += HEAD as u64 + u64::from(len);
-        self.items += u64::from(count);
+        self.run.checksum = checksum;
+        self.run.bytes += HEAD as u64 + u64::from(len);
+        self.run.items += u64::from(count);
         Ok(())
     }
 
-    fn finish(mut self) -> Result<Run> {
+    pub(super) fn finish(mut self) -> Result<Written> {
         self.file.flush().map_err(|error| failed(&self.path, "written", error))?;
-        let Self { bytes, checksum, items, .. } = self;
-        Ok(Run { bytes, checksum, items, taken: 0, level: 0, synced: false, named: false })
+        self.finished = true;
+        Ok(Written { number: self.number, run: self.run.clone() })
+    }
+}
+
+impl Drop for RunWriter {
+    fn drop(&mut self) {
+        if !self.finished {
+            // It was never named. What cannot be removed is when the node is next restored.
+            _ = fs::remove_file(&self.path);
+        }
     }
 }
 
@@ -330,7 +369,13 @@ impl RunReader {
         if len != run.bytes {
             return Err(damaged(&path, &format!("it has {len} bytes, and {} were written", run.bytes)));
         }
-        Ok(Self { path, file: BufReader::new(file), left: len, checksum: 0, last: run.checksum })
+        Ok(Self {
+            path,
+            file: BufReader::with_capacity(BUFFER, file),
+            left: len,
+            checksum: 0,
+            last: run.checksum,
+        })
     }
 
     /// Returns the next frame with how many items are in it.

@@ -80,8 +80,19 @@ impl<K: Kind> Flow<K> {
     /// Reads, of a source, only what is new or has changed since the last run, where the engine
     /// keeps [state](crate::engine::EngineBuilder::state). Sinks replace what derived from files that have
     /// changed, and delete what derived from those that are gone.
+    ///
+    /// A graph that has changed reads everything again; so does one with an action in another
+    /// [version](nvisy_core::ActionConfig::version), or a function
+    /// ([`function_version`](crate::engine::EngineBuilder::function_version)). That their code has
+    /// changed is not seen.
     pub fn incremental(self) -> Self {
         self.policy(|policies| policies.incremental = Some(true))
+    }
+
+    /// Lets an incremental source have nothing left of what it had: all that derived from it is
+    /// deleted then. Else the run fails, for a folder that is empty all of a sudden may not be mounted.
+    pub fn allow_empty(self) -> Self {
+        self.policy(|policies| policies.allow_empty = Some(true))
     }
 }
 

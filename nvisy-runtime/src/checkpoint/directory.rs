@@ -71,7 +71,7 @@ impl DirectoryStore {
     }
 
     /// Reads the last checkpoint of a graph, also while a run has it open, and changes nothing.
-    /// None if nothing is kept of the graph.
+    /// None if nothing was committed for the graph.
     ///
     /// # Errors
     ///
@@ -88,7 +88,10 @@ impl DirectoryStore {
             loop {
                 match recover(&directory, &graph) {
                     Err(error) if error.kind() == ErrorKind::NotFound && patience > 0 => patience -= 1,
-                    recovered => return Ok(recovered?.map(|recovered| recovered.checkpoint)),
+                    recovered => {
+                        let last = recovered?.map(|recovered| recovered.checkpoint);
+                        return Ok(last.filter(|last| last.generation > 0));
+                    }
                 }
             }
         })

@@ -110,6 +110,7 @@ fn plan_node(
         calls,
         memo: policies.memo == Some(true),
         incremental,
+        allow_empty: policies.allow_empty == Some(true),
     })
 }
 

@@ -92,7 +92,10 @@ fn explain_node(plan: &PlanParts, node: &PlanNode, behind_versions: bool, out: &
                 writeln!(out, "  key: {}", key.text())?;
             }
             match node.incremental {
-                Some(Increments::Versions) => writeln!(out, "  reads what is new or has changed")?,
+                Some(Increments::Versions) => {
+                    let empty = if node.allow_empty { ", also where nothing is left" } else { "" };
+                    writeln!(out, "  reads what is new or has changed{empty}")?;
+                }
                 Some(Increments::Appends) => writeln!(out, "  reads on behind where the last run ended")?,
                 None => {}
             }

@@ -82,6 +82,8 @@ pub(crate) struct PlanNode {
     pub(crate) memo: bool,
     /// How a source tells what has changed, where only that is read.
     pub(crate) incremental: Option<Increments>,
+    /// Whether nothing may be left of what it had.
+    pub(crate) allow_empty: bool,
 }
 
 impl PlanParts {

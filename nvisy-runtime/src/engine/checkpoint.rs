@@ -1,7 +1,7 @@
 //! Checkpoints of a run: what it has to remember in order to go on where it stopped.
 //!
 //! The order is: sinks and dead letters durable, then the log of lineage, then the checkpoint, then
-//! what sinks have staged shows. Where no sink stages, the watermarks of the sources are committed
+//! what sinks have staged shows, and the checkpoint says so. Where no sink stages, the watermarks of the sources are committed
 //! as they stand: what is read again after a crash is written again by its id. Where one does, or
 //! an action remembers what it has seen, all sources are held for a moment, until nothing is on its
 //! way: a cut through the graph on one side of which everything is written or remembered, and on
@@ -13,13 +13,13 @@ mod feed;
 mod fingerprint;
 mod journal;
 mod memory;
+mod recalling;
 mod stage;
 mod state;
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use nvisy_core::observability::field;
 use nvisy_core::{Changes, Result};
 use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
@@ -28,6 +28,7 @@ pub(super) use self::careful::{Careful, GROUP_BYTES, Part, TIMES};
 pub(super) use self::feed::{Feed, Replacing};
 pub(super) use self::journal::{Cursors, Journal, Outcome, rehearsable};
 pub(super) use self::memory::{Memory, clear};
+pub(super) use self::recalling::Recalling;
 pub(super) use self::stage::Stage;
 pub use self::state::{Begun, NodeMemory, RunState};
 use super::report::CheckpointReport;
@@ -57,6 +58,7 @@ pub(super) enum Phase {
 pub(super) struct Checkpointer {
     journal: Journal,
     stages: Vec<Arc<Stage>>,
+    recalling: Vec<Arc<Recalling>>,
     memories: Vec<Arc<Memory>>,
     every: Duration,
     phase: watch::Sender<Phase>,
@@ -67,7 +69,7 @@ pub(super) struct Checkpointer {
 impl Checkpointer {
     pub(super) fn new(
         journal: Journal,
-        stages: Vec<Arc<Stage>>,
+        (stages, recalling): (Vec<Arc<Stage>>, Vec<Arc<Recalling>>),
         memories: Vec<Arc<Memory>>,
         every: Option<Duration>,
         phase: watch::Sender<Phase>,
@@ -78,7 +80,7 @@ impl Checkpointer {
         } else {
             EVERY_FILE
         });
-        Self { journal, stages, memories, every, phase, request }
+        Self { journal, stages, recalling, memories, every, phase, request }
     }
 
     /// Makes checkpoints until `stop`.
@@ -87,6 +89,8 @@ impl Checkpointer {
     ///
     /// If one cannot be made: the run must not go on as if it could be resumed.
     pub(super) async fn run(&mut self, parts: &RunParts, stop: &CancellationToken) -> Result<()> {
+        // What the run before had staged shows since its sinks are open.
+        self.journal.shown(&self.stages).await?;
         loop {
             let due = async {
                 tokio::select! {
@@ -168,11 +172,11 @@ impl Checkpointer {
         Ok(())
     }
 
-    async fn publish(&self) -> Result<()> {
+    async fn publish(&mut self) -> Result<()> {
         for stage in &self.stages {
             stage.publish().await?;
         }
-        Ok(())
+        self.journal.shown(&self.stages).await
     }
 
     /// Makes the last checkpoint of a run whose nodes have all ended, lets the sinks show and close
@@ -197,7 +201,10 @@ impl Checkpointer {
         if !self.cuts() {
             let changes = self.journal.gather(parts, &[]);
             return match outcome {
-                Outcome::Finished => self.journal.finish(parts, changes).await,
+                Outcome::Finished => {
+                    self.close_recalling().await?;
+                    self.journal.finish(parts, changes).await
+                }
                 Outcome::Stopped | Outcome::Broken => self.journal.commit(parts, changes).await,
             };
         }
@@ -224,6 +231,7 @@ impl Checkpointer {
             stage.close().await?;
         }
         if outcome == Outcome::Finished {
+            self.close_recalling().await?;
             // Not before all of it shows: a run that has finished is not taken up again.
             self.journal.finish(parts, Changes::default()).await?;
             self.memories.iter().for_each(|memory| memory.forget());
@@ -231,12 +239,18 @@ impl Checkpointer {
         Ok(())
     }
 
-    /// Says that the run has ended in an orderly way though no checkpoint could be made, if that
-    /// at least can be: where not, the next run is careful.
-    pub(super) async fn rest(&mut self) {
-        if let Err(error) = self.journal.rest().await {
-            tracing::debug!({ field::ERROR } = error.tag(), %error, "the end of the run was not noted");
+    /// Tells sinks that recall what they have written that the run is over: before the checkpoint
+    /// says so, for what is taken up again is the same run to them.
+    async fn close_recalling(&self) -> Result<()> {
+        for sink in &self.recalling {
+            sink.close().await?;
         }
+        Ok(())
+    }
+
+    /// Says that the run has ended in an orderly way though no checkpoint could be made.
+    pub(super) async fn rest(&mut self) {
+        self.journal.leave().await;
     }
 
     pub(super) fn report(&self) -> CheckpointReport {

@@ -29,12 +29,24 @@ pub struct DryRun {
     /// Where the run stands that it would go on with. None where it would begin anew.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub resumes: Option<RunState>,
+    /// What does not exist yet, and a run would create: to the dry run it is empty.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub creates: Vec<Creation>,
     /// What there is to read.
     pub sources: Vec<SourceForecast>,
     /// What would come to the other nodes.
     pub nodes: Vec<NodeForecast>,
     /// What became of the sample, node by node.
     pub sample: RunReport,
+}
+
+/// What a connection would create.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Creation {
+    /// The connection.
+    pub connection: Arc<str>,
+    /// What: such as `database "index.db"`.
+    pub what: String,
 }
 
 /// What there is to read of a source.
@@ -154,10 +166,12 @@ pub(super) async fn dry_run(engine: &Engine, plan: &ExecutionPlan) -> Result<Dry
     let state = RunState::of(name, &checkpoint)?;
     let resumes = Some(state).filter(|state| state.run.is_some() && !state.finished);
     let (plan, samples, tallies) = rehearsed(plan);
-    let sample = {
+    let (creates, sample) = {
         let engine = engine.rehearsing(copy, spill.path()?.to_owned());
-        let prepared = prepare::prepare(&engine, &plan).await?;
-        executor::start(prepared).wait().await?
+        let mut prepared = prepare::prepare(&engine, &plan).await?;
+        let missing = std::mem::take(&mut prepared.connections.missing).into_iter();
+        let creates = missing.map(|(connection, what)| Creation { connection, what }).collect();
+        (creates, executor::start(prepared).wait().await?)
     };
     let mut sources = Vec::new();
     let mut forecasts: Vec<Option<(Forecast, u64)>> = Vec::new();
@@ -197,7 +211,7 @@ pub(super) async fn dry_run(engine: &Engine, plan: &ExecutionPlan) -> Result<Dry
             calls,
         });
     }
-    Ok(DryRun { graph: name.as_str().into(), resumes, sources, nodes, sample })
+    Ok(DryRun { graph: name.as_str().into(), resumes, creates, sources, nodes, sample })
 }
 
 /// What a node would be called with.
@@ -224,6 +238,9 @@ impl fmt::Display for DryRun {
         match &self.resumes {
             Some(state) => write!(f, "  a run would go on with this one: {state}")?,
             None => writeln!(f, "  a run would begin anew")?,
+        }
+        for Creation { connection, what } in &self.creates {
+            writeln!(f, "  a run would create the {what} (connection \"{connection}\")")?;
         }
         for source in &self.sources {
             let SourceForecast { name, partitions, open, increment, items, bytes, sampled } = source;

@@ -52,6 +52,8 @@ pub(super) struct NodeMeter {
     pub(super) deleted: Counter,
     /// What an incremental source found.
     pub(super) increment: OnceLock<IncrementReport>,
+    /// Partitions that are left for the next run.
+    pub(super) left: Counter,
     pub(super) busy: Counter,
     pub(super) rate_limit_wait: Counter,
     pub(super) permit_wait: Counter,
@@ -128,6 +130,7 @@ impl NodeMeter {
             retries: counter(),
             memo_hits: counter(),
             deleted: counter(),
+            left: counter(),
             increment: OnceLock::new(),
             busy: counter(),
             rate_limit_wait: counter(),

@@ -31,7 +31,7 @@ use self::sink::SinkWorker;
 use self::work::concurrent;
 use super::call::Caller;
 use super::checkpoint::{Replacing, Stage};
-use super::edge::{End, Parcel, Receiver};
+use super::edge::{End, Parcel, Pulse, Receiver};
 use super::gather::Gatherer;
 use super::ledger::NodeMeter;
 use super::lineage::LineageLog;
@@ -73,6 +73,8 @@ pub(super) enum Built {
         buffers: bool,
         /// Whether nothing comes but dead letters.
         letters: bool,
+        /// Whether it is closed when the run has finished, and not before.
+        remembers: bool,
         /// Where what it writes is kept out of sight until a checkpoint has it.
         stage: Option<Arc<Stage>>,
         /// Where what it has written is logged.
@@ -186,13 +188,24 @@ async fn drive(
             guarantee,
             buffers,
             letters,
+            remembers,
             stage,
             replacing,
             lineage,
         } => {
             let held = Mutex::default();
-            let worker =
-                SinkWorker { sink, caller, guarantee, buffers, letters, held, stage, replacing, lineage };
+            let worker = SinkWorker {
+                sink,
+                caller,
+                guarantee,
+                buffers,
+                letters,
+                remembers,
+                held,
+                stage,
+                replacing,
+                lineage,
+            };
             concurrent(&worker, gather, concurrency, inbox, outlets, meter).await
         }
         Built::Branch { routes, default } => branch(&routes, default, inbox, outlets).await,
@@ -221,6 +234,8 @@ pub(super) struct Inbox {
     edges: SelectAll<Edge>,
     /// Over which of them the last parcel came.
     from: usize,
+    /// How many of them have not ended.
+    open: usize,
     /// The worst end of an edge so far.
     end: End,
     meter: Arc<NodeMeter>,
@@ -228,11 +243,15 @@ pub(super) struct Inbox {
 
 impl Inbox {
     fn new(edges: Vec<Receiver>, meter: Arc<NodeMeter>) -> Self {
+        let open = edges.len();
         let edges = edges.into_iter().enumerate().map(|(from, receiver)| Edge { from, receiver });
-        Self { edges: futures::stream::select_all(edges), from: 0, end: End::Complete, meter }
+        Self { edges: futures::stream::select_all(edges), from: 0, open, end: End::Complete, meter }
     }
 
     /// Returns what comes next; none when all edges have ended.
+    ///
+    /// Where one ends and others do not, nobody is left who could ask for what came over it and is
+    /// gathered: its end is a pulse.
     async fn next(&mut self) -> Option<Parcel> {
         loop {
             let (from, parcel) = self.edges.next().await?;
@@ -245,6 +264,10 @@ impl Inbox {
                 Parcel::Pulse(_) => {}
                 Parcel::End(end) => {
                     self.end = self.end.max(*end);
+                    self.open -= 1;
+                    if self.open > 0 {
+                        return Some(Parcel::Pulse(Pulse::Gathered));
+                    }
                     continue;
                 }
             }

@@ -2,7 +2,7 @@
 
 mod connections;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
@@ -15,12 +15,12 @@ use tokio_util::sync::CancellationToken;
 pub(super) use self::connections::Connections;
 use super::Engine;
 use super::call::{AdaptiveSize, Caller};
-use super::checkpoint::{self, Checkpointer, Journal, Memory, Phase, Replacing, Stage};
+use super::checkpoint::{self, Checkpointer, Journal, Memory, Phase, Recalling, Replacing, Stage};
 use super::connection::ConnectionState;
 use super::edge::{EdgeCount, Receiver, Sender, edge};
 use super::flood::Flood;
 use super::gather::Gatherer;
-use super::ledger::NodeMeter;
+use super::ledger::{Counter, NodeMeter};
 use super::lineage::LineageLog;
 use super::memo::Memo;
 use super::node::{Buffering, Built, Node, Remembering};
@@ -74,15 +74,25 @@ pub(super) async fn prepare(engine: &Engine, plan: &ExecutionPlan) -> Result<Pre
 async fn prepare_since(began: Instant, engine: &Engine, plan: &ExecutionPlan) -> Result<Prepared> {
     // First: of two runs of a graph one is refused before it has touched anything.
     let engine = &engine.keeping(plan)?;
-    let journal = match &engine.0.checkpoints {
+    let mut journal = match &engine.0.checkpoints {
         None => None,
         Some(store) => {
-            let graph = &plan.0.graph;
-            let (open, accepted) = (store.open(&graph.name).await?, &engine.0.accepted_changes);
-            Some(Journal::open(open, graph, accepted, uncommitted(&plan.0))?)
+            let (plan, registry, accepted) = (&*plan.0, &engine.0.registry, &engine.0.accepted_changes);
+            let open = store.open(&plan.graph.name).await?;
+            let mut journal = Journal::open(open, plan, registry, accepted, uncommitted(plan))?;
+            journal.begin().await?;
+            Some(journal)
         }
     };
-    let connections = Connections::connect(engine, plan).await?;
+    let connections = match Connections::connect(engine, plan).await {
+        Ok(connections) => connections,
+        Err(error) => {
+            if let Some(journal) = &mut journal {
+                journal.leave().await;
+            }
+            return Err(error);
+        }
+    };
     match build(engine, plan, journal, &connections).await {
         Ok(built) => {
             let (builder, nodes, sources, checkpointer) = built;
@@ -118,13 +128,19 @@ async fn build<'a>(
 ) -> Result<(Builder<'a>, Vec<Node>, Sources, Option<Checkpointer>)> {
     let (phase, phase_seen) = watch::channel(Phase::Read);
     let mut builder = Builder::new(engine, plan, journal, phase_seen);
-    let (directory, graph) = (engine.0.lineage.as_ref().and_then(Option::as_deref), &plan.0.graph.name);
-    builder.lineage = LineageLog::open(directory, builder.run, graph).await?;
-    builder.refuse_forgetting()?;
-    let (mut builder, nodes, sources) = builder.build(connections).await?;
-    let Some(mut journal) = builder.journal.take() else { return Ok((builder, nodes, sources, None)) };
-    journal.begin().await?;
-    let (stages, request) = (std::mem::take(&mut builder.stages), builder.request.clone());
+    let directory = engine.0.lineage.as_ref().and_then(Option::as_deref);
+    let (nodes, sources) = match builder.build(directory, connections).await {
+        Ok(built) => built,
+        Err(error) => {
+            if let Some(journal) = &mut builder.journal {
+                journal.leave().await;
+            }
+            return Err(error);
+        }
+    };
+    let Some(journal) = builder.journal.take() else { return Ok((builder, nodes, sources, None)) };
+    let stages = (std::mem::take(&mut builder.stages), std::mem::take(&mut builder.recalling));
+    let request = builder.request.clone();
     let memories = builder.memories.iter().map(|(_, memory)| memory.clone()).collect();
     let every = builder.plan.checkpoint_every;
     let checkpointer = Checkpointer::new(journal, stages, memories, every, phase, request);
@@ -151,6 +167,7 @@ struct Builder<'a> {
     spill: Option<PathBuf>,
     lineage: LineageLog,
     stages: Vec<Arc<Stage>>,
+    recalling: Vec<Arc<Recalling>>,
     memories: Vec<(usize, Arc<Memory>)>,
     phase: watch::Receiver<Phase>,
     request: Arc<Notify>,
@@ -198,6 +215,7 @@ impl<'a> Builder<'a> {
             spill: engine.0.spill.clone(),
             lineage: LineageLog::default(),
             stages: Vec::new(),
+            recalling: Vec::new(),
             memories: Vec::new(),
             phase,
             request: Arc::default(),
@@ -236,7 +254,13 @@ impl<'a> Builder<'a> {
         self.journal.is_some() && self.plan.nodes.iter().any(stages)
     }
 
-    async fn build(mut self, connections: &Connections) -> Result<(Self, Vec<Node>, Sources)> {
+    async fn build(
+        &mut self,
+        lineage: Option<&Path>,
+        connections: &Connections,
+    ) -> Result<(Vec<Node>, Sources)> {
+        self.lineage = LineageLog::open(lineage, self.run, &self.plan.graph.name).await?;
+        self.refuse_forgetting()?;
         let mut nodes = Vec::new();
         let mut sources = Vec::new();
         for (index, node) in self.plan.nodes.iter().enumerate() {
@@ -253,6 +277,12 @@ impl<'a> Builder<'a> {
                 work,
             });
         }
+        let remembered = self.is_or_feeds(|index| self.remembers(index));
+        for (node, remembered) in nodes.iter_mut().zip(remembered) {
+            if let Built::Source(source) = &mut node.work {
+                source.remembered = remembered;
+            }
+        }
         self.lag();
         if self.journal.is_some() && !self.memories.is_empty() {
             // Checkpoints are cuts: what is written becomes durable by them.
@@ -265,7 +295,10 @@ impl<'a> Builder<'a> {
                 }
             }
         }
-        Ok((self, nodes, sources))
+        if let Some(journal) = &mut self.journal {
+            journal.name_feeds().await?;
+        }
+        Ok((nodes, sources))
     }
 
     /// Returns the tracker of a node that opens slots.
@@ -360,20 +393,32 @@ impl<'a> Builder<'a> {
         if self.journal.is_none() {
             return;
         }
-        let plan = self.plan;
-        let is_buffer = |index: usize| matches!(plan.nodes[index].work, Work::Spill(_));
-        let mut binds = vec![false; plan.nodes.len()];
-        for (index, node) in plan.nodes.iter().enumerate().rev() {
-            let remembers = self.memories.iter().any(|(at, _)| *at == index) && !is_buffer(index);
-            let stages = matches!(&node.work, Work::Sink(config) if config.stages());
-            let behind = node.outputs.iter().any(|(_, edge)| binds[plan.edges[*edge].to]);
-            binds[index] = remembers || stages || behind;
-        }
+        let stages =
+            |index: usize| matches!(&self.plan.nodes[index].work, Work::Sink(config) if config.stages());
+        let binds = self.is_or_feeds(|index| self.remembers(index) || stages(index));
         for (index, memory) in &self.memories {
-            if is_buffer(*index) && !binds[*index] {
+            if self.is_buffer(*index) && !binds[*index] {
                 memory.lag();
             }
         }
+    }
+
+    fn is_buffer(&self, index: usize) -> bool {
+        matches!(self.plan.nodes[index].work, Work::Spill(_))
+    }
+
+    /// Returns whether a node is an action that remembers.
+    fn remembers(&self, index: usize) -> bool {
+        self.memories.iter().any(|(at, _)| *at == index) && !self.is_buffer(index)
+    }
+
+    /// Returns for each node whether it is so, or one behind it is.
+    fn is_or_feeds(&self, is: impl Fn(usize) -> bool) -> Vec<bool> {
+        let mut found = vec![false; self.plan.nodes.len()];
+        for (index, node) in self.plan.nodes.iter().enumerate().rev() {
+            found[index] = is(index) || node.outputs.iter().any(|(_, edge)| found[self.plan.edges[*edge].to]);
+        }
+        found
     }
 
     fn context(&self, index: usize, node: &PlanNode) -> Context {
@@ -485,6 +530,9 @@ impl<'a> Builder<'a> {
                 let stop = self.drain.child_token();
                 sources.push((index, tracker.clone(), stop.clone()));
                 let identity = config.identity(client)?;
+                if let Some(journal) = &mut self.journal {
+                    journal.reads(&node.name, &identity);
+                }
                 let feed = match (&mut self.journal, node.incremental) {
                     (Some(journal), Some(increments)) => {
                         Some(journal.feed((index, &node.name), identity.clone(), increments))
@@ -505,7 +553,7 @@ impl<'a> Builder<'a> {
                     drain: self.drain.clone(),
                     cursors: self
                         .journal
-                        .as_ref()
+                        .as_mut()
                         .map(|journal| journal.cursors(&node.name))
                         .unwrap_or_default(),
                     phase: self.phase.clone(),
@@ -513,6 +561,10 @@ impl<'a> Builder<'a> {
                     span: self.span(),
                     careful: self.journal.as_ref().map(Journal::careful),
                     feed,
+                    remembered: false,
+                    paused: Counter::default(),
+                    complete: self.journal.as_ref().is_some_and(|journal| journal.is_complete(&node.name)),
+                    allow_empty: node.allow_empty,
                 }))
             }
             Work::Action(config) => {
@@ -532,7 +584,7 @@ impl<'a> Builder<'a> {
             }
             Work::Sink(config) => {
                 let staging = match &self.journal {
-                    Some(journal) if config.stages() => Staging::On(journal.staged(&node.name)),
+                    Some(journal) if config.stages() => journal.staging(&node.name),
                     Some(_) if config.remembers() => Staging::Remember,
                     _ => Staging::Off,
                 };
@@ -544,14 +596,22 @@ impl<'a> Builder<'a> {
                 let sink = caller.plain(open).await?;
                 let stage = match staging {
                     Staging::Off | Staging::Remember => None,
-                    Staging::On(before) => {
+                    Staging::On(_) | Staging::Shown(_) => {
+                        let before = self.journal.as_ref().and_then(|journal| journal.staged(&node.name));
                         let caller = self.caller(index, node, &self.context(index, node));
                         let stage = Stage::new(node.name.clone(), sink.clone(), caller, before);
                         Some(Arc::new(stage))
                     }
                 };
                 self.stages.extend(stage.clone());
-                let replacing = (self.behind_versions[index] && config.replaces()).then(|| {
+                if remembers {
+                    let caller = self.caller(index, node, &self.context(index, node));
+                    let (node, sink) = (node.name.clone(), sink.clone());
+                    self.recalling.push(Arc::new(Recalling { node, sink, caller }));
+                }
+                // What a source has left that is gone is deleted, too, though no other is incremental.
+                let fed = self.journal.as_ref().is_some_and(Journal::has_fed);
+                let replacing = ((self.behind_versions[index] || fed) && config.replaces()).then(|| {
                     let caller = self.caller(index, node, &self.context(index, node));
                     let required = super::run::required(self.plan)[index];
                     let (node, sink, ended) = (node.name.clone(), sink.clone(), Default::default());
@@ -572,6 +632,7 @@ impl<'a> Builder<'a> {
                     guarantee,
                     buffers,
                     letters,
+                    remembers,
                     stage,
                     replacing,
                     lineage,

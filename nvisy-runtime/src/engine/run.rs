@@ -179,6 +179,13 @@ impl RunParts {
                 number(released)
             ));
         }
+        for meter in self.meters.iter().filter(|meter| meter.left.get() > 0) {
+            let left = count(meter.left.get(), "new partition");
+            warnings.push(format!(
+                "source \"{}\" left {left} for the next run: this one goes on behind all that there was, and nodes behind it may have made their results of that",
+                meter.node
+            ));
+        }
         for (meter, error) in self.meters.iter().filter_map(|meter| Some((meter, meter.memo_error()?))) {
             warnings
                 .push(format!("the memo of node \"{}\" was of no use to some calls: {error}", meter.node));

@@ -18,12 +18,14 @@ use nvisy_core::{
 };
 use tokio::sync::futures::Notified;
 use tokio::sync::{Notify, watch};
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use self::careful::Group;
 use super::call::{Caller, Failure};
 use super::checkpoint::{self, Careful, Cursors, Feed, Phase};
 use super::edge::{End, Pulse};
+use super::ledger::Counter;
 use super::node::Ended;
 use super::outlet::Outlets;
 use super::tracker::{Committed, Tracker};
@@ -57,6 +59,16 @@ pub(super) struct SourceWork {
     pub(super) careful: Option<Arc<Careful>>,
     /// What it has read before, where it reads only what has changed.
     pub(super) feed: Option<Arc<Feed>>,
+    /// Whether an action behind it remembers what it has read.
+    pub(super) remembered: bool,
+    /// Whether the run that goes on had read all there was, and such an action may have let go of
+    /// what it made of all that: nothing more may come to it.
+    pub(super) complete: bool,
+    /// How long nobody asked its partitions for more, because a group was on its way: no time of
+    /// theirs.
+    pub(super) paused: Counter,
+    /// Whether nothing may be left of what it has read before.
+    pub(super) allow_empty: bool,
 }
 
 /// How what opens slots asks for room where it has none.
@@ -118,14 +130,14 @@ impl SharedTracker {
 
     /// Returns how many items are done with.
     pub(super) fn committed_items(&self) -> u64 {
-        self.committed().iter().map(|partition| partition.items).sum()
+        self.lock().committed_items()
     }
 
     pub(super) fn open_slots(&self) -> usize {
         self.lock().open_slots()
     }
 
-    /// Returns how far each partition is done with, for a checkpoint.
+    /// Returns how far each partition is done with that has moved, for a checkpoint.
     pub(super) fn checkpointed(&self) -> Vec<Committed> {
         self.lock().checkpoint()
     }
@@ -142,6 +154,11 @@ impl SharedTracker {
         if self.lock().saved() {
             self.changed.notify_one();
         }
+    }
+
+    /// Returns whether all is read that there was.
+    pub(super) fn is_complete(&self) -> bool {
+        self.lock().is_complete()
     }
 
     pub(super) fn is_still(&self) -> bool {
@@ -297,16 +314,21 @@ impl SourceWork {
     ///
     /// A partition that cannot be read does not keep the others from being read; its error is
     /// the node's when all are done.
-    pub(super) async fn run(self, outlets: &Outlets, cancel: &CancellationToken) -> Result<Ended> {
-        let phase = self.phase.clone();
+    pub(super) async fn run(mut self, outlets: &Outlets, cancel: &CancellationToken) -> Result<Ended> {
+        let (phase, cursors) = (self.phase.clone(), std::mem::take(&mut self.cursors));
         tokio::select! {
             biased;
-            ended = self.read_all(outlets, cancel) => ended,
+            ended = self.read_all(cursors, outlets, cancel) => ended,
             never = follow(phase, outlets) => match never {},
         }
     }
 
-    async fn read_all(&self, outlets: &Outlets, cancel: &CancellationToken) -> Result<Ended> {
+    async fn read_all(
+        &self,
+        cursors: Cursors,
+        outlets: &Outlets,
+        cancel: &CancellationToken,
+    ) -> Result<Ended> {
         let (config, client) = (&self.config, &self.client);
         let partitions = self.caller.plain(|context| config.partitions(context, client)).await?;
         let expected = |items: Option<u64>| outlets.meter.expected.add(items.unwrap_or(0));
@@ -317,10 +339,10 @@ impl SourceWork {
                 open
             }
             // How many there are says nothing of how many are new.
-            Some(_) => self.resume(partitions, outlets),
+            Some(_) => self.resume(partitions, cursors, outlets),
             None => {
                 expected(counted(&partitions));
-                self.resume(partitions, outlets)
+                self.resume(partitions, cursors, outlets)
             }
         };
         let mut waiting = open.into_iter();
@@ -334,7 +356,7 @@ impl SourceWork {
         let mut group = Group::default();
         let mut arrived = VecDeque::new();
         let mut failure: Option<Error> = None;
-        let mut idle = false;
+        let (mut idle, mut complete) = (false, false);
         loop {
             let turn = tokio::select! {
                 biased;
@@ -356,7 +378,8 @@ impl SourceWork {
             };
             idle = false;
             let Some((mut open, turn)) = turn else {
-                if group.is_empty() || !self.send_group(&mut group, outlets, cancel).await? {
+                complete = group.is_empty();
+                if complete || !self.send_group(&mut group, outlets, cancel).await? {
                     break;
                 }
                 continue;
@@ -408,6 +431,10 @@ impl SourceWork {
         }
         let stopped = self.stop.is_cancelled() && !self.drain.is_cancelled();
         let failed = failure.is_some();
+        if complete && !failed && self.remembered {
+            // Before its end is sent: no checkpoint has what is made of all that without this.
+            self.tracker.lock().complete();
+        }
         if let Some(error) = failure {
             // What was read goes on: the nodes after this one complete.
             outlets.meter.fail(error.at_node(outlets.meter.node.clone()));
@@ -424,23 +451,33 @@ impl SourceWork {
     fn resume(
         &self,
         partitions: Vec<Partition>,
+        mut known: Cursors,
         outlets: &Outlets,
     ) -> Vec<(Partition, Option<Position>, u64)> {
-        let mut known = self.cursors.clone();
         let mut open = Vec::with_capacity(partitions.len());
+        let mut left = 0;
         for partition in partitions {
             let (after, at) = match known.remove(&partition.id) {
                 Some(cursor) => {
-                    let (ended, after, at) = (cursor.ended, cursor.position.clone(), cursor.items);
+                    let ended = cursor.ended || self.complete;
+                    let (after, at) = (cursor.position.clone(), cursor.items);
                     self.tracker.lock().resume(cursor);
                     if ended {
                         continue;
                     }
                     (after, at)
                 }
+                None if self.complete => {
+                    left += 1;
+                    continue;
+                }
                 None => (None, 0),
             };
             open.push((partition, after, at));
+        }
+        if left > 0 {
+            outlets.meter.left.add(left);
+            tracing::warn!({ field::NODE } = %outlets.meter.node, partitions = left, "partitions that are new are left for the next run");
         }
         for (partition, cursor) in known.iter().filter(|(_, cursor)| !cursor.ended) {
             let message = format!(
@@ -463,6 +500,9 @@ impl SourceWork {
         outlets: &Outlets,
         cancel: &CancellationToken,
     ) -> Result<Vec<(Partition, Option<Position>, u64)>> {
+        if partitions.is_empty() && !self.allow_empty {
+            feed.refuse_empty()?;
+        }
         let (config, client, doubtful) = (&self.config, &self.client, feed.doubtful(&partitions));
         let same = match doubtful.is_empty() {
             true => Vec::new(),
@@ -536,7 +576,8 @@ impl SourceWork {
     /// may be tried again.
     async fn turn(&self, mut reading: Reading) -> (Reading, Turn) {
         loop {
-            let next = self.caller.reading(AssertUnwindSafe(reading.stream.next()).catch_unwind()).await;
+            let next = AssertUnwindSafe(reading.stream.next()).catch_unwind();
+            let next = self.caller.reading(next, &self.paused).await;
             let error = match next {
                 Ok(Ok(Some(Ok(read)))) => {
                     reading.attempt = 1;
@@ -701,18 +742,23 @@ fn failed_of(failed: &[(u32, Error)]) -> Vec<Failure> {
 }
 
 impl Caller {
-    /// Waits for a source's next batch: within the timeout and the rate limits.
-    async fn reading<T>(&self, next: impl Future<Output = T>) -> Result<T> {
+    /// Waits for a source's next batch: within the timeout, in which what is `paused` meanwhile does
+    /// not count, and the rate limits.
+    async fn reading<T>(&self, next: impl Future<Output = T>, paused: &Counter) -> Result<T> {
         self.wait_for_rate(0).await;
-        match self.timeout {
-            None => Ok(next.await),
-            Some(timeout) => tokio::time::timeout(timeout, next).await.map_err(|_| {
+        let Some(timeout) = self.timeout else { return Ok(next.await) };
+        let (began, before) = (Instant::now(), paused.time());
+        let mut next = std::pin::pin!(next);
+        loop {
+            let spent = began.elapsed().saturating_sub(paused.time() - before);
+            let Some(left) = timeout.checked_sub(spent).filter(|left| !left.is_zero()) else {
                 let timeout = humantime::format_duration(timeout);
-                Error::new(
-                    ErrorKind::Timeout,
-                    format!("the source gave nothing within its timeout of {timeout}"),
-                )
-            }),
+                let message = format!("the source gave nothing within its timeout of {timeout}");
+                return Err(Error::new(ErrorKind::Timeout, message));
+            };
+            if let Ok(next) = tokio::time::timeout(left, &mut next).await {
+                return Ok(next);
+            }
         }
     }
 }

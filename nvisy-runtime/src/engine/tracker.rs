@@ -37,6 +37,8 @@ pub(super) struct Tracker {
     holding: BTreeMap<u64, u64>,
     partitions: Vec<PartitionSlots>,
     names: HashMap<Arc<str>, usize>,
+    /// The partitions that have moved since the last checkpoint.
+    moved: Vec<usize>,
     moving: Amount,
     /// Slots that are still on their way.
     moving_slots: u64,
@@ -48,10 +50,14 @@ pub(super) struct Tracker {
     held: bool,
     /// Whether a checkpoint has to have everything before reading goes on.
     careful: bool,
+    /// Whether all is read that there was.
+    complete: bool,
     /// What was opened since the last checkpoint.
     news: Amount,
     /// Items that a run before was done with.
     before: u64,
+    /// Items that are done with.
+    committed: u64,
     /// Items that the next checkpoint has.
     gathered: u64,
     /// Items that a checkpoint has.
@@ -70,20 +76,44 @@ struct PartitionSlots {
     settled: usize,
     /// Whether all of it is read.
     ended: bool,
+    /// Whether it has moved since the last checkpoint.
+    moved: bool,
 }
 
 impl PartitionSlots {
-    /// Commits the contiguous prefix that ended well.
-    fn commit(&mut self) {
+    fn new(id: Arc<str>) -> Self {
+        Self { id, ..Self::default() }
+    }
+
+    /// Commits the contiguous prefix that ended well. Returns how many items that are, if it is
+    /// anything at all.
+    fn commit(&mut self) -> Option<u64> {
+        let (mut any, before) = (false, self.committed_items);
         while let Some(slot) = self.slots.front() {
             match slot.ended {
                 Some(ended) if ended.is_final() => {
                     self.committed = Some(slot.after.clone());
                     self.committed_items += slot.amount.items;
                     self.slots.pop_front();
+                    any = true;
                 }
                 _ => break,
             }
+        }
+        any.then_some(self.committed_items - before)
+    }
+
+    /// Returns whether everything of it is done with.
+    fn is_done(&self) -> bool {
+        self.ended && self.failed.is_none() && self.slots.is_empty()
+    }
+
+    fn committed(&self) -> Committed {
+        Committed {
+            partition: self.id.clone(),
+            position: self.committed.clone(),
+            items: self.committed_items,
+            ended: self.is_done(),
         }
     }
 
@@ -132,6 +162,7 @@ impl Tracker {
             holding: BTreeMap::new(),
             partitions: Vec::new(),
             names: HashMap::new(),
+            moved: Vec::new(),
             moving: Amount::default(),
             moving_slots: 0,
             read: 0,
@@ -139,8 +170,10 @@ impl Tracker {
             failed: 0,
             held: false,
             careful: false,
+            complete: false,
             news: Amount::default(),
             before: 0,
+            committed: 0,
             gathered: 0,
             saved: 0,
         }
@@ -148,26 +181,56 @@ impl Tracker {
 
     /// Takes a partition up where a run before was done with it.
     pub(super) fn resume(&mut self, from: Committed) {
-        let at = self.partition(&from.partition);
-        let partition = &mut self.partitions[at];
+        let mut partition = PartitionSlots::new(from.partition);
         partition.committed = from.position;
         partition.committed_items = from.items;
         partition.ended = from.ended;
         self.before += from.items;
+        self.committed += from.items;
         self.saved += from.items;
+        // A checkpoint has it as it is, and of what has ended nothing more comes.
+        if !from.ended {
+            self.names.insert(partition.id.clone(), self.partitions.len());
+        }
+        self.partitions.push(partition);
     }
 
     /// All of a partition is read.
     pub(super) fn end(&mut self, partition: &Arc<str>) {
         let at = self.partition(partition);
         self.partitions[at].ended = true;
+        // Where something of it is on its way, it moves when that is done with.
+        if self.partitions[at].is_done() {
+            self.note(at);
+        }
     }
 
+    /// Returns the number of a partition. One that is new has moved.
     fn partition(&mut self, id: &Arc<str>) -> usize {
-        *self.names.entry(id.clone()).or_insert_with(|| {
-            self.partitions.push(PartitionSlots { id: id.clone(), ..Default::default() });
-            self.partitions.len() - 1
-        })
+        if let Some(at) = self.names.get(id) {
+            return *at;
+        }
+        let at = self.partitions.len();
+        self.partitions.push(PartitionSlots::new(id.clone()));
+        self.names.insert(id.clone(), at);
+        self.note(at);
+        at
+    }
+
+    /// The next checkpoint has to have a partition.
+    fn note(&mut self, at: usize) {
+        if !std::mem::replace(&mut self.partitions[at].moved, true) {
+            self.moved.push(at);
+        }
+    }
+
+    /// All is read that there was when it was listed.
+    pub(super) fn complete(&mut self) {
+        self.complete = true;
+    }
+
+    pub(super) fn is_complete(&self) -> bool {
+        self.complete
     }
 
     /// Lets no slot be opened, or lets them be again.
@@ -194,9 +257,9 @@ impl Tracker {
         self.moving_slots == 0
     }
 
-    /// Returns whether a slot was opened since the last checkpoint.
+    /// Returns whether a slot was opened or settled since the last checkpoint.
     pub(super) fn has_news(&self) -> bool {
-        self.news.items > 0 || !self.open.is_empty()
+        self.news.items > 0 || !self.moved.is_empty() || !self.open.is_empty()
     }
 
     /// Returns how many bytes were read since the last checkpoint.
@@ -209,11 +272,24 @@ impl Tracker {
         self.failed > 0
     }
 
-    /// Returns how far each partition is done with, for a checkpoint.
+    /// Returns how far each partition is done with that has moved since the last checkpoint, for the
+    /// next one: what that costs follows from what has moved, and not from how many there are.
     pub(super) fn checkpoint(&mut self) -> Vec<Committed> {
         self.news = Amount::default();
-        self.gathered = self.partitions.iter().map(|partition| partition.committed_items).sum();
-        self.committed()
+        self.gathered = self.committed;
+        let moved = std::mem::take(&mut self.moved).into_iter();
+        let moved = moved.map(|at| {
+            let partition = &mut self.partitions[at];
+            partition.moved = false;
+            let committed = partition.committed();
+            if committed.ended {
+                // Nothing more comes of it: what is left is for the report.
+                partition.slots = VecDeque::new();
+                self.names.remove(&committed.partition);
+            }
+            committed
+        });
+        moved.collect()
     }
 
     /// The checkpoint is durable. Returns whether it has more than the one before.
@@ -322,26 +398,27 @@ impl Tracker {
         self.holding.remove(&number);
         self.abandoned += u64::from(worst == Settlement::Abandoned);
         self.failed += u64::from(!worst.is_final());
-        let partition = &mut self.partitions[partition];
+        let (at_partition, partition) = (partition, &mut self.partitions[partition]);
         partition.slots[at].ended = Some(worst);
         if !worst.is_final() {
             partition.failed = Some(partition.failed.map_or(number, |failed| failed.min(number)));
         }
-        partition.commit();
+        let moved = partition.commit();
         partition.compact();
+        if let Some(items) = moved {
+            self.committed += items;
+            self.note(at_partition);
+        }
     }
 
     /// Returns how far each partition is done with.
     pub(super) fn committed(&self) -> Vec<Committed> {
-        self.partitions
-            .iter()
-            .map(|partition| Committed {
-                partition: partition.id.clone(),
-                position: partition.committed.clone(),
-                items: partition.committed_items,
-                ended: partition.ended && partition.failed.is_none() && partition.slots.is_empty(),
-            })
-            .collect()
+        self.partitions.iter().map(PartitionSlots::committed).collect()
+    }
+
+    /// Returns how many items are done with.
+    pub(super) fn committed_items(&self) -> u64 {
+        self.committed
     }
 
     /// Returns how many slots nobody said the end of.
@@ -434,6 +511,49 @@ mod tests {
     }
 
     #[test]
+    fn a_checkpoint_has_what_has_moved_since_the_last_one_and_nothing_else() {
+        const PARTITIONS: u64 = 200_000;
+        let mut tracker = Tracker::new(Bounds { saved: true, ..BOUNDS });
+        let (long, mut had) = ("long".into(), 0);
+        for n in 0..PARTITIONS {
+            let id: Arc<str> = n.to_string().into();
+            let slot = tracker.open(&id, Position::Offset(0), 1, 1);
+            tracker.resolved(slot, Settlement::Delivered);
+            tracker.end(&id);
+            if n % 1_000 == 999 {
+                let slot = tracker.open(&long, Position::Offset(n), 1, 1);
+                tracker.resolved(slot, Settlement::Delivered);
+                let moved = tracker.checkpoint();
+                assert_eq!(moved.iter().filter(|committed| committed.ended).count(), 1_000);
+                had += moved.len() as u64;
+                tracker.saved();
+                assert_eq!(tracker.names.len(), 1, "what has ended is not looked for again");
+            }
+        }
+        assert_eq!(had, PARTITIONS + PARTITIONS / 1_000);
+        assert_eq!(tracker.checkpoint(), [], "nothing has moved");
+        assert_eq!(tracker.committed_items(), PARTITIONS + PARTITIONS / 1_000);
+        let all: u64 = tracker.committed().iter().map(|committed| committed.items).sum();
+        assert_eq!((all, tracker.committed().len() as u64), (tracker.committed_items(), PARTITIONS + 1));
+    }
+
+    #[test]
+    fn what_moves_while_a_checkpoint_is_made_or_ends_later_is_in_the_next() {
+        let (mut tracker, all) = tracker();
+        let from = Committed { partition: all.clone(), position: None, items: 7, ended: false };
+        tracker.resume(from);
+        assert_eq!(tracker.checkpoint(), [], "a checkpoint has it already");
+        let slot = tracker.open(&all, Position::Offset(1), 2, 1);
+        tracker.end(&all);
+        assert_eq!(tracker.checkpoint(), [], "it is read, and not done with");
+        tracker.resolved(slot, Settlement::Delivered);
+        tracker.saved();
+        let last = Committed { partition: all, position: Some(Position::Offset(1)), items: 9, ended: true };
+        assert_eq!(tracker.checkpoint(), [last]);
+        assert_eq!((tracker.checkpoint(), tracker.committed_items()), (Vec::new(), 9));
+    }
+
+    #[test]
     fn an_abandoned_slot_is_never_committed() {
         let (mut tracker, all) = tracker();
         let slot = tracker.open(&all, Position::Offset(0), 1, 1);
@@ -510,6 +630,17 @@ mod tests {
             tracker.resolved(slot, if i == 20 { Settlement::Failed } else { Settlement::Delivered });
         }
         assert!(tracker.may_read());
+    }
+
+    #[test]
+    fn what_settles_behind_a_checkpoint_is_news_for_the_next() {
+        let (mut tracker, all) = tracker();
+        let slot = tracker.open(&all, Position::Offset(0), 1, 1);
+        tracker.checkpoint();
+        tracker.resolved(slot, Settlement::Delivered);
+        assert!(tracker.has_news());
+        tracker.checkpoint();
+        assert!(!tracker.has_news());
     }
 
     #[test]

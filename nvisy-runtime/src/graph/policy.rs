@@ -51,12 +51,18 @@ pub struct Policies {
     /// of tables only the rows behind the last key are read. Default no.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub incremental: Option<bool>,
+    /// Whether a source that is read incrementally may have nothing left of what it had: all that
+    /// derived from it is deleted then. Default no: the run fails, for a folder that is empty all of a
+    /// sudden may not be mounted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub allow_empty: Option<bool>,
 }
 
 impl Policies {
     /// The fields, as JSON writes them.
     pub(crate) const FIELDS: &[&str] = &[
         "incremental",
+        "allow_empty",
         "retry",
         "timeout",
         "deadline",

@@ -13,10 +13,10 @@ use super::{
 /// Returns the policies that nodes of a type have.
 pub(crate) fn applicable_policies(body_type: &str) -> &'static [&'static str] {
     match body_type {
-        // Only sources are read incrementally, the first, and only actions have a memo, the last.
-        "action" => &Policies::FIELDS[1..],
+        // Only sources are read incrementally, the first two, and only actions have a memo, the last.
+        "action" => &Policies::FIELDS[2..],
         "source" => &Policies::FIELDS[..Policies::FIELDS.len() - 1],
-        "sink" => &Policies::FIELDS[1..Policies::FIELDS.len() - 1],
+        "sink" => &Policies::FIELDS[2..Policies::FIELDS.len() - 1],
         "branch" => &["on_error"],
         _ => &[],
     }

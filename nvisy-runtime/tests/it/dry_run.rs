@@ -134,3 +134,79 @@ async fn what_fails_in_the_sample_is_said() {
     assert!(!dry.is_success());
     assert!(dry.to_string().contains("broken"), "{dry}");
 }
+
+/// Everything below a folder.
+fn below(folder: &std::path::Path) -> Vec<String> {
+    let entries = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
+    let mut found: Vec<String> = entries
+        .flat_map(|path| {
+            let inside = if path.is_dir() { below(&path) } else { Vec::new() };
+            inside.into_iter().chain([path.display().to_string()])
+        })
+        .collect();
+    found.sort();
+    found
+}
+
+#[test]
+fn what_a_run_would_create_is_said_and_not_created() {
+    let place = tempfile::tempdir().unwrap();
+    let at = |path: &str| place.path().join(path).display().to_string();
+    let connection = |use_: &str, setting: &str, path: &str| json!({ "use": use_, "config": { (setting): at(path), "create": true } });
+    let sink = |use_: &str, connection: &str, config: Value| json!({ "type": "sink", "use": use_, "connection": connection, "inputs": ["copies"], "config": config });
+    let graph = document(json!({
+        "connections": {
+            "docs": connection("object/local", "root", "new/docs"),
+            "files": connection("object/local", "root", "files"),
+            "tables": connection("sql/sqlite", "path", "deep/tables.db"),
+            "index": connection("vector/sqlite", "path", "index/index.db"),
+        },
+        "nodes": {
+            "in": { "type": "source", "use": "object/text", "connection": "docs", "config": { "glob": "*.md" } },
+            "numbers": items_of(0..10, 1),
+            "rows": { "type": "action", "use": "convert", "inputs": ["numbers"], "config": { "to": "row" } },
+            "copies": { "type": "fan_out", "inputs": ["rows"] },
+            "chunks": { "type": "action", "use": "ai/chunk", "inputs": ["in"],
+                        "config": { "strategy": "tokens", "size": 50 } },
+            "vectors": { "type": "action", "use": "ai/embed", "connection": { "use": "ai/local" },
+                         "inputs": ["chunks"], "config": { "model": "local/hash" } },
+            "store": { "type": "sink", "use": "vector/sqlite", "connection": "index", "inputs": ["vectors"],
+                       "config": { "collection": "docs", "create": true } },
+            "table": sink("sql/sqlite", "tables", json!({ "table": "numbers", "create": true })),
+            "file": sink("object/jsonl", "files", json!({ "path": "numbers.jsonl" })),
+        }
+    }));
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let engines = [
+        builder().build().unwrap(),
+        builder().state(place.path().join("state")).build().unwrap(),
+        builder()
+            .checkpoints(nvisy_runtime::plugins::sql::SqliteCheckpoints::at(at("runs.db")))
+            .build()
+            .unwrap(),
+    ];
+    for engine in &engines {
+        let dry = runtime.block_on(engine.dry_run(&graph)).unwrap();
+        assert!(dry.is_success(), "{dry}");
+        let [docs, files, index, tables] = [
+            ("docs", format!("directory \"{}\"", at("new/docs"))),
+            ("files", format!("directory \"{}\"", at("files"))),
+            ("index", format!("index \"{}\"", at("index/index.db"))),
+            ("tables", format!("database \"{}\"", at("deep/tables.db"))),
+        ];
+        let creates: Vec<_> = dry.creates.iter().map(|it| (&*it.connection, it.what.clone())).collect();
+        assert_eq!(creates, [docs, files, index, tables]);
+        assert!(dry.to_string().contains("a run would create the index"), "{dry}");
+        assert_eq!(dry.sources.iter().map(|source| source.items.number()).sum::<u64>(), 10);
+        assert_eq!(below(place.path()), [""; 0]);
+    }
+
+    // What there is stays as it is, and nothing is to be created any more.
+    std::fs::create_dir_all(at("new/docs")).unwrap();
+    std::fs::write(at("new/docs/a.md"), "some words").unwrap();
+    runtime.block_on(run_on(&engines[1], &graph));
+    let before = below(place.path());
+    let dry = runtime.block_on(engines[1].dry_run(&graph)).unwrap();
+    assert!(dry.is_success() && dry.creates.is_empty(), "{dry}");
+    assert_eq!(below(place.path()), before);
+}

@@ -3,6 +3,7 @@
 
 use std::collections::HashMap;
 use std::fmt;
+use std::path::Path;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, LazyLock, Mutex};
 use std::time::Duration;
@@ -16,7 +17,8 @@ use nvisy_core::primitive::raw::Raw;
 use nvisy_core::testing::memory::{Form, MemoryStore};
 use nvisy_core::{Secret, testing};
 use nvisy_runtime::Engine;
-use nvisy_runtime::engine::{NodeReport, RunReport};
+use nvisy_runtime::checkpoint::DirectoryStore;
+use nvisy_runtime::engine::{NodeReport, RunReport, RunState};
 use nvisy_runtime::graph::Graph;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -71,6 +73,19 @@ pub(crate) async fn run_on(engine: &Engine, graph: &Graph) -> RunReport {
     let report = within(engine.run(graph)).await.unwrap_or_else(|error| panic!("{error:?}"));
     assert!(report.imbalances.is_empty(), "{report}");
     report
+}
+
+/// Returns where the run of a graph stands that has its state in a folder.
+pub(crate) async fn state_of(folder: &Path, graph: &str) -> Option<RunState> {
+    let checkpoint =
+        DirectoryStore::new(folder).peek(graph).await.unwrap_or_else(|error| panic!("{error:?}"));
+    checkpoint.map(|checkpoint| RunState::of(graph, &checkpoint).unwrap())
+}
+
+/// Whether an item is alone on its way that was when the process ended before: who kills again and
+/// again then has it set aside in the end.
+pub(crate) fn is_accused(state: &RunState) -> bool {
+    state.begun.iter().any(|part| part.times > 0)
 }
 
 /// Waits, but not for ever.

@@ -6,7 +6,7 @@ use nvisy_core::checkpoint::{Changes, CheckpointStore};
 use nvisy_core::position::KeyValue;
 use nvisy_core::prelude::*;
 use nvisy_core::primitive::raw::Raw;
-use nvisy_core::testing::memory::Form;
+use nvisy_core::testing::memory::{Form, MemoryStore as Place};
 use nvisy_runtime::checkpoint::MemoryStore;
 use nvisy_runtime::engine::{RunState, RunStatus};
 use nvisy_runtime::expression::Expression;
@@ -153,4 +153,72 @@ fn a_checkpoint_that_was_changed_is_gone_on_with_or_refused() {
     });
     torture.tell_well(0);
     assert!(torture.cases < 300 || (refused > 0 && gone_on > 0), "{refused} {gone_on}");
+}
+
+/// Reads files that were changed: what is a record arrives, what is none goes aside, and what is not
+/// read at all has an error that says so.
+fn read_changed(uses: &str, text: &str) {
+    let folder = tempfile::tempdir().unwrap();
+    let (path, out, letters) = (folder.path().join("in"), unique("out"), unique("letters"));
+    let graph = document(json!({
+        "connections": { "files": { "use": "object/local", "config": { "root": folder.path() } } },
+        "settings": { "dead_letter_limit": { "share": 1 } },
+        "nodes": {
+            "in": { "type": "source", "use": uses, "connection": "files", "config": { "path": "in" } },
+            "out": sink(&out, "in"),
+            "letters": sink(&letters, "in.dead_letter"),
+        },
+    }));
+    let engine = engine();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let mut torture = Torture::of("fuzz", 200, 1);
+    torture.each(|seed| {
+        std::fs::write(&path, mutated(&mut Dice(seed), text.as_bytes())).unwrap();
+        let report = runtime.block_on(run_on(&engine, &graph));
+        let errors: Vec<String> =
+            report.nodes.iter().filter_map(|node| Some(node.failure.as_ref()?.message.to_string())).collect();
+        assert!(errors.iter().all(|error| !error.contains("panicked")), "{errors:?}");
+        let [arrived, aside] = [&out, &letters].map(|place| Place::named(place).len() as u64);
+        assert_eq!(arrived + aside, node(&report, "in").received, "{report}");
+        assert!(report.is_success() || aside > 0 || !errors.is_empty(), "{report}");
+        [&out, &letters].map(|place| Place::remove(place));
+        0
+    });
+    torture.tell_well(0);
+}
+
+#[test]
+fn a_csv_file_that_was_changed_is_read_or_set_aside() {
+    read_changed(
+        "object/csv",
+        "id,name,price,\"at \"\"noon\"\"\"\n1,\"a, b\",2.5,2024-01-01T12:00:00Z\n2,\"c\nd\",,\n3,é,-1e9,x\n",
+    );
+}
+
+#[test]
+fn lines_of_json_that_were_changed_are_read_or_set_aside() {
+    read_changed(
+        "object/jsonl",
+        "{\"id\": 1, \"name\": \"a\", \"tags\": [1, 2]}\n\n{\"id\": 2.5, \"name\": null}\n{\"id\": -3, \"of\": {\"é\": \"\\ud83d\\ude00\"}}\n",
+    );
+}
+
+#[test]
+fn a_primitive_that_was_changed_is_one_or_an_error() {
+    let item = Item::detached("fuzz", Raw::Json(json!({ "n": 7, "l": [1, null, "é"] }))).into_primitive();
+    let (text, bytes) = (serde_json::to_vec(&item).unwrap(), item.to_bytes().unwrap());
+    let mut torture = Torture::of("fuzz", 2_000, 1);
+    torture.each(|seed| {
+        let mut dice = Dice(seed);
+        // What was read is written as it was read.
+        if let Ok(read) = serde_json::from_slice::<Primitive>(&mutated(&mut dice, &text)) {
+            let again = serde_json::to_vec(&read).unwrap();
+            assert_eq!(serde_json::from_slice::<Primitive>(&again).unwrap(), read);
+        }
+        if let Ok(read) = Primitive::from_bytes(&mutated(&mut dice, &bytes)) {
+            assert_eq!(Primitive::from_bytes(&read.to_bytes().unwrap()).unwrap(), read);
+        }
+        0
+    });
+    torture.tell_well(0);
 }

@@ -86,9 +86,21 @@ fn policies() -> impl Strategy<Value = Policies> {
         of(batch),
         of(any::<bool>()),
         of(any::<bool>()),
+        of(any::<bool>()),
     )
         .prop_map(
-            |(retry, timeout, deadline, concurrency, rate_limit, on_error, batch, memo, incremental)| {
+            |(
+                retry,
+                timeout,
+                deadline,
+                concurrency,
+                rate_limit,
+                on_error,
+                batch,
+                memo,
+                incremental,
+                allow_empty,
+            )| {
                 Policies {
                     retry,
                     timeout,
@@ -99,6 +111,7 @@ fn policies() -> impl Strategy<Value = Policies> {
                     batch,
                     memo,
                     incremental,
+                    allow_empty,
                 }
             },
         )

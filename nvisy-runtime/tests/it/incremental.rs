@@ -16,7 +16,7 @@ use nvisy_runtime::graph::Graph;
 use nvisy_runtime::plugins::sql;
 use serde_json::{Value, json};
 
-use crate::fixture::{builder, node, run_on, sink, unique};
+use crate::fixture::{builder, is_accused, node, run_on, sink, state_of, unique};
 
 /// Markdown into an index of passages, and records into a table: all that two folders hold.
 fn graph(dir: &Path) -> Value {
@@ -30,7 +30,7 @@ fn graph(dir: &Path) -> Value {
         },
         "settings": { "checkpoint": { "every": "5ms" } },
         "nodes": {
-            "texts": { "type": "source", "use": "object/text", "connection": "files", "incremental": true,
+            "texts": { "type": "source", "use": "object/text", "connection": "files", "incremental": true, "allow_empty": true,
                        "config": { "glob": "*.md" } },
             "chunk": { "type": "action", "use": "ai/chunk", "inputs": ["texts"],
                        "config": { "strategy": "characters", "size": 40 } },
@@ -38,7 +38,7 @@ fn graph(dir: &Path) -> Value {
                        "inputs": ["chunk"], "config": { "model": "local/hash", "dimensions": 8 } },
             "vectors": { "type": "sink", "use": "vector/sqlite", "connection": "index", "inputs": ["embed"],
                          "config": { "collection": "passages", "create": true } },
-            "records": { "type": "source", "use": "object/jsonl", "connection": "files", "incremental": true,
+            "records": { "type": "source", "use": "object/jsonl", "connection": "files", "incremental": true, "allow_empty": true,
                          "config": { "glob": "*.jsonl", "schema": [{ "name": "n", "type": "int" }] } },
             "table": { "type": "sink", "use": "sql/sqlite", "connection": "db", "inputs": ["records"],
                        "config": { "table": "records", "create": true } },
@@ -230,6 +230,45 @@ async fn a_change_within_the_tick_of_the_clock_of_files_is_seen_and_a_touched_fi
 }
 
 #[tokio::test]
+async fn a_folder_that_is_empty_all_of_a_sudden_deletes_nothing_unless_it_may_be() {
+    let dir = directory();
+    let dir = dir.path();
+    put(dir, "a.md", "The first.");
+    put(dir, "b.md", "The second.");
+    put(dir, "a.jsonl", "{\"n\": 1}\n");
+    let mut strict = graph(dir);
+    strict["nodes"]["texts"].as_object_mut().unwrap().remove("allow_empty");
+    run_of(dir, &strict).await;
+    let before = found(dir).await;
+
+    // As where a file system is not mounted; the other source still has what it had.
+    let mounted = ["a.md", "b.md"].map(|name| (name, fs::read(dir.join("in").join(name)).unwrap()));
+    mounted.iter().for_each(|(name, _)| fs::remove_file(dir.join("in").join(name)).unwrap());
+    for _ in 0..2 {
+        let report = run_on(&engine(dir), &compiled(&strict)).await;
+        assert_ne!(report.status, RunStatus::Success, "{report}");
+        let error = report.to_string();
+        assert!(
+            error.contains("nothing is left of the 2 partitions") && error.contains("`allow_empty`"),
+            "{error}"
+        );
+        let dry = engine(dir).dry_run(&compiled(&strict)).await.unwrap();
+        assert!(dry.to_string().contains("nothing is left"), "{dry}");
+        assert_eq!(found(dir).await, before);
+    }
+    for (name, bytes) in &mounted {
+        fs::write(dir.join("in").join(name), bytes).unwrap();
+    }
+    run_of(dir, &strict).await;
+    assert_eq!(found(dir).await, before);
+
+    mounted.iter().for_each(|(name, _)| fs::remove_file(dir.join("in").join(name)).unwrap());
+    let report = run(dir).await;
+    assert_eq!((increment(&report, "texts"), node(&report, "vectors").deleted), ([0, 0, 0, 2], 2));
+    assert_eq!(found(dir).await.len(), 1);
+}
+
+#[tokio::test]
 async fn a_graph_that_has_changed_makes_everything_again() {
     let dir = directory();
     let dir = dir.path();
@@ -330,17 +369,26 @@ fn whenever_it_is_killed_nothing_stale_stays_and_nothing_is_lost() {
                     .build()
                     .unwrap();
                 let ended = runtime.block_on(async {
-                    tokio::time::timeout(life, engine(dir).run(&compiled(&graph(dir)))).await
+                    let (engine, graph) = (engine(dir), compiled(&graph(dir)));
+                    tokio::select! {
+                        ended = engine.run(&graph) => Some(ended),
+                        () = async {
+                            tokio::time::sleep(life).await;
+                            while state_of(&dir.join("state"), "test").await.as_ref().is_some_and(is_accused) {
+                                tokio::time::sleep(Duration::from_millis(5)).await;
+                            }
+                        } => None,
+                    }
                 });
                 // It is gone, but for calls that block, which cannot be.
                 runtime.shutdown_timeout(Duration::from_secs(60));
                 match ended {
-                    Ok(report) => {
+                    Some(report) => {
                         let report = report.unwrap();
                         assert_eq!(report.status, RunStatus::Success, "seed {seed}: {report}");
                         break;
                     }
-                    Err(_) => kills += 1,
+                    None => kills += 1,
                 }
                 if dice(3) == 0 {
                     edit(dir, &mut dice);
@@ -451,6 +499,10 @@ async fn what_cannot_be_done_incrementally_is_refused_with_the_reason() {
     } });
     assert!(refused(&memory).contains("it does not tell what has changed"), "{}", refused(&memory));
 
+    let mut idle = graph(dir);
+    idle["nodes"]["texts"].as_object_mut().unwrap().remove("incremental");
+    assert!(refused(&idle).contains("`allow_empty` would do nothing"), "{}", refused(&idle));
+
     let error = Engine::builder().build().unwrap().run(&compiled(&graph(dir))).await.unwrap_err();
     assert!(error.to_string().contains("EngineBuilder::state"), "{error}");
     let mut mixed = graph(dir);
@@ -466,7 +518,7 @@ async fn what_cannot_be_done_incrementally_is_refused_with_the_reason() {
 async fn the_plan_says_what_is_read_and_what_is_deleted() {
     let dir = directory();
     let plan = engine(dir.path()).compile(&compiled(&graph(dir.path()))).unwrap().explain();
-    assert!(plan.contains("\n  reads what is new or has changed\n"), "{plan}");
+    assert!(plan.contains("\n  reads what is new or has changed, also where nothing is left\n"), "{plan}");
     assert!(plan.contains("\n  deletes what is stale of what has changed or is gone\n"), "{plan}");
 }
 

@@ -109,6 +109,49 @@ fn whenever_it_is_killed_and_whatever_the_checkpoints_forget_each_row_is_there_o
 }
 
 #[test]
+fn a_run_that_was_drained_and_whose_checkpoints_are_lost_wholly_adds_no_row_again() {
+    let (dir, out) = (tempfile::tempdir().unwrap(), unique("out"));
+    let bell = Arc::new((Notify::new(), AtomicU64::new(0), 60));
+    let graph = graph(dir.path(), &out, &bell);
+    let drained = new_runtime().block_on(async {
+        let run = engine_with(&MemoryStore::new()).start(&graph).await.unwrap();
+        bell.0.notified().await;
+        run.drain(std::time::Duration::from_secs(600));
+        run.wait().await.unwrap()
+    });
+    assert_eq!(drained.status, RunStatus::Success, "{drained}");
+    let before = rows(dir.path()).len() as u64;
+    assert!(before > 0 && before < ITEMS, "{before}");
+    assert!(run_until(&MemoryStore::new(), dir.path(), &out, u64::MAX).is_some());
+    assert_eq!(rows(dir.path()), all(ITEMS));
+}
+
+#[test]
+fn a_run_that_failed_before_the_sink_and_whose_checkpoints_are_lost_wholly_adds_no_row_again() {
+    let dir = tempfile::tempdir().unwrap();
+    let failing = |from: u64| {
+        let picky = act(Form::Batch, "in", move |items: Vec<Item>, _| async move {
+            let fails = items.iter().any(|item| n(item) >= from);
+            let failed = Err(Error::configuration("it takes no more"));
+            if fails { failed } else { Ok(items.into_iter().map(Outcome::emit).collect()) }
+        });
+        document(json!({ "nodes": {
+            "in": batches(ITEMS, 5),
+            "picky": picky,
+            "rows": { "type": "action", "use": "convert", "inputs": ["picky"], "config": { "to": "row" } },
+            "table": added(dir.path(), "sql/sqlite", "rows"),
+        } }))
+    };
+    let run = |from| new_runtime().block_on(run_on(&engine_with(&MemoryStore::new()), &failing(from)));
+    let failed = run(100);
+    assert_ne!(failed.status, RunStatus::Success, "{failed}");
+    let before = rows(dir.path()).len() as u64;
+    assert!(before > 0 && before < ITEMS, "{before}");
+    let report = run(u64::MAX);
+    assert_eq!((report.status, rows(dir.path())), (RunStatus::Success, all(ITEMS)), "{report}");
+}
+
+#[test]
 fn rows_whose_keys_collide_are_there_each() {
     let (dir, store) = (tempfile::tempdir().unwrap(), MemoryStore::new());
     let graph = document(json!({ "nodes": {

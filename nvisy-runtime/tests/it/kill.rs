@@ -11,11 +11,10 @@ use nvisy_core::prelude::*;
 use nvisy_core::primitive::row::Row;
 use nvisy_core::testing::memory::MemoryStore;
 use nvisy_runtime::Engine;
-use nvisy_runtime::checkpoint::DirectoryStore;
-use nvisy_runtime::engine::{Begun, RunState, RunStatus};
+use nvisy_runtime::engine::{RunState, RunStatus};
 use serde_json::{Value, json};
 
-use crate::fixture::{builder, sink, unique};
+use crate::fixture::{builder, is_accused, sink, state_of, unique};
 use crate::torture::{Shows, Torture};
 
 const CHILD: &str = "NVISY_TEST_KILLED_IN";
@@ -131,15 +130,12 @@ fn kill_until_done(dir: &Path, seed: u64) -> u64 {
             .unwrap();
         // The more often it was killed, the longer it may live: it gets done in the end.
         let life = Duration::from_millis(30 + (dice >> 33) % (250 + kills * 15));
-        let mut died = std::time::Instant::now() + life;
+        let dies = std::time::Instant::now() + life;
         let ended = loop {
             match child.try_wait().unwrap() {
                 Some(status) => break Some(status),
-                None if std::time::Instant::now() >= died => {
-                    if !is_accused(dir) {
-                        break None;
-                    }
-                    died += Duration::from_millis(5);
+                None if std::time::Instant::now() >= dies && !state(dir).as_ref().is_some_and(is_accused) => {
+                    break None;
                 }
                 None => std::thread::sleep(Duration::from_millis(1)),
             }
@@ -164,20 +160,12 @@ fn kill_until_done(dir: &Path, seed: u64) -> u64 {
 
 fn state(dir: &Path) -> Option<RunState> {
     let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
-    let checkpoint = runtime.block_on(DirectoryStore::new(dir.join("state")).peek("killed")).unwrap();
-    checkpoint.map(|checkpoint| RunState::of("killed", &checkpoint).unwrap())
+    runtime.block_on(state_of(&dir.join("state"), "killed"))
 }
 
 /// Whether it was killed when it had done everything: then it would begin anew.
 fn is_finished(dir: &Path) -> bool {
     state(dir).is_some_and(|state| state.finished)
-}
-
-/// Whether an item is alone on its way that was when the process ended before: it would be set
-/// aside in the end.
-fn is_accused(dir: &Path) -> bool {
-    let state = state(dir);
-    state.is_some_and(|state| matches!(state.begun.as_slice(), [Begun { items: 1, times: 1.., .. }]))
 }
 
 /// Reads back what a source finds, and how often each number stands in it.

@@ -16,6 +16,7 @@ mod compiler;
 mod dry_run;
 mod engine;
 mod expression;
+mod feeds;
 mod fixture;
 mod fuzz;
 mod graph;

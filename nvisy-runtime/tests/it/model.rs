@@ -191,6 +191,7 @@ impl Model {
                         let [memory, disk] =
                             [dice.of(&["1B", "1KB", "1MB"]), dice.of(&["500B", "5KB", "1GB"])];
                         node["spill"] = json!({ name: { "memory": memory, "disk": disk } });
+                        model.remembers = true;
                     }
                     model.add(&name, &[input], node, Meaning::FanOut { best_effort, spill });
                     for copy in copies {

@@ -257,3 +257,18 @@ async fn a_file_that_was_cut_short_or_removed_when_the_run_goes_on_is_told() {
         assert_eq!(report.status == RunStatus::Success, removed, "{report}");
     }
 }
+
+#[tokio::test]
+async fn a_store_of_checkpoints_that_is_named_is_used_in_whatever_order() {
+    for first in [true, false] {
+        let (place, store, out) = (tempfile::tempdir().unwrap(), MemoryStore::new(), unique("out"));
+        let builder = match first {
+            true => builder().checkpoints(store.clone()).state(place.path()),
+            false => builder().state(place.path()).checkpoints(store.clone()),
+        };
+        let graph = graph(json!({ "in": numbers(3), "out": sink(&out, "in") }));
+        run_on(&builder.build().unwrap(), &graph).await;
+        assert!(store.peek("test").is_some(), "first: {first}");
+        assert!(state_of(place.path(), "test").await.is_none(), "first: {first}");
+    }
+}

@@ -448,3 +448,22 @@ fn a_run_that_was_stopped_while_it_was_careful_is_careful_when_it_goes_on() {
     assert!((110..=130).contains(&(first + checkpoint(&report).careful)), "twice the span in all: {report}");
     assert_eq!((report.status, written(&out)), (RunStatus::Success, all(ITEMS)));
 }
+
+#[test]
+fn a_source_has_its_time_while_a_group_is_on_its_way_after_a_kill() {
+    let (store, out) = (MemoryStore::new(), unique("out"));
+    let wait = || Step::Sleep(Duration::from_secs(2));
+    let script = vec![vec![Step::Give(0..1)], vec![wait(), wait(), Step::Give(1..2)]];
+    let patient = json!({ "timeout": "5s", "retry": { "max_attempts": 1 }, "concurrency": 2 });
+    let slowly = act(Form::Transform, "in", |items, _| async move {
+        tokio::time::sleep(Duration::from_secs(10)).await;
+        Ok(items.into_iter().map(Outcome::emit).collect())
+    });
+    let graph = graph(json!({
+        "in": with(scripted(script), patient), "slowly": slowly, "out": sink(&out, "slowly"),
+    }));
+    assert!(run_until(&engine_with(&store), &graph, Duration::from_secs(1)).is_none(), "killed");
+    let report = run_until(&engine_with(&store), &graph, PATIENCE).unwrap();
+    assert!(report.is_success() && checkpoint(&report).careful == 2, "{report}");
+    assert_eq!(written(&out), [0, 1]);
+}

@@ -10,7 +10,7 @@ use crate::checkpoint::{Changes, Checkpoint, CheckpointStore, Checkpoints};
 use crate::error::ErrorKind;
 
 /// The rules that [`checkpoints`] checks, in order.
-pub const CHECKPOINT_RULES: [&str; 12] = [
+pub const CHECKPOINT_RULES: [&str; 13] = [
     "opens_empty",
     "shows_what_was_committed",
     "keeps_what_was_committed",
@@ -23,6 +23,7 @@ pub const CHECKPOINT_RULES: [&str; 12] = [
     "keeps_many_commits",
     "lets_one_of_two_commit",
     "can_be_dropped_at_any_poll",
+    "peeks_and_changes_nothing",
 ];
 
 /// Holds a checkpoint store against its contract: every one of the [`CHECKPOINT_RULES`].
@@ -32,7 +33,7 @@ pub const CHECKPOINT_RULES: [&str; 12] = [
 pub async fn checkpoints(store: &dyn CheckpointStore) -> Report {
     let mut examiner = Examiner::default();
     let look = Look { store, seen: examiner.seen.clone() };
-    let [empty, shows, keeps, removes, nothing, graphs, keys, large, many, often, one, polls] =
+    let [empty, shows, keeps, removes, nothing, graphs, keys, large, many, often, one, polls, peeks] =
         CHECKPOINT_RULES;
     examiner.check(empty, look.opens_empty(empty)).await;
     examiner.check(shows, look.shows_what_was_committed(shows)).await;
@@ -46,6 +47,7 @@ pub async fn checkpoints(store: &dyn CheckpointStore) -> Report {
     examiner.check(often, look.keeps_many_commits(often)).await;
     examiner.check(one, look.lets_one_of_two_commit(one)).await;
     examiner.check(polls, look.can_be_dropped_at_any_poll(polls)).await;
+    examiner.check(peeks, look.peeks_and_changes_nothing(peeks)).await;
     examiner.finish()
 }
 
@@ -273,6 +275,43 @@ impl Look<'_> {
             }
             last = found.clone();
         }
+        Ok(None)
+    }
+
+    /// Looks, and demands what has to be seen; while they are open it may be refused instead.
+    async fn peek(&self, graph: &str, is_open: bool, expected: Option<&Checkpoint>) -> Result<(), String> {
+        // What it does to the store shows the second time.
+        for _ in 0..2 {
+            let found = match self.store.peek(graph).await {
+                Err(error) if is_open => {
+                    return failed::<()>(&self.seen, "they are open", ErrorKind::Conflict, Err(error));
+                }
+                found => found.map_err(|error| self.seen.unexpected("peeking failed", &error))?,
+            };
+            match (&found, expected) {
+                (Some(found), Some(expected)) => same("peeked at", found, expected)?,
+                (Some(_), None) => return Err("nothing was committed, and something is seen".to_owned()),
+                (None, Some(_)) => return Err("something was committed, and nothing is seen".to_owned()),
+                (None, None) => {}
+            }
+        }
+        Ok(())
+    }
+
+    async fn peeks_and_changes_nothing(&self, graph: &str) -> Finding {
+        self.peek(graph, false, None).await?;
+        let mut open = self.open(graph).await?;
+        same("opened after a look", open.last(), &Checkpoint::default())?;
+        self.peek(graph, true, None).await?;
+        for (key, value) in [("a", "1"), ("b", "2"), ("a", "3")] {
+            self.commit(&mut *open, puts(&[(key, value)])).await?;
+            let committed = open.last().clone();
+            self.peek(graph, true, Some(&committed)).await?;
+        }
+        let committed = open.last().clone();
+        drop(open);
+        self.peek(graph, false, Some(&committed)).await?;
+        self.found(graph, &committed).await?;
         Ok(None)
     }
 }

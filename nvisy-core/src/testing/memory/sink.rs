@@ -233,15 +233,20 @@ impl<K: Kind> SinkConfig for MemorySink<K> {
     async fn open(&self, context: &OpenContext) -> Result<OpenMemorySink> {
         let store = MemoryStore::named(&self.name);
         store.count(|tally| tally.opens += 1);
-        let stage = match context.staging() {
-            Staging::On(staged) if self.staging => {
+        let staged = match context.staging() {
+            Staging::On(staged) if self.staging => Some(staged.as_ref()),
+            Staging::Shown(staged) if self.staging => Some(Some(staged)),
+            _ => None,
+        };
+        let stage = match staged {
+            Some(staged) => {
                 let owner = format!("{}/{}", context.context().graph(), context.context().node());
-                let stage = Stage { owner, last: AtomicU64::new(staged.as_ref().map_or(Ok(0), time)?) };
+                let stage = Stage { owner, last: AtomicU64::new(staged.map_or(Ok(0), time)?) };
                 store.show(&stage.owner, stage.last.load(Ordering::Acquire));
                 store.forget(&stage.owner);
                 Some(stage)
             }
-            _ => None,
+            None => None,
         };
         Ok(OpenMemorySink {
             store,

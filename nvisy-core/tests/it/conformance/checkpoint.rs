@@ -25,6 +25,7 @@ enum Flaw {
     TiresOfCommits,
     OverwritesTheOther,
     TearsCommits,
+    CommitsWhenPeekedAt,
 }
 
 #[derive(Clone, Debug)]
@@ -48,6 +49,18 @@ impl CheckpointStore for Store {
             last.generation = last.generation.max(1);
         }
         async { Ok(Box::new(Open { store: self.clone(), graph, last }) as Box<dyn Checkpoints>) }.boxed()
+    }
+
+    fn peek<'a>(&'a self, graph: &'a str) -> BoxFuture<'a, Result<Option<Checkpoint>>> {
+        async move {
+            let mut open = self.open(graph).await?;
+            let last = Some(open.last().clone()).filter(|last| last.generation > 0);
+            if self.flaw == Flaw::CommitsWhenPeekedAt {
+                open.commit(Changes::default()).await?;
+            }
+            Ok(last)
+        }
+        .boxed()
     }
 }
 
@@ -132,6 +145,7 @@ async fn every_flaw_of_a_store_is_caught_by_the_rule_for_it() {
         Flaw::TiresOfCommits,
         Flaw::OverwritesTheOther,
         Flaw::TearsCommits,
+        Flaw::CommitsWhenPeekedAt,
     ];
     for (flaw, rule) in flaws.into_iter().zip(CHECKPOINT_RULES) {
         let report = conformance::checkpoints(&store(flaw)).await;

@@ -13,6 +13,7 @@ const TABLES: &str = "
     CREATE TABLE IF NOT EXISTS nvisy_checkpoint (
         graph TEXT NOT NULL, key TEXT NOT NULL, value BLOB NOT NULL, PRIMARY KEY (graph, key)
     );";
+const ARE_THERE: &str = "SELECT count(*) = 2 FROM sqlite_schema WHERE name IN ('nvisy_checkpoint_generation', 'nvisy_checkpoint')";
 const BEGIN: &str = "INSERT INTO nvisy_checkpoint_generation VALUES (?, 0) ON CONFLICT DO NOTHING";
 const GENERATION: &str = "SELECT generation FROM nvisy_checkpoint_generation WHERE graph = ?";
 const ENTRIES: &str = "SELECT key, value FROM nvisy_checkpoint WHERE graph = ?";
@@ -37,6 +38,26 @@ impl SqliteClient {
         transaction.commit().await.map_err(failed)?;
         let entries = entries.into_iter().map(|(key, value)| (key, value.into())).collect();
         Ok(Checkpoint { generation: generation as u64, entries })
+    }
+
+    /// Returns what was committed for a graph last, if anything was, and changes nothing.
+    pub(crate) async fn committed(&self, graph: &str) -> Result<Option<Checkpoint>> {
+        let failed = |error| translate(&self.place, error);
+        let mut connection = self.reader().await?;
+        // What it reads is of one commit.
+        let mut transaction = connection.begin().await.map_err(failed)?;
+        let are_there: bool =
+            sqlx::query_scalar(ARE_THERE).fetch_one(&mut *transaction).await.map_err(failed)?;
+        if !are_there {
+            return Ok(None);
+        }
+        let generation = sqlx::query_scalar(GENERATION).bind(graph);
+        let generation: Option<i64> = generation.fetch_optional(&mut *transaction).await.map_err(failed)?;
+        let Some(generation) = generation.filter(|generation| *generation > 0) else { return Ok(None) };
+        let entries = sqlx::query_as(ENTRIES).bind(graph);
+        let entries: Vec<(String, Vec<u8>)> = entries.fetch_all(&mut *transaction).await.map_err(failed)?;
+        let entries = entries.into_iter().map(|(key, value)| (key, value.into())).collect();
+        Ok(Some(Checkpoint { generation: generation as u64, entries }))
     }
 
     /// Makes the changes in one transaction, and returns whether the graph stood at `generation`:

@@ -166,9 +166,10 @@ impl SqliteClient {
         let before = before(&mut transaction, target, items).await.map_err(failed)?;
         let (mut shapes, prepared) = self.prepare(&mut transaction, target, known, items).await?;
         let mut results: Vec<Result<Taken>> = Vec::with_capacity(items.len());
+        let mut written = Written { remembers: target.memory.is_some(), items: before };
         let mut start = 0;
         while start < prepared.len() {
-            if before[start] {
+            if written.has(items[start].item) {
                 results.push(Ok(Taken::Before));
                 start += 1;
                 continue;
@@ -179,11 +180,16 @@ impl SqliteClient {
                 continue;
             };
             let shape = &mut shapes[first.shape];
-            let same = prepared[start..].iter().zip(&before[start..]).take(shape.rows());
-            let chunk: Vec<&Values<'_>> = same
-                .take_while(|(_, before)| !**before)
-                .map_while(|(item, _)| item.as_ref().ok().filter(|values| values.shape == first.shape))
-                .collect();
+            let same = prepared[start..].iter().zip(&items[start..]).take(shape.rows());
+            let mut chunk: Vec<&Values<'_>> = Vec::new();
+            let mut inside = HashSet::new();
+            for (values, item) in same {
+                let values = values.as_ref().ok().filter(|values| values.shape == first.shape);
+                // A second copy waits for what becomes of the first.
+                let again = written.remembers && !inside.insert(item.item);
+                let Some(values) = values.filter(|_| !again && !written.has(item.item)) else { break };
+                chunk.push(values);
+            }
             let sql = shape.statement(target, chunk.len());
             match attempt(&mut transaction, sql, &chunk).await.map_err(failed)? {
                 Attempt::Written => results.extend(chunk.iter().map(|_| Ok(Taken::Now))),
@@ -200,7 +206,9 @@ impl SqliteClient {
                     }
                 }
             }
-            start += chunk.len();
+            let end = start + chunk.len();
+            written.take_in(&items[start..end], &results[start..end]);
+            start = end;
         }
         if let Some(sink) = target.memory {
             let taken = items.iter().zip(&results).filter(|(_, result)| matches!(result, Ok(Taken::Now)));
@@ -246,7 +254,7 @@ impl SqliteClient {
     ) -> Result<Result<Taken>> {
         let failed = |error| translate(place, error);
         let mut transaction = connection.begin_with("BEGIN IMMEDIATE").await.map_err(failed)?;
-        if before(&mut transaction, target, item).await.map_err(failed)?.contains(&true) {
+        if !before(&mut transaction, target, item).await.map_err(failed)?.is_empty() {
             return Ok(Ok(Taken::Before));
         }
         let (mut shapes, prepared) = self.prepare(&mut transaction, target, &mut None, item).await?;
@@ -475,16 +483,35 @@ impl Plan {
     }
 }
 
-/// Returns of each item whether the run has written it, in this batch or before.
+/// Returns which of the items the run has written in batches before.
 async fn before(
     connection: &mut SqliteConnection,
     target: &Target,
     items: &[Writer<'_>],
-) -> Result<Vec<bool>, sqlx::Error> {
-    let Some(sink) = target.memory else { return Ok(vec![false; items.len()]) };
+) -> Result<HashSet<PrimitiveId>, sqlx::Error> {
+    let Some(sink) = target.memory else { return Ok(HashSet::new()) };
     let all: Vec<_> = items.iter().map(|item| item.item).collect();
-    let mut there: HashSet<_> = memory::written(connection, sink, &all).await?;
-    Ok(all.into_iter().map(|item| !there.insert(item)).collect())
+    memory::written(connection, sink, &all).await
+}
+
+/// What the run has written, with what it has of this batch.
+struct Written {
+    remembers: bool,
+    items: HashSet<PrimitiveId>,
+}
+
+impl Written {
+    fn has(&self, item: PrimitiveId) -> bool {
+        self.items.contains(&item)
+    }
+
+    /// Takes in what was written just now: what was refused may come again.
+    fn take_in(&mut self, items: &[Writer<'_>], results: &[Result<Taken>]) {
+        if self.remembers {
+            let written = items.iter().zip(results).filter(|(_, result)| result.is_ok());
+            self.items.extend(written.map(|(item, _)| item.item));
+        }
+    }
 }
 
 async fn execute(

@@ -63,12 +63,22 @@ impl Aggregating {
         window: Option<(Expression, Clock, Late)>,
     ) -> Self {
         let types = vec![Type::Null; names.len()];
-        Self { group_by, aggregations, names, window, types, items: 0, groups: None, placing: Placing::default() }
+        Self {
+            group_by,
+            aggregations,
+            names,
+            window,
+            types,
+            items: 0,
+            groups: None,
+            placing: Placing::default(),
+        }
     }
 
     /// Returns one of the same settings with a memory of its own.
     pub(super) fn with_groups(&self, spill: Spill, memory: u64) -> Self {
-        let columns = self.aggregations.iter().map(|(aggregation, _)| Accumulator::new(aggregation)).collect();
+        let columns =
+            self.aggregations.iter().map(|(aggregation, _)| Accumulator::new(aggregation)).collect();
         Self {
             groups: Some(Groups::new(spill, memory, self.group_by.len(), columns)),
             ..Self::new(

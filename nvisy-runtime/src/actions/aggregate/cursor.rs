@@ -21,7 +21,10 @@ pub(super) struct Cursor {
 enum From {
     /// With about how many bytes are read at once.
     Memory(Box<Closed>, usize),
-    Run { file: RunReader, origins: Origins },
+    Run {
+        file: RunReader,
+        origins: Origins,
+    },
 }
 
 impl Cursor {

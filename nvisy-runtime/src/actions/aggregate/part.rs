@@ -122,7 +122,13 @@ impl Part {
         let (values, rest): (Vec<Vec<Value>>, _) = postcard::take_from_bytes(bytes).ok()?;
         *bytes = rest;
         let columns = self.columns.iter().map(|column| column.take(groups, bytes)).collect::<Option<_>>()?;
-        (bytes.is_empty() && values.len() == self.values.len())
-            .then_some(Self { keys, values, items, parents, ends, columns })
+        (bytes.is_empty() && values.len() == self.values.len()).then_some(Self {
+            keys,
+            values,
+            items,
+            parents,
+            ends,
+            columns,
+        })
     }
 }

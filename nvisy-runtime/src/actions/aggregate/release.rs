@@ -60,7 +60,12 @@ impl Aggregating {
         let rows = RecordBatch::try_new_with_options(Arc::new(Schema::new(fields)), columns, &options)
             .map_err(|error| Error::internal("the columns of the groups make no rows").with_source(error))?;
         let source = SourceIdentity::new(format!("aggregate:{}/{}", context.graph(), context.node()));
-        Batch::merged(rows, (source, part.keys.to_array()?), merges(part, origins, &context.step()), context.metadata())
+        Batch::merged(
+            rows,
+            (source, part.keys.to_array()?),
+            merges(part, origins, &context.step()),
+            context.metadata(),
+        )
     }
 }
 

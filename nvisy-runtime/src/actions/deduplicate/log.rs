@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use nvisy_core::{Result, Spill};
 use serde::{Deserialize, Serialize};
+use tokio::task::JoinHandle;
 
 use super::run::{damaged, failed};
 use crate::checkpoint::{blocking, make, sync_directory};
@@ -15,6 +16,8 @@ const NAME: &str = "keys";
 const KEY: usize = size_of::<u128>();
 /// Keys that are written at once.
 const BLOCK: usize = 4_096;
+/// Bytes that are made durable before a checkpoint asks for it.
+const EARLY: u64 = 4 << 20;
 
 /// A file of blocks of keys, each with its length before it and its checksum behind it. The
 /// checksum is also over the block's place.
@@ -25,6 +28,10 @@ pub(super) struct Log {
     end: End,
     /// What is not written yet.
     block: Vec<u8>,
+    /// What is being made durable before a checkpoint waits for it.
+    early: Option<JoinHandle<std::io::Result<()>>>,
+    /// How much of it was begun to be made durable.
+    begun: u64,
 }
 
 /// How much of a log there is: the rest is not to be read.
@@ -82,7 +89,8 @@ impl Log {
             .and_then(|_| file.sync_all())
             .and_then(|()| sync_directory(folder))
             .map_err(|error| failed(&path, "be written", error))?;
-        Ok(Self { path, file: Arc::new(file), end, block: Vec::with_capacity(BLOCK * KEY) })
+        let block = Vec::with_capacity(BLOCK * KEY + 4);
+        Ok(Self { path, file: Arc::new(file), end, block, early: None, begun: end.bytes })
     }
 
     /// Adds a key.
@@ -102,13 +110,30 @@ impl Log {
         }
         let len = keys.to_le_bytes();
         let sum = sum_of(self.end.bytes, len, &self.block).to_le_bytes();
+        self.block.extend_from_slice(&sum);
         let mut file = &*self.file;
-        let written = file.write_all(&[&len, &self.block[..], &sum].concat());
+        let written = file.write_all(&len).and_then(|()| file.write_all(&self.block));
         written.map_err(|error| failed(&self.path, "be written", error))?;
-        self.end.bytes += (8 + self.block.len()) as u64;
+        self.end.bytes += (len.len() + self.block.len()) as u64;
         self.end.keys += u64::from(keys);
         self.block.clear();
         Ok(())
+    }
+
+    /// Begins to make durable what is written, if that is much: a checkpoint then waits for less.
+    pub(super) fn sync_early(&mut self) {
+        if self.end.bytes - self.begun >= EARLY && self.early.as_ref().is_none_or(JoinHandle::is_finished) {
+            let (file, before) = (self.file.clone(), self.early.take());
+            self.begun = self.end.bytes;
+            self.early = Some(tokio::task::spawn(async move {
+                // What failed once may not fail again, and is lost all the same.
+                if let Some(before) = before {
+                    before.await.map_err(std::io::Error::other)??;
+                }
+                let synced = tokio::task::spawn_blocking(move || file.sync_data()).await;
+                synced.map_err(std::io::Error::other)?
+            }));
+        }
     }
 
     /// Makes all keys durable, and returns how much there is.
@@ -118,6 +143,11 @@ impl Log {
     /// If that is not possible.
     pub(super) async fn sync(&mut self) -> Result<End> {
         self.write()?;
+        if let Some(early) = self.early.take() {
+            let synced = early.await.map_err(std::io::Error::other).and_then(|synced| synced);
+            synced.map_err(|error| failed(&self.path, "be written", error))?;
+        }
+        self.begun = self.end.bytes;
         let (file, path) = (self.file.clone(), self.path.clone());
         blocking(move || file.sync_data().map_err(|error| failed(&path, "be written", error))).await?;
         Ok(self.end)

@@ -28,7 +28,8 @@ pub(super) struct Seen {
 
 impl Seen {
     pub(super) fn new(memory: usize, spill: Spill) -> Self {
-        Self { memory, table: Table::new(), runs: Vec::new(), spill, id: RunId::new(), written: 0 }
+        let table = Table::new(room(memory, 0));
+        Self { memory, table, runs: Vec::new(), spill, id: RunId::new(), written: 0 }
     }
 
     /// Removes the files of a process that was killed.
@@ -84,8 +85,7 @@ impl Seen {
 
     /// Returns how many bytes the table may take: there has to be room for the filter of its run.
     fn room(&self) -> usize {
-        let runs: usize = self.runs.iter().map(|(_, run)| run.bytes()).sum();
-        (self.memory.saturating_sub(runs) / 10 * 9).max(self.memory / 4)
+        room(self.memory, self.runs.iter().map(|(_, run)| run.bytes()).sum())
     }
 
     /// Writes what is in memory to a file, and makes one of several that have about one size.
@@ -97,8 +97,7 @@ impl Seen {
         let keys = self.table.len();
         let run = Run::write(self.next_path()?, keys, self.filter(keys), self.table.iter().map(Ok))?;
         self.runs.push((0, run));
-        // The room for it may be less now.
-        self.table = Table::new();
+        self.table = Table::new(0);
         while let Some(&(level, _)) = self.runs.last()
             && let Some(from) = self.runs.len().checked_sub(MERGED)
             && self.runs[from].0 == level
@@ -109,6 +108,7 @@ impl Seen {
             self.runs.truncate(from);
             self.runs.push((level + 1, merged));
         }
+        self.table = Table::new(self.room());
         Ok(())
     }
 
@@ -123,6 +123,11 @@ impl Seen {
         self.written += 1;
         Ok(self.spill.path()?.join(format!("{NAME}{}-{}", self.id, self.written)))
     }
+}
+
+/// How many bytes a table may take beside what runs take.
+fn room(memory: usize, runs: usize) -> usize {
+    (memory.saturating_sub(runs) / 10 * 9).max(memory / 4)
 }
 
 /// The keys of several runs in order.

@@ -10,11 +10,21 @@ impl Check<'_> {
     pub(super) fn incremental(&mut self) {
         for node in 0..self.nodes.len() {
             let Some(Work::Source { config, .. }) = &self.nodes[node].work else { continue };
-            if self.nodes[node].node.policies.incremental != Some(true) {
+            let (name, policies) = (self.nodes[node].name, &self.nodes[node].node.policies);
+            let (increments, path) = (config.increments(), self.nodes[node].field("incremental"));
+            let deletes = policies.incremental == Some(true) && increments != Ok(Increments::Appends);
+            if policies.allow_empty == Some(true) && !deletes {
+                let path = self.nodes[node].field("allow_empty");
+                let message = format!(
+                    "source \"{name}\": `allow_empty` would do nothing: of what is gone there, nothing is deleted"
+                );
+                let help = "remove it, or say `incremental` of a source that tells what has changed";
+                self.say_with(code::POLICY_NOT_APPLICABLE, path, message, help.to_owned());
+            }
+            if policies.incremental != Some(true) {
                 continue;
             }
-            let (name, path) = (self.nodes[node].name, self.nodes[node].field("incremental"));
-            match config.increments() {
+            match increments {
                 Err(why) => {
                     let message = format!("source \"{name}\" cannot be read incrementally: {why}");
                     self.say_with(code::POLICY_NOT_APPLICABLE, path, message, "remove it".to_owned());

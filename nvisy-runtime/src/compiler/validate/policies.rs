@@ -63,6 +63,7 @@ impl Check<'_> {
             ("batch", policies.batch.is_some()),
             ("memo", policies.memo.is_some()),
             ("incremental", policies.incremental.is_some()),
+            ("allow_empty", policies.allow_empty.is_some()),
         ];
         for (policy, _) in given
             .into_iter()

@@ -93,10 +93,15 @@ impl Replay {
     /// `length` is how much a run may have read that no checkpoint has. Items may come in another
     /// order, or from far behind one that failed, and the process end where nothing is careful
     /// any more: then twice as much is, each time.
-    pub(super) fn resume(mut self, orderly: bool, length: u64, cursors: impl Fn(&str) -> Cursors) -> Self {
+    pub(super) fn resume<'a>(
+        mut self,
+        orderly: bool,
+        length: u64,
+        cursors: impl Fn(&str) -> Option<&'a Cursors>,
+    ) -> Self {
         let is_open = |part: &Part| {
-            let cursors = cursors(&part.source);
-            cursors.get(&part.partition).is_none_or(|cursor| !cursor.ended && cursor.items < part.end())
+            let cursor = cursors(&part.source).and_then(|cursors| cursors.get(&part.partition));
+            cursor.is_none_or(|cursor| !cursor.ended && cursor.items < part.end())
         };
         self.suspects.retain(&is_open);
         let begun: Vec<Part> = std::mem::take(&mut self.begun).into_iter().filter(&is_open).collect();
@@ -310,23 +315,23 @@ mod tests {
         Part { size, ..Part::new("in".into(), "all".into(), from, items) }
     }
 
-    fn at(items: u64) -> impl Fn(&str) -> Cursors {
-        move |_| {
-            let partition: Arc<str> = "all".into();
-            let committed = Committed { partition: partition.clone(), position: None, items, ended: false };
-            Cursors::from([(partition, committed)])
-        }
+    /// Takes up what a checkpoint has that is done with so many items.
+    fn resumed(replay: Replay, orderly: bool, items: u64) -> Replay {
+        let partition: Arc<str> = "all".into();
+        let committed = Committed { partition: partition.clone(), position: None, items, ended: false };
+        let cursors = Cursors::from([(partition, committed)]);
+        replay.resume(orderly, SPAN, |_| Some(&cursors))
     }
 
     /// The process ends while a group is on its way.
     fn killed(mut replay: Replay, begun: Part, done: u64) -> Replay {
         replay.begun = vec![begun];
-        replay.resume(false, SPAN, at(done))
+        resumed(replay, false, done)
     }
 
     #[test]
     fn what_ends_the_process_comes_in_ever_smaller_groups_and_three_times_alone() {
-        let replay = Replay::default().resume(false, SPAN, at(0));
+        let replay = resumed(Replay::default(), false, 0);
         assert_eq!((replay.left, replay.size("in", "all", 7)), (SPAN, 1_024));
         let replay = killed(replay, part(0, 1_000, 1_024), 0);
         assert_eq!([6, 999, 1_000].map(|n| replay.size("in", "all", n)), [32, 32, 1_024]);
@@ -356,14 +361,14 @@ mod tests {
         assert_eq!((replay.suspects.len(), replay.left), (0, 5));
         let mut replay = Replay { left: 5, ..Replay::default() };
         replay.begun = vec![part(10, 20, 32)];
-        assert_eq!(replay.resume(true, SPAN, at(0)), Replay { left: 5, ..Replay::default() });
+        assert_eq!(resumed(replay, true, 0), Replay { left: 5, ..Replay::default() });
     }
 
     #[test]
     fn where_it_ends_at_the_usual_speed_twice_as_much_is_careful() {
         let mut replay = Replay::default();
         for expected in [SPAN, 2 * SPAN, 4 * SPAN] {
-            replay = replay.resume(false, SPAN, at(0));
+            replay = resumed(replay, false, 0);
             assert_eq!(replay.left, expected);
             replay.left = 0;
         }

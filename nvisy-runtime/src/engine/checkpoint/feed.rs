@@ -20,7 +20,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use bytes::Bytes;
 use nvisy_core::checkpoint::Changes;
 use nvisy_core::plugin::ErasedSink;
-use nvisy_core::{Error, Increments, Origin, Partition, Position, ReplaceSet, Result, SourceIdentity};
+use nvisy_core::{
+    Error, ErrorKind, Increments, Origin, Partition, Position, ReplaceSet, Result, SourceIdentity,
+};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use tokio::sync::Notify;
@@ -41,6 +43,10 @@ pub(super) struct Name {
 }
 
 impl Name {
+    pub(super) fn new(node: &str, identity: &SourceIdentity) -> Self {
+        Self { node: node.to_owned(), source: identity.name().to_owned() }
+    }
+
     /// Returns the name in keys: short, for there may be a million of them.
     pub(super) fn key(&self) -> String {
         let hash = Sha256::digest(format!("{}:{}{}", self.node.len(), self.node, self.source));
@@ -121,7 +127,7 @@ impl Feed {
         entries: &BTreeMap<String, Bytes>,
         cursors: HashMap<Arc<str>, Cursor>,
     ) -> Self {
-        let name = Name { node: node.to_owned(), source: identity.name().to_owned() };
+        let name = Name::new(node, &identity);
         let key = name.key();
         let known = below(entries, &format!("done/{key}/")).map(|(id, bytes)| (id.into(), bytes.clone()));
         let state = State { known: known.collect(), cursors, ..State::default() };
@@ -163,6 +169,22 @@ impl Feed {
             (known.is_done() && other && same_graph).then(|| (partition.clone(), version.into()))
         });
         doubtful.collect()
+    }
+
+    /// Returns the error of a source that has nothing left of what it had.
+    pub(in crate::engine) fn refuse_empty(&self) -> Result<()> {
+        let known = self.state().known.len();
+        if known == 0 {
+            return Ok(());
+        }
+        let (of, place) = (if known == 1 { "partition" } else { "partitions" }, self.identity.name());
+        Err(Error::new(
+            ErrorKind::NotFound,
+            format!(
+                "nothing is left of the {known} {of} that were read of \"{place}\", and all that derived from them would be deleted: \
+                 look whether the place is mounted and the prefix or glob the right one, or say `allow_empty` on the source"
+            ),
+        ))
     }
 
     /// Sorts out what there is: returns what is to be read, and after which position. `same` are
@@ -226,21 +248,33 @@ impl Feed {
         }
     }
 
-    /// Returns what is about to be read and no checkpoint has.
-    pub(super) fn announce(&self, changes: &mut Changes) {
-        for (partition, read) in &self.state().announced {
+    /// Adds what is about to be read and no checkpoint has. Returns how many partitions those are.
+    pub(super) fn announce(&self, changes: &mut Changes) -> usize {
+        let state = self.state();
+        for (partition, read) in &state.announced {
             changes.put(self.done(partition), read.clone()).remove(self.read(partition));
+        }
+        state.announced.len()
+    }
+
+    /// A checkpoint has so many partitions that are about to be read. What was listed while it was
+    /// being made stands behind them, and waits for the next.
+    pub(super) fn is_announced(&self, partitions: usize) {
+        let mut state = self.state();
+        state.announced.drain(..partitions);
+        if state.announced.is_empty() {
+            self.saved.notify_one();
         }
     }
 
-    /// A checkpoint has what is about to be read.
-    pub(super) fn is_announced(&self) {
-        self.state().announced.clear();
-        self.saved.notify_one();
-    }
-
-    /// Adds what has become of a partition to the next checkpoint. Returns what is stale then.
-    pub(super) fn moved(&self, committed: &Committed, changes: &mut Changes) -> Result<Option<ReplaceSet>> {
+    /// Adds what has become of a partition to the next checkpoint: to what it says when what is stale
+    /// is deleted, where the partition has ended. Returns what that is.
+    pub(super) fn moved(
+        &self,
+        committed: &Committed,
+        changes: &mut Changes,
+        done: &mut Changes,
+    ) -> Result<Option<ReplaceSet>> {
         let partition = &committed.partition;
         if self.increments == Increments::Appends {
             let version = self.epoch.to_string();
@@ -258,7 +292,7 @@ impl Feed {
         }
         state.opened.remove(partition);
         let known = Known { since, items: committed.items, version: &version };
-        changes.put(self.done(partition), known.write()).remove(self.read(partition));
+        done.put(self.done(partition), known.write()).remove(self.read(partition));
         Ok(Some(self.stale(partition, since)))
     }
 
@@ -267,15 +301,16 @@ impl Feed {
         ReplaceSet { origin, generation }
     }
 
-    /// Adds what listing has shown to the next checkpoint. Returns what is stale then.
-    pub(super) fn listed(&self, changes: &mut Changes) -> Vec<ReplaceSet> {
+    /// Adds what listing has shown to the next checkpoint: what is gone to what it says when that is
+    /// deleted. Returns what is stale.
+    pub(super) fn listed(&self, changes: &mut Changes, done: &mut Changes) -> Vec<ReplaceSet> {
         let mut state = self.state();
         for (partition, known) in std::mem::take(&mut state.renewed) {
             changes.put(self.done(&partition), known);
         }
         let vanished = std::mem::take(&mut state.vanished);
         let stale = vanished.into_iter().map(|partition| {
-            changes.remove(self.done(&partition)).remove(self.read(&partition));
+            done.remove(self.done(&partition)).remove(self.read(&partition));
             self.stale(&partition, self.generation)
         });
         stale.collect()
@@ -402,13 +437,14 @@ mod tests {
         let mut changes = Changes::default();
         feed.announce(&mut changes);
         checkpoint.apply(changes);
-        let mut changes = Changes::default();
-        let mut stale = feed.listed(&mut changes).len() as u64;
+        let (mut changes, mut done) = (Changes::default(), Changes::default());
+        let mut stale = feed.listed(&mut changes, &mut done).len() as u64;
         for (partition, _) in open {
             let committed = Committed { partition: partition.id, position: None, items: 1, ended: true };
-            stale += u64::from(feed.moved(&committed, &mut changes).unwrap().is_some());
+            stale += u64::from(feed.moved(&committed, &mut changes, &mut done).unwrap().is_some());
         }
         checkpoint.apply(changes);
+        checkpoint.apply(done);
         (report, stale)
     }
 
@@ -432,8 +468,10 @@ mod tests {
         let (open, found) = next.sort(all.clone(), &[]);
         assert_eq!((open.len(), found.unchanged), (0, MANY as u64));
         let mut changes = Changes::default();
+        let mut done = Changes::default();
         next.announce(&mut changes);
-        assert!(next.listed(&mut changes).is_empty() && changes.is_empty(), "nothing is written");
+        assert!(next.listed(&mut changes, &mut done).is_empty(), "nothing is stale");
+        assert!(changes.is_empty() && done.is_empty(), "nothing is written");
 
         let (found, _) = read(&feed(1_700_000_000_002, 1, &checkpoint), all, &mut checkpoint);
         assert_eq!(found.changed, MANY as u64, "another graph");
@@ -453,7 +491,7 @@ mod tests {
         assert!(next.doubtful(&partitions(1, "1")).is_empty());
         let (open, found) = next.sort(partitions(1, "1"), &[]);
         assert_eq!((open.len(), found.changed, found.vanished), (1, 1, 1));
-        let gone = next.listed(&mut Changes::default());
+        let gone = next.listed(&mut Changes::default(), &mut Changes::default());
         assert_eq!(gone, [next.stale("folder/1.md", 3)]);
     }
 }

@@ -1,15 +1,21 @@
 //! What of a graph has to be the same for a run of it to go on.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
-use crate::graph::{ConnectionUse, Graph};
+use crate::compiler::plan::{PlanNode, PlanParts, Work};
+use crate::graph::{ConnectionUse, Function};
+use crate::registry::Registry;
 
-/// The nodes of a graph, each with the hash of what it does and where it reads from. Policies
-/// and settings are not part of it: they change how a run works, and not what it makes.
-pub(super) fn of(graph: &Graph) -> BTreeMap<String, String> {
+/// The nodes of a graph, each with the hash of what it does, in which version of its code, and
+/// where it reads from. Policies and settings are not part of it: they change how a run works, and
+/// not what it makes.
+pub(super) fn of(plan: &PlanParts, registry: &Registry) -> BTreeMap<String, String> {
+    let graph = &plan.graph;
+    let versions: HashMap<&str, String> =
+        plan.nodes.iter().filter_map(|node| Some((&*node.name, version(node, registry)?))).collect();
     graph
         .nodes
         .iter()
@@ -23,10 +29,26 @@ pub(super) fn of(graph: &Graph) -> BTreeMap<String, String> {
             if let Some(spill) = body.get_mut("spill").and_then(Value::as_object_mut) {
                 spill.values_mut().for_each(|policy| *policy = Value::Null);
             }
-            let what = json!([body, connection.map(|shared| (&shared.uses, &shared.config))]);
+            let connection = connection.map(|shared| (&shared.uses, &shared.config));
+            let what = match versions.get(name) {
+                None => json!([body, connection]),
+                Some(version) => json!([body, connection, version]),
+            };
             (name.to_owned(), hash(&what))
         })
         .collect()
+}
+
+/// Returns the version of the code of a node, if it has one.
+fn version(node: &PlanNode, registry: &Registry) -> Option<String> {
+    match &node.work {
+        Work::Action(config) => Some(config.version().to_owned()).filter(|version| !version.is_empty()),
+        Work::Function(_) => {
+            let name = node.operation.strip_prefix(Function::PREFIX)?;
+            registry.find_function_version(name).map(|version| version.to_string())
+        }
+        _ => None,
+    }
 }
 
 fn hash(value: &Value) -> String {

@@ -4,7 +4,9 @@
 //! |---|---|
 //! | `run` | which run it is, of which graph, and how it stands |
 //! | `read/…` | how far one partition of one source is done with |
+//! | `complete/NODE` | that a source has read all there was, where an action behind it remembers |
 //! | `staged/NODE` | what a sink has staged |
+//! | `shown/NODE` | a hash of what it has staged and shown |
 //! | `state/NODE/…` | what an action remembers, in its own words |
 //! | `careful` | what is replayed carefully, and what is on its way then |
 //! | `feed/…`, `done/…`, `past/…` | what incremental sources have read: see [`super::feed`] |
@@ -14,18 +16,23 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use nvisy_core::checkpoint::{Changes, Checkpoint, Checkpoints, Entries};
-use nvisy_core::{Error, ErrorKind, Increments, Position, ReplaceSet, Result, RunId, SourceIdentity};
+use nvisy_core::observability::field;
+use nvisy_core::{
+    Error, ErrorKind, Increments, Position, ReplaceSet, Result, RunId, SourceIdentity, Staging,
+};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
 
 use super::careful::{Careful, Replay};
 use super::feed::{self, Feed, Name, Replacing};
 use super::{Stage, fingerprint, memory};
+use crate::compiler::plan::PlanParts;
 use crate::engine::report::CheckpointReport;
 use crate::engine::run::RunParts;
 use crate::engine::source::SharedTracker;
 use crate::engine::tracker::Committed;
-use crate::graph::Graph;
+use crate::registry::Registry;
 
 /// The version of what stands in a checkpoint.
 const VERSION: u32 = 1;
@@ -101,9 +108,6 @@ impl Cursor {
     }
 }
 
-/// Where the partitions of all sources stand, by the name of the source and their own.
-type AllCursors = HashMap<(Arc<str>, Arc<str>), Committed>;
-
 /// Where the partitions of one source stand, by name.
 pub(in crate::engine) type Cursors = HashMap<Arc<str>, Committed>;
 
@@ -114,14 +118,18 @@ pub(in crate::engine) struct Journal {
     /// Whether the run goes on where one before it stopped.
     resumed: bool,
     resumed_items: u64,
-    cursors: AllCursors,
+    /// Where the partitions of each source stand, until that takes them up.
+    cursors: HashMap<String, Cursors>,
     careful: Arc<Careful>,
     graph: Arc<str>,
+    /// What the sources read, incremental or not.
+    reads: Vec<Name>,
     /// What incremental sources read, and the sinks that delete what is stale of it.
     feeds: Vec<Arc<Feed>>,
     replacing: Vec<Arc<Replacing>>,
-    /// What is stale when the next checkpoint is made.
+    /// What is stale when the next checkpoint is made, and what that says when it is deleted.
     stale: Vec<ReplaceSet>,
+    done: Changes,
     /// Whether no partition counts as read to its end any more.
     held: bool,
 }
@@ -135,11 +143,12 @@ impl Journal {
     /// `conflict` if they are of a graph that has changed, or of a newer version.
     pub(in crate::engine) fn open(
         checkpoints: Box<dyn Checkpoints>,
-        graph: &Graph,
+        plan: &PlanParts,
+        registry: &Registry,
         accepted: &[String],
         uncommitted: u64,
     ) -> Result<Self> {
-        let nodes = fingerprint::of(graph);
+        let (graph, nodes) = (&plan.graph, fingerprint::of(plan, registry));
         let last = checkpoints.last();
         let before: Option<Header> = match last.entries.get("run") {
             Some(bytes) => Some(read(&graph.name, bytes)?),
@@ -168,12 +177,12 @@ impl Journal {
             if let Some(bytes) = last.entries.get("careful") {
                 replay = read(&graph.name, bytes)?;
             }
-            replay = replay.resume(!header.running, uncommitted, |source| of_source(&cursors, source));
+            replay = replay.resume(!header.running, uncommitted, |source| cursors.get(source));
         }
         let run = before.map_or_else(RunId::new, |header| header.run);
         let header =
             Header { version: VERSION, run, finished: false, running: false, nodes, generation, epoch };
-        let resumed_items = cursors.values().map(|committed| committed.items).sum();
+        let resumed_items = cursors.values().flat_map(HashMap::values).map(|committed| committed.items).sum();
         Ok(Self {
             checkpoints,
             header,
@@ -182,9 +191,11 @@ impl Journal {
             cursors,
             careful: Arc::new(Careful::new(replay)),
             graph: graph.name.as_str().into(),
+            reads: Vec::new(),
             feeds: Vec::new(),
             replacing: Vec::new(),
             stale: Vec::new(),
+            done: Changes::default(),
             held: false,
         })
     }
@@ -192,6 +203,21 @@ impl Journal {
     /// Returns the number of this start of the graph.
     pub(in crate::engine) fn generation(&self) -> u64 {
         self.header.generation
+    }
+
+    /// Says which system a source reads, incremental or not.
+    pub(in crate::engine) fn reads(&mut self, node: &str, identity: &SourceIdentity) {
+        self.reads.push(Name::new(node, identity));
+    }
+
+    /// Returns whether incremental sources have left something, of this graph or of what it was.
+    pub(in crate::engine) fn has_fed(&self) -> bool {
+        self.checkpoints
+            .last()
+            .entries
+            .range("feed/".to_owned()..)
+            .next()
+            .is_some_and(|(key, _)| key.starts_with("feed/"))
     }
 
     /// Takes up what an incremental source has read.
@@ -204,19 +230,16 @@ impl Journal {
         let entries = &self.checkpoints.last().entries;
         let mut half_way = HashMap::new();
         // What stopped half way is its own to sort out.
-        let mine: Vec<_> = self.cursors.keys().filter(|(source, _)| **source == *node).cloned().collect();
-        for key in mine {
-            let bytes = entries.get(&read_key(node, &key.1));
+        for partition in self.cursors.remove(node).unwrap_or_default().into_keys() {
+            let bytes = entries.get(&read_key(node, &partition));
             if let Some(cursor) = bytes.and_then(|bytes| serde_json::from_slice(bytes).ok()) {
-                half_way.insert(key.1.clone(), cursor);
+                half_way.insert(partition, cursor);
             }
-            self.cursors.remove(&key);
         }
         let generation = (self.header.generation, self.header.epoch);
         let graph = (self.graph.clone(), index);
         let feed = Feed::new(graph, (node, identity), increments, generation, entries, half_way);
-        let past = feed.past(entries);
-        self.cursors.extend(past.into_iter().map(|(id, committed)| ((Arc::from(node), id), committed)));
+        self.cursors.insert(node.to_owned(), feed.past(entries));
         let feed = Arc::new(feed);
         self.feeds.push(feed.clone());
         feed
@@ -239,12 +262,12 @@ impl Journal {
     /// If that cannot be made durable.
     pub(super) async fn announce(&mut self) -> Result<()> {
         let mut changes = Changes::default();
-        self.feeds.iter().for_each(|feed| feed.announce(&mut changes));
+        let announced: Vec<usize> = self.feeds.iter().map(|feed| feed.announce(&mut changes)).collect();
         if changes.is_empty() {
             return Ok(());
         }
         self.checkpoints.commit(changes).await?;
-        self.feeds.iter().for_each(|feed| feed.is_announced());
+        self.feeds.iter().zip(announced).for_each(|(feed, partitions)| feed.is_announced(partitions));
         Ok(())
     }
 
@@ -276,13 +299,25 @@ impl Journal {
             }
         }
         self.header.running = true;
-        for feed in &self.feeds {
-            let (key, name) = feed.naming()?;
-            changes.put(key, name);
-        }
         changes.put("run", json(&self.header)?);
         self.note_careful(&mut changes)?;
         self.checkpoints.commit(changes).await.map(drop)
+    }
+
+    /// Says which sources read what has changed.
+    ///
+    /// # Errors
+    ///
+    /// If that cannot be made durable.
+    pub(in crate::engine) async fn name_feeds(&mut self) -> Result<()> {
+        let mut changes = Changes::default();
+        for feed in &self.feeds {
+            let (key, name) = feed.naming()?;
+            if self.checkpoints.last().entries.get(&key) != Some(&name) {
+                changes.put(key, name);
+            }
+        }
+        if changes.is_empty() { Ok(()) } else { self.checkpoints.commit(changes).await.map(drop) }
     }
 
     /// Says that the run has ended in an orderly way, if that is not said.
@@ -291,14 +326,25 @@ impl Journal {
     ///
     /// If that cannot be made durable: the next run is careful then.
     pub(super) async fn rest(&mut self) -> Result<()> {
-        if !std::mem::take(&mut self.header.running) {
+        if !self.header.running {
             return Ok(());
         }
         self.careful.rest();
+        let header = Header { running: false, ..self.header.clone() };
         let mut changes = Changes::default();
-        changes.put("run", json(&self.header)?);
+        changes.put("run", json(&header)?);
         self.note_careful(&mut changes)?;
-        self.checkpoints.commit(changes).await.map(drop)
+        self.checkpoints.commit(changes).await?;
+        self.header = header;
+        Ok(())
+    }
+
+    /// Says that the run has ended in an orderly way though no checkpoint could be made, if that
+    /// at least can be: where not, the next run is careful.
+    pub(in crate::engine) async fn leave(&mut self) {
+        if let Err(error) = self.rest().await {
+            tracing::debug!({ field::ERROR } = error.tag(), %error, "the end of the run was not noted");
+        }
     }
 
     /// Makes durable what is about to be on its way, if that was asked for.
@@ -337,15 +383,46 @@ impl Journal {
         self.header.run
     }
 
-    /// Returns where the partitions of a source stand.
-    pub(in crate::engine) fn cursors(&self, source: &str) -> Cursors {
-        of_source(&self.cursors, source)
+    /// Takes out where the partitions of a source stand.
+    pub(in crate::engine) fn cursors(&mut self, source: &str) -> Cursors {
+        self.cursors.remove(source).unwrap_or_default()
+    }
+
+    /// Returns whether a source had read all there was, so that actions behind it may have let go of
+    /// what they made of it.
+    pub(in crate::engine) fn is_complete(&self, source: &str) -> bool {
+        self.resumed && self.checkpoints.last().entries.contains_key(&complete_key(source))
     }
 
     /// Returns what a sink had staged.
     pub(in crate::engine) fn staged(&self, node: &str) -> Option<Bytes> {
         let before = self.checkpoints.last().entries.get(&format!("staged/{node}"));
         before.filter(|_| self.resumed).cloned()
+    }
+
+    /// Returns what a sink is to do that had staged something.
+    pub(in crate::engine) fn staging(&self, node: &str) -> Staging {
+        let shown = self.checkpoints.last().entries.get(&format!("shown/{node}"));
+        match self.staged(node) {
+            Some(staged) if shown == Some(&digest(&staged)) => Staging::Shown(staged),
+            staged => Staging::On(staged),
+        }
+    }
+
+    /// Says that what sinks have staged shows: it need not be there any more when the run goes on.
+    ///
+    /// # Errors
+    ///
+    /// If that cannot be made durable.
+    pub(super) async fn shown(&mut self, stages: &[Arc<Stage>]) -> Result<()> {
+        let mut changes = Changes::default();
+        for (stage, shown) in stages.iter().filter_map(|stage| Some((stage, digest(&stage.shown()?)))) {
+            let key = format!("shown/{}", stage.node);
+            if self.checkpoints.last().entries.get(&key) != Some(&shown) {
+                changes.put(key, shown);
+            }
+        }
+        if changes.is_empty() { Ok(()) } else { self.checkpoints.commit(changes).await.map(drop) }
     }
 
     /// Returns what an action remembered.
@@ -362,10 +439,10 @@ impl Journal {
     /// have staged, which is settled only after that.
     pub(super) fn gather(&mut self, parts: &RunParts, stages: &[Arc<Stage>]) -> Changes {
         // What a sink that has failed has of a partition, nobody knows.
-        self.held |= self.replacing.iter().any(|sink| sink.required && sink.has_failed());
+        self.held |= self.lacks_a_sink();
         let mut changes = self.moved(parts);
         for feed in self.feeds.iter().filter(|_| !self.held) {
-            self.stale.extend(feed.listed(&mut changes));
+            self.stale.extend(feed.listed(&mut changes, &mut self.done));
         }
         for stage in stages {
             let key = format!("staged/{}", stage.node);
@@ -378,30 +455,31 @@ impl Journal {
         changes
     }
 
+    /// Returns whether a sink has failed that is to delete what is stale.
+    fn lacks_a_sink(&self) -> bool {
+        self.replacing.iter().any(|sink| sink.required && sink.has_failed())
+    }
+
     /// Says that the run has done everything, with the last changes.
     ///
     /// # Errors
     ///
     /// If that cannot be made durable.
     pub(super) async fn finish(&mut self, parts: &RunParts, mut changes: Changes) -> Result<()> {
-        (self.header.finished, self.header.running) = (true, false);
+        let header = Header { finished: true, running: false, ..self.header.clone() };
         for key in self.checkpoints.last().entries.keys().filter(|key| key.starts_with(memory::KEYS)) {
             changes.remove(key.clone());
         }
         changes.remove("careful");
-        changes.put("run", json(&self.header)?);
-        if !self.feeds.is_empty() {
-            let plan = &parts.plan.0;
-            // A feed is over when its node is gone, or reads from another system.
-            let over = |name: &Name| {
-                let reads = self.feeds.iter().find(|feed| feed.name.node == name.node);
-                reads.map_or(plan.graph.nodes.get(&name.node).is_none(), |feed| feed.name != *name)
-            };
-            let entries = &self.checkpoints.last().entries;
-            let over = (self.header.generation, over);
-            self.stale.extend(feed::forget(&self.graph, over, entries, &mut changes));
-        }
-        self.commit(parts, changes).await
+        changes.put("run", json(&header)?);
+        // A feed is over when its node is gone, or reads from another system. One that is read as a
+        // whole now goes on when it is incremental again.
+        let over = (self.header.generation, |name: &Name| !self.reads.contains(name));
+        let entries = &self.checkpoints.last().entries;
+        self.stale.extend(feed::forget(&self.graph, over, entries, &mut self.done));
+        self.commit(parts, changes).await?;
+        self.header = header;
+        Ok(())
     }
 
     /// Makes a checkpoint of what was gathered; none where nothing has moved.
@@ -409,12 +487,20 @@ impl Journal {
     /// # Errors
     ///
     /// If it cannot be made durable.
-    pub(super) async fn commit(&mut self, parts: &RunParts, changes: Changes) -> Result<()> {
+    pub(super) async fn commit(&mut self, parts: &RunParts, mut changes: Changes) -> Result<()> {
         // What is new is durable: what is stale goes, and the checkpoint says so.
-        for sink in self.replacing.iter().filter(|sink| !self.stale.is_empty() && !sink.has_failed()) {
-            sink.replace(&self.stale).await?;
+        let (stale, done) = (std::mem::take(&mut self.stale), std::mem::take(&mut self.done));
+        for sink in self.replacing.iter().filter(|_| !stale.is_empty()) {
+            if !sink.has_failed() {
+                sink.replace(&stale).await?;
+            } else if sink.required {
+                // It has failed since all that was gathered: the next run deletes it.
+                self.held = true;
+            }
         }
-        self.stale.clear();
+        if stale.is_empty() || !self.held {
+            changes.extend(done.iter().map(|(key, value)| (key.to_owned(), value.cloned())));
+        }
         if !changes.is_empty() {
             parts.lineage.durable().await?;
             self.checkpoints.commit(changes).await?;
@@ -423,7 +509,8 @@ impl Journal {
         Ok(())
     }
 
-    /// Returns the cursors that have moved since they were asked for last.
+    /// Returns the cursors that have moved since they were asked for last. What is gathered is
+    /// committed, or the run ends: nothing is asked for twice.
     fn moved(&mut self, parts: &RunParts) -> Changes {
         let mut changes = Changes::default();
         for (_, memory) in &parts.memories {
@@ -432,25 +519,22 @@ impl Journal {
         }
         for (index, tracker, _) in &parts.sources {
             let source = &parts.plan.0.nodes[*index].name;
+            let complete = complete_key(source);
+            if tracker.is_complete() && !self.checkpoints.last().entries.contains_key(&complete) {
+                changes.put(complete, "");
+            }
             let feed = self.feeds.iter().find(|feed| feed.source == *index);
             for mut committed in tracker.checkpointed() {
                 committed.ended &= !(self.held && feed.is_some());
-                let key = (source.clone(), committed.partition.clone());
-                if self.cursors.get(&key) == Some(&committed) {
-                    continue;
-                }
                 // Of its own making: it is always JSON.
                 let moved = match feed {
-                    Some(feed) => feed.moved(&committed, &mut changes),
+                    Some(feed) => feed.moved(&committed, &mut changes, &mut self.done),
                     None => json(&Cursor::of(source, &committed)).map(|cursor| {
                         changes.put(read_key(source, &committed.partition), cursor);
                         None
                     }),
                 };
-                if let Ok(stale) = moved {
-                    self.stale.extend(stale);
-                    self.cursors.insert(key, committed);
-                }
+                self.stale.extend(moved.ok().flatten());
             }
         }
         changes
@@ -469,11 +553,6 @@ impl Journal {
     }
 }
 
-fn of_source(cursors: &AllCursors, source: &str) -> Cursors {
-    let of = cursors.iter().filter(|((node, _), _)| **node == *source);
-    of.map(|((_, partition), committed)| (partition.clone(), committed.clone())).collect()
-}
-
 /// Returns what a checkpoint has but for what sinks and actions keep beside it, for a run that
 /// changes nothing.
 ///
@@ -489,7 +568,7 @@ pub(in crate::engine) fn rehearsable(graph: &str, checkpoint: &Checkpoint) -> Re
                 changes.put(key.clone(), json(&header)?);
             }
             "careful" => {}
-            key if key.starts_with(memory::KEYS) || key.starts_with("staged/") => {}
+            key if ["staged/", "shown/", memory::KEYS].iter().any(|kind| key.starts_with(kind)) => {}
             _ => _ = changes.put(key.clone(), value.clone()),
         }
     }
@@ -501,14 +580,23 @@ pub(in crate::engine) fn rehearsable(graph: &str, checkpoint: &Checkpoint) -> Re
 /// # Errors
 ///
 /// As [`read`].
-fn cursors_in(graph: &str, checkpoint: &Checkpoint) -> Result<AllCursors> {
-    let mut cursors = HashMap::new();
+fn cursors_in(graph: &str, checkpoint: &Checkpoint) -> Result<HashMap<String, Cursors>> {
+    let mut cursors: HashMap<String, Cursors> = HashMap::new();
     for bytes in checkpoint.entries.iter().filter(|(key, _)| key.starts_with("read/")).map(|(_, v)| v) {
         let cursor: Cursor = read(graph, bytes)?;
-        let key = (cursor.source.as_str().into(), cursor.partition.as_str().into());
-        cursors.insert(key, cursor.committed());
+        let (source, committed) = (cursor.source.clone(), cursor.committed());
+        cursors.entry(source).or_default().insert(committed.partition.clone(), committed);
     }
     Ok(cursors)
+}
+
+fn complete_key(source: &str) -> String {
+    format!("complete/{source}")
+}
+
+/// Returns what tells something staged from anything else.
+fn digest(staged: &Bytes) -> Bytes {
+    Bytes::copy_from_slice(&Sha256::digest(staged)[..16])
 }
 
 /// Returns the key of the cursor of a partition.

@@ -88,6 +88,11 @@ impl Stage {
         Ok(())
     }
 
+    /// Returns what shows of it.
+    pub(super) fn shown(&self) -> Option<Bytes> {
+        self.state().shown.clone()
+    }
+
     pub(super) async fn close(&self) -> Result<()> {
         let sink = &self.sink;
         let closed = self.caller.plain(|context| async move { sink.close(&context).await }).await;

@@ -309,7 +309,7 @@ mod tests {
 
     use super::*;
     use crate::compiler::plan::Gather;
-    use crate::engine::edge::edge;
+    use crate::engine::edge::{Pulse, edge};
 
     struct Tens;
 
@@ -342,7 +342,7 @@ mod tests {
         loop {
             let (ready, ended) = inputs.next(&mut inbox, &Tens).await;
             for (from, ready) in ready {
-                let Ready::Batch(batch, _) = ready else { panic!("no pulse came") };
+                let Ready::Batch(batch, _) = ready else { continue };
                 for item in batch.iter() {
                     let nvisy_core::primitive::Payload::Raw(raw) = item.payload() else {
                         panic!("it is raw")
@@ -356,5 +356,21 @@ mod tests {
             }
         }
         assert_eq!(items, [3, 3]);
+    }
+
+    #[tokio::test]
+    async fn what_came_over_an_edge_that_ends_is_let_go_of_while_others_are_open() {
+        let (first, other) = (edge(100, 1 << 20), edge(100, 1 << 20));
+        let meter = Arc::new(NodeMeter::new("graph".into(), "node".into(), None));
+        let mut inbox = Inbox::new(vec![first.1, other.1], meter);
+        let item = Item::detached("1", Raw::Json(1.into()));
+        first.0.try_send(Batch::from_primitives(vec![item.into_primitive()])).unwrap();
+        first.0.end(End::Complete);
+        let mut gather = Gatherer::new(BatchLimits::items(10), Some(Gather { linger: None }));
+        assert!(next_gathered(&mut gather, &mut inbox, &Tens).await.0.is_empty(), "it is gathered");
+        let (ready, ended) = next_gathered(&mut gather, &mut inbox, &Tens).await;
+        assert!(matches!(ready.as_slice(), [Ready::Batch(..), Ready::Pulse(Pulse::Gathered)]) && !ended);
+        other.0.end(End::Complete);
+        assert!(next_gathered(&mut gather, &mut inbox, &Tens).await.1);
     }
 }

@@ -22,6 +22,8 @@ pub(super) struct SinkWorker {
     pub(super) guarantee: Guarantee,
     pub(super) buffers: bool,
     pub(super) letters: bool,
+    /// Whether it is closed when the run has finished, and not before.
+    pub(super) remembers: bool,
     pub(super) held: Mutex<Held>,
     /// Where what it writes is kept out of sight until a checkpoint has it.
     pub(super) stage: Option<Arc<Stage>>,
@@ -154,6 +156,7 @@ impl Worker for SinkWorker {
                     replacing.ended.store(flushed.is_ok(), Ordering::Release);
                     flushed
                 }
+                (None, None) if self.remembers => self.flush().await,
                 (None, None) => {
                     self.caller.plain(|context| async move { self.sink.close(&context).await }).await
                 }

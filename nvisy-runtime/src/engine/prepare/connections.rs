@@ -1,6 +1,8 @@
 //! The connections of a run: secrets first, then each opened and proved, and let go of on every
 //! way out.
 
+use std::sync::Arc;
+
 use futures::future::FutureExt;
 use nvisy_core::connection::{ConnectContext, SecretResolver};
 use nvisy_core::observability::field;
@@ -16,6 +18,8 @@ use crate::graph::policy::Retry;
 pub(in crate::engine) struct Connections {
     plan: ExecutionPlan,
     open: Vec<AnyClient>,
+    /// What a rehearsal has found missing that a run would create, each with its connection.
+    pub(in crate::engine) missing: Vec<(Arc<str>, String)>,
     /// Whether this is the task of its own, which a runtime that shuts down may drop in turn.
     left: bool,
 }
@@ -24,7 +28,8 @@ impl Drop for Connections {
     fn drop(&mut self) {
         if !self.open.is_empty() && !self.left {
             let open = std::mem::take(&mut self.open);
-            crate::engine::executor::let_go(Self { plan: self.plan.clone(), open, left: true });
+            let left = Self { plan: self.plan.clone(), open, missing: Vec::new(), left: true };
+            crate::engine::executor::let_go(left);
         }
     }
 }
@@ -34,13 +39,18 @@ impl Connections {
     /// that could.
     pub(super) async fn connect(engine: &Engine, plan: &ExecutionPlan) -> Result<Self> {
         resolve_secrets(&*engine.0.secrets, plan)?;
-        let mut connections = Self { plan: plan.clone(), open: Vec::new(), left: false };
+        let mut connections = Self { plan: plan.clone(), open: Vec::new(), missing: Vec::new(), left: false };
         for connection in &plan.0.connections {
             let context = ConnectContext::new(connection.name.clone(), engine.0.secrets.clone());
-            let context = context.untrusted(engine.0.options.untrusted);
+            let mut context = context.untrusted(engine.0.options.untrusted);
+            if engine.0.rehearses {
+                context = context.rehearsing();
+            }
             let verified = match connect(connection, &context).await {
                 Ok(client) => {
                     connections.open.push(client.clone());
+                    let missing = context.missing().into_iter();
+                    connections.missing.extend(missing.map(|what| (connection.name.clone(), what)));
                     verify(connection, &client).await
                 }
                 Err(error) => Err(error),

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use nvisy_core::token::{Settlement, Tokens};
 use nvisy_core::{Batch, Error, ErrorKind, Partition, PrimitiveId, Result, SourceBatch};
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::SourceWork;
@@ -74,7 +75,21 @@ impl SourceWork {
 
     /// Notes what is in a group, sends it, and waits until a checkpoint has it. Returns whether
     /// reading goes on.
+    ///
+    /// Nothing is read meanwhile, unlike as usual: what ends the process then is to be in the group.
     pub(super) async fn send_group(
+        &self,
+        group: &mut Group,
+        outlets: &Outlets,
+        cancel: &CancellationToken,
+    ) -> Result<bool> {
+        let began = Instant::now();
+        let sent = self.send_alone(group, outlets, cancel).await;
+        self.paused.add_time(began.elapsed());
+        sent
+    }
+
+    async fn send_alone(
         &self,
         group: &mut Group,
         outlets: &Outlets,

@@ -1,11 +1,15 @@
 //! Files of the object plugin, as a run that fails leaves them.
 
 use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use nvisy_core::prelude::*;
 use nvisy_core::testing::memory::Form;
 use nvisy_runtime::engine::{RunReport, RunStatus};
+use nvisy_runtime::plugins::sql::SqliteCheckpoints;
 use serde_json::{Value, json};
+use tokio::sync::Notify;
 
 use crate::fixture::*;
 
@@ -124,4 +128,65 @@ async fn what_a_second_run_finds_is_what_was_explained() {
         assert_eq!((success, told.contains("conflict")), (succeeds, !succeeds), "{sink}: {told}");
         assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), files, "{sink}");
     }
+}
+
+/// The numbers that stand in the files of a folder, in order.
+fn numbers_in(folder: &Path) -> Vec<u64> {
+    let files = std::fs::read_dir(folder).unwrap().map(|file| file.unwrap().path());
+    let shown = files.filter(|path| path.extension().is_some_and(|extension| extension == "jsonl"));
+    let text: String = shown.map(|path| std::fs::read_to_string(path).unwrap()).collect();
+    let number = |line: &str| serde_json::from_str::<Value>(line).unwrap()["n"].as_u64().unwrap();
+    let mut numbers: Vec<u64> = text.lines().map(number).collect();
+    numbers.sort_unstable();
+    numbers
+}
+
+#[tokio::test]
+async fn a_run_that_is_taken_over_shows_no_more_and_who_takes_it_over_shows_everything_once() {
+    let (folder, place) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    // It refuses who comes too late when that commits, and not before.
+    let store = || SqliteCheckpoints::at(place.path().join("runs.db").display().to_string());
+    // It waits in the middle of its items, when a part of them is in a file that shows.
+    let (reached, goes_on) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
+    let waits = Arc::new(AtomicBool::new(true));
+    let work = {
+        let (reached, goes_on, waits) = (reached.clone(), goes_on.clone(), waits.clone());
+        let shown = folder.path().to_owned();
+        act(Form::Batch, "in", move |items: Vec<Item>, _| {
+            let (reached, goes_on, waits) = (reached.clone(), goes_on.clone(), waits.clone());
+            let (shown, half) = (shown.clone(), items.iter().any(|item| n(item) == 30));
+            async move {
+                if half && waits.load(Ordering::Relaxed) {
+                    while numbers_in(&shown).is_empty() {
+                        tokio::task::yield_now().await;
+                    }
+                    reached.notify_one();
+                    goes_on.notified().await;
+                }
+                Ok(items.into_iter().map(Outcome::emit).collect())
+            }
+        })
+    };
+    let graph = document(json!({
+        "settings": { "checkpoint": { "every": "1ms", "uncommitted_items": 10 } },
+        "connections": { "files": { "use": "object/local", "config": { "root": folder.path() } } },
+        "nodes": {
+            "in": batches(60, 2),
+            "work": work,
+            "out": { "type": "sink", "use": "object/jsonl", "connection": "files", "inputs": ["work"],
+                     "config": { "path": "out-{part}.jsonl" } },
+        },
+    }));
+    let engine = || builder().checkpoints(store()).build().unwrap();
+    let first = engine().start(&graph).await.unwrap();
+    within(reached.notified()).await;
+    waits.store(false, Ordering::Relaxed);
+    let report = run_on(&engine(), &graph).await;
+    assert_eq!(report.status, RunStatus::Success, "{report}");
+    assert_eq!(numbers_in(folder.path()), all(60));
+
+    goes_on.notify_one();
+    let ended = within(first.wait()).await;
+    assert!(ended.as_ref().map_or(true, |report| !report.is_success()), "{ended:?}");
+    assert_eq!(numbers_in(folder.path()), all(60), "it adds nothing");
 }
