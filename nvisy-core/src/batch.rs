@@ -257,7 +257,9 @@ impl Batch {
     /// from; what stands behind the last step counts where it is remembered for itself.
     #[must_use]
     pub fn identity_bytes(&self) -> usize {
-        size_of::<Self>() + self.ids.bytes() + self.links().map(|link| link.bytes()).sum::<usize>()
+        size_of::<Self>()
+            + self.ids.bytes()
+            + self.trail.links().into_iter().map(|link| link.bytes()).sum::<usize>()
     }
 
     /// Returns whether the ids follow from the lineages.
@@ -265,8 +267,8 @@ impl Batch {
         matches!(self.ids, Ids::Natural)
     }
 
-    /// Returns the links of the lineages, one for each run of items that share it.
-    pub(crate) fn links(&self) -> impl Iterator<Item = &Arc<Link>> {
+    /// Returns the links of the lineages: each once for many items.
+    pub(crate) fn links(&self) -> Vec<&Arc<Link>> {
         self.trail.links()
     }
 

@@ -19,7 +19,7 @@ pub(super) enum Ids {
     /// One an item.
     Each(Vec<PrimitiveId>),
     /// Those of keys of a source, computed when asked.
-    Keyed(SourceIdentity, BinaryArray),
+    Keyed(Arc<(SourceIdentity, BinaryArray)>),
 }
 
 impl Ids {
@@ -27,14 +27,14 @@ impl Ids {
         match self {
             Self::Natural => None,
             Self::Each(ids) => Some(ids[index]),
-            Self::Keyed(source, keys) => Some(source.id_of_key(keys.value(index))),
+            Self::Keyed(keyed) => Some(keyed.0.id_of_key(keyed.1.value(index))),
         }
     }
 
     pub(super) fn take(&self, indices: &[u32]) -> Self {
         match self {
             Self::Natural => Self::Natural,
-            Self::Each(_) | Self::Keyed(..) => {
+            Self::Each(_) | Self::Keyed(_) => {
                 Self::Each(indices.iter().filter_map(|index| self.get(*index as usize)).collect())
             }
         }
@@ -44,7 +44,7 @@ impl Ids {
         match self {
             Self::Natural => Self::Natural,
             Self::Each(ids) => Self::Each(ids[offset..offset + len].to_vec()),
-            Self::Keyed(source, keys) => Self::Keyed(source.clone(), keys.slice(offset, len)),
+            Self::Keyed(keyed) => Self::Keyed(Arc::new((keyed.0.clone(), keyed.1.slice(offset, len)))),
         }
     }
 
@@ -53,7 +53,7 @@ impl Ids {
         match self {
             Self::Natural => 0,
             Self::Each(ids) => size_of_val(&**ids),
-            Self::Keyed(_, keys) => keys.get_array_memory_size(),
+            Self::Keyed(keyed) => keyed.1.get_array_memory_size(),
         }
     }
 }

@@ -138,7 +138,7 @@ impl Batch {
         }
         Ok(Self {
             content: Content::Rows(rows.into()),
-            ids: Ids::Keyed(source, keys),
+            ids: Ids::Keyed(Arc::new((source, keys))),
             envelopes: Envelopes::shared(metadata),
             trail: Trail::shared(Arc::new(Link::Merge(merges.0))),
             tokens: Tokens::none(),

@@ -86,6 +86,34 @@ impl Trail {
         }
     }
 
+    /// Returns the links: one a run, or those of which each item has one.
+    pub(super) fn links(&self) -> Vec<&Arc<Link>> {
+        match self {
+            Self::Runs(runs) => runs.values().into_iter().map(|stretch| &stretch.link).collect(),
+            Self::Mixed(mixed) => mixed.values.iter().collect(),
+        }
+    }
+
+    /// Returns which of the [links](Self::links) is that of an item, and its index in that.
+    pub(super) fn at(&self, index: usize) -> (usize, u32) {
+        match self {
+            Self::Runs(runs) => {
+                let (Stretch { indices, .. }, at, start) = runs.find(index);
+                (at, indices.get(index - start))
+            }
+            Self::Mixed(mixed) => ((mixed.items[index] >> 32) as usize, mixed.items[index] as u32),
+        }
+    }
+
+    /// Returns the index in the link that the first item has, if all share one and the indices of
+    /// the others follow.
+    pub(super) fn start(&self) -> Option<u32> {
+        match self.the_one()?.indices {
+            Indices::From(start) => Some(start),
+            Indices::Each(_) => None,
+        }
+    }
+
     fn find(&self, index: usize) -> (&Arc<Link>, u32) {
         match self {
             Self::Runs(runs) => {
@@ -115,35 +143,6 @@ impl Trail {
                 (links.collect(), indices.map(item).collect())
             }
             Self::Mixed(mixed) => (mixed.values.to_vec(), indices.map(|index| mixed.items[index]).collect()),
-        }
-    }
-
-    /// Returns the links that items have: one for each run of items side by side that share it.
-    pub(super) fn links(&self) -> impl Iterator<Item = &Arc<Link>> {
-        let (runs, mixed) = match self {
-            Self::Runs(runs) => (runs.values(), &[][..]),
-            Self::Mixed(mixed) => (Vec::new(), &*mixed.values),
-        };
-        runs.into_iter().map(|stretch| &stretch.link).chain(mixed)
-    }
-
-    /// Returns the index in the link that the first item has, if they share one and the indices
-    /// of the others follow.
-    pub(super) fn start(&self) -> Option<u32> {
-        match self.the_one()?.indices {
-            Indices::From(start) => Some(start),
-            Indices::Each(_) => None,
-        }
-    }
-
-    /// Returns which of the [`links`](Self::links) an item has, and its index in that.
-    pub(super) fn at(&self, index: usize) -> (usize, u32) {
-        match self {
-            Self::Runs(runs) => {
-                let (Stretch { indices, .. }, number, start) = runs.find(index);
-                (number, indices.get(index - start))
-            }
-            Self::Mixed(mixed) => ((mixed.items[index] >> 32) as usize, mixed.items[index] as u32),
         }
     }
 

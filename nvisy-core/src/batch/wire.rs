@@ -213,7 +213,7 @@ impl BatchWriter {
             ids: match &batch.ids {
                 Ids::Natural => None,
                 Ids::Each(ids) => Some(ids.clone()),
-                Ids::Keyed(..) => Some(batch.ids()),
+                Ids::Keyed(_) => Some(batch.ids()),
             },
             ..Written::default()
         };

@@ -77,7 +77,7 @@ impl Merges {
             *ids = Some(inputs.iter().map(|input| natural_id(links, *input)).collect());
         }
         let first = links.len() as u32;
-        links.extend(batch.links().cloned());
+        links.extend(batch.links().into_iter().cloned());
         MergeBatch { link: first, start: batch.start() }
     }
 

@@ -152,7 +152,11 @@ impl<T: Plain> Column<T> {
         let mut column = Self::new(neutral);
         match u8::take(bytes)? {
             0 => column.grow(len),
-            _ => (0..len).try_for_each(|_| Some(column.push(T::take(bytes)?)))?,
+            _ => {
+                for _ in 0..len {
+                    column.push(T::take(bytes)?);
+                }
+            }
         }
         Some(column)
     }

@@ -49,7 +49,7 @@ impl Groups {
     /// Adds items, whose keys these are, to their groups. Where they are many, what is computed of
     /// them is on another thread, beside the counting.
     pub(super) async fn add(mut self, arrival: &Arrival<'_>, rows: Vec<u32>, keys: &Keys) -> Result<Self> {
-        let groups = self.open.find(arrival, &rows, keys);
+        let groups = self.open.find(arrival, &rows, keys)?;
         let (over, first) = (arrival.over.clone(), arrival.first);
         let mut columns = std::mem::take(&mut self.open.columns);
         let mut compute = move |items: Placed<'_>| {

@@ -92,16 +92,16 @@ impl Open {
     }
 
     /// Finds the groups of items, whose keys these are, and makes those that are not there.
-    pub(super) fn find(&mut self, arrival: &Arrival<'_>, rows: &[u32], keys: &Keys) -> Vec<u32> {
+    pub(super) fn find(&mut self, arrival: &Arrival<'_>, rows: &[u32], keys: &Keys) -> Result<Vec<u32>> {
         if self.len() == 0 {
             self.base = arrival.first;
         }
         let known = self.len();
         let mut groups = Vec::with_capacity(rows.len());
-        self.table.find(keys, &mut groups);
+        self.table.find(keys, &mut groups)?;
         self.grow(known);
         self.keep_values(known, arrival.by, Placed { rows, groups: &groups, first: arrival.first });
-        groups
+        Ok(groups)
     }
 
     /// Counts items in the groups that were found, and names the first ones.
@@ -164,13 +164,13 @@ impl Open {
     }
 
     /// Adds groups that are not there.
-    fn put(&mut self, part: &Part, origins: &Origins) {
+    fn put(&mut self, part: &Part, origins: &Origins) -> Result<()> {
         let known = self.len();
         if known == 0 {
             self.base = origins.first().unwrap_or(0);
         }
         let mut groups = Vec::new();
-        self.table.find(&part.keys, &mut groups);
+        self.table.find(&part.keys, &mut groups)?;
         self.grow(known);
         for (from, group) in groups.iter().enumerate() {
             *self.items.at(*group as usize) = part.items[from] as u32;
@@ -189,6 +189,7 @@ impl Open {
                 }
             }
         }
+        Ok(())
     }
 
     /// Returns some groups, in that order.
@@ -221,7 +222,7 @@ impl Open {
             rest.origins = self.origins.of(open.iter().flat_map(|group| self.parents(*group as usize)));
             let origins = rest.origins.clone();
             for groups in open.chunks(PART) {
-                rest.put(&self.part(groups)?, &origins);
+                rest.put(&self.part(groups)?, &origins)?;
             }
         }
         self.table.close();

@@ -2,6 +2,8 @@
 
 use std::hash::{BuildHasher, RandomState};
 
+use nvisy_core::Result;
+
 use crate::actions::key::Keys;
 
 /// Keys of a page: a power of two.
@@ -14,7 +16,7 @@ const PAGE: usize = 1 << 14;
 /// looked up many at once, pass by pass: the processor then waits for many of them side by side.
 pub(super) struct Table {
     slots: Vec<Slot>,
-    keys: Vec<KeyPage>,
+    keys: Vec<Keys>,
     len: usize,
     seeds: [u64; 2],
     wanted: Vec<(Slot, u32)>,
@@ -91,38 +93,6 @@ fn padded(bytes: &[u8]) -> u64 {
     u64::from_le_bytes(word)
 }
 
-/// Keys side by side; where all are of one length there are no ends.
-#[derive(Default)]
-struct KeyPage {
-    bytes: Vec<u8>,
-    ends: Vec<usize>,
-    width: usize,
-    len: usize,
-}
-
-impl KeyPage {
-    fn get(&self, index: usize) -> &[u8] {
-        if self.ends.is_empty() {
-            return &self.bytes[index * self.width..(index + 1) * self.width];
-        }
-        let start = index.checked_sub(1).map_or(0, |before| self.ends[before]);
-        &self.bytes[start..self.ends[index]]
-    }
-
-    fn push(&mut self, key: &[u8]) {
-        if self.len == 0 {
-            self.width = key.len();
-        } else if self.ends.is_empty() && key.len() != self.width {
-            self.ends = (1..=self.len).map(|count| count * self.width).collect();
-        }
-        self.bytes.extend_from_slice(key);
-        if !self.ends.is_empty() {
-            self.ends.push(self.bytes.len());
-        }
-        self.len += 1;
-    }
-}
-
 impl Table {
     pub(super) fn new() -> Self {
         let state = RandomState::new();
@@ -150,7 +120,7 @@ impl Table {
     }
 
     pub(super) fn bytes(&self) -> usize {
-        let keys: usize = self.keys.iter().map(|page| page.bytes.len() + 8 * page.ends.len()).sum();
+        let keys: usize = self.keys.iter().map(Keys::bytes).sum();
         size_of_val(&*self.slots) + keys
     }
 
@@ -160,7 +130,11 @@ impl Table {
     }
 
     /// Finds the group of each key, and makes those that are not there.
-    pub(super) fn find(&mut self, keys: &Keys, groups: &mut Vec<u32>) {
+    ///
+    /// # Errors
+    ///
+    /// If keys that stand side by side take more than 4 GiB.
+    pub(super) fn find(&mut self, keys: &Keys, groups: &mut Vec<u32>) -> Result<()> {
         self.reserve(keys.len());
         let (seeds, mask) = (self.seeds, self.slots.len() - 1);
         let slots = (0..keys.len()).map(|at| Slot::of(keys.get(at), seeds));
@@ -178,12 +152,13 @@ impl Table {
         }
         for at in std::mem::take(&mut self.missed) {
             let (wanted, place) = self.wanted[at as usize];
-            groups[at as usize] = self.place(wanted, place as usize, keys.get(at as usize));
+            groups[at as usize] = self.place(wanted, place as usize, keys.get(at as usize))?;
         }
+        Ok(())
     }
 
     /// Finds the group of a key step by step, and makes it where there is none.
-    fn place(&mut self, wanted: Slot, mut at: usize, key: &[u8]) -> u32 {
+    fn place(&mut self, wanted: Slot, mut at: usize, key: &[u8]) -> Result<u32> {
         let mask = self.slots.len() - 1;
         loop {
             let slot = self.slots[at];
@@ -191,20 +166,20 @@ impl Table {
                 break;
             }
             if slot.is_like(&wanted) && (wanted.group != LONG || self.key(slot.number() as usize) == key) {
-                return slot.number();
+                return Ok(slot.number());
             }
             at = (at + 1) & mask;
         }
-        let group = self.len as u32;
-        self.slots[at] = Slot { group: wanted.group | (group + 1), ..wanted };
         if self.len.is_multiple_of(PAGE) {
-            self.keys.push(KeyPage::default());
+            self.keys.push(Keys::default());
         }
         if let Some(page) = self.keys.last_mut() {
-            page.push(key);
+            page.push(key)?;
         }
+        let group = self.len as u32;
+        self.slots[at] = Slot { group: wanted.group | (group + 1), ..wanted };
         self.len += 1;
-        group
+        Ok(group)
     }
 
     /// Makes room for so many keys more.
@@ -273,7 +248,7 @@ mod tests {
                 .map(|n| format!("{:0width$}\n", n, width = [1, 7, 8, 11, 40][n as usize % 5]).into_bytes())
                 .collect();
             made.iter().for_each(|key| keys.push(key).unwrap());
-            table.find(&keys, &mut groups);
+            table.find(&keys, &mut groups).unwrap();
             for (key, group) in made.iter().zip(&groups) {
                 if *group as usize == known.len() {
                     known.push(key.clone());
