@@ -194,7 +194,7 @@ pub(super) enum Envelopes {
     /// Items of one envelope stand side by side.
     Runs(Runs<Arc<Metadata>>),
     /// They do not.
-    Mixed(Mixed<Arc<Metadata>>),
+    Mixed(Box<Mixed<Arc<Metadata>>>),
 }
 
 impl Envelopes {
@@ -220,7 +220,7 @@ impl Envelopes {
 
     fn gather(values: Vec<Arc<Metadata>>, items: Vec<u64>) -> Self {
         match Mixed::gather(values, items) {
-            Ok(mixed) => Self::Mixed(mixed),
+            Ok(mixed) => Self::Mixed(Box::new(mixed)),
             Err(side_by_side) => {
                 let mut builder = EnvelopesBuilder::new();
                 for (metadata, items) in side_by_side.stretches() {
@@ -255,7 +255,7 @@ impl Envelopes {
         match self {
             Self::Runs(Runs::One(_)) => self.clone(),
             Self::Runs(_) => Self::concat(&[(self, offset, len)]),
-            Self::Mixed(mixed) => Self::Mixed(mixed.slice(offset, len)),
+            Self::Mixed(mixed) => Self::Mixed(Box::new(mixed.slice(offset, len))),
         }
     }
 

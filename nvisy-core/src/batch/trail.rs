@@ -56,7 +56,7 @@ pub(super) enum Trail {
     /// Items of one link stand side by side.
     Runs(Runs<Stretch>),
     /// They do not.
-    Mixed(Mixed<Arc<Link>>),
+    Mixed(Box<Mixed<Arc<Link>>>),
 }
 
 impl Trail {
@@ -67,7 +67,7 @@ impl Trail {
 
     fn gather(links: Vec<Arc<Link>>, items: Vec<u64>) -> Self {
         match Mixed::gather(links, items) {
-            Ok(mixed) => Self::Mixed(mixed),
+            Ok(mixed) => Self::Mixed(Box::new(mixed)),
             Err(side_by_side) => {
                 let mut builder = TrailBuilder::with_capacity(side_by_side.items.len());
                 for (link, items) in side_by_side.stretches() {
@@ -182,7 +182,7 @@ impl Trail {
     pub(super) fn slice(&self, offset: usize, len: usize) -> Self {
         match self {
             Self::Runs(_) => Self::concat(&[(self, offset, len)]),
-            Self::Mixed(mixed) => Self::Mixed(mixed.slice(offset, len)),
+            Self::Mixed(mixed) => Self::Mixed(Box::new(mixed.slice(offset, len))),
         }
     }
 
@@ -234,8 +234,9 @@ impl Trail {
                 });
                 Self::Runs(Runs::Many(runs.collect()))
             }
-            Self::Mixed(Mixed { values, items }) => {
-                Self::Mixed(Mixed { values: values.iter().map(edit).collect(), items })
+            Self::Mixed(mixed) => {
+                let Mixed { values, items } = *mixed;
+                Self::Mixed(Box::new(Mixed { values: values.iter().map(edit).collect(), items }))
             }
         }
     }

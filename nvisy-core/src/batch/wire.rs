@@ -224,7 +224,8 @@ impl BatchWriter {
                 };
                 WrittenEnvelopes::Runs(runs.within(0, batch.len()).into_iter().map(run).collect())
             }
-            Envelopes::Mixed(Mixed { values, items }) => {
+            Envelopes::Mixed(mixed) => {
+                let Mixed { values, items } = &**mixed;
                 let envelopes = values.iter().map(|metadata| self.envelope(metadata, &mut written)).collect();
                 let alike = match &batch.trail {
                     Trail::Mixed(trail) => items.iter().zip(&*trail.items).all(|(a, b)| a >> 32 == b >> 32),
@@ -247,7 +248,8 @@ impl BatchWriter {
                 };
                 WrittenTrail::Runs(runs.within(0, batch.len()).into_iter().map(run).collect())
             }
-            Trail::Mixed(Mixed { values, items }) => {
+            Trail::Mixed(mixed) => {
+                let Mixed { values, items } = &**mixed;
                 let links = values.iter().map(|link| self.link(link, &mut written)).collect();
                 let items: Vec<u8> = items.iter().flat_map(|item| item.to_le_bytes()).collect();
                 WrittenTrail::Mixed(links, items.into())
@@ -476,13 +478,13 @@ fn at<T>(known: &[T], number: u32) -> Result<&T> {
     known.get(number as usize).ok_or_else(|| corrupt("something is missing that stood before"))
 }
 
-fn mixed<T>(known: &[Arc<T>], numbers: Vec<u32>, items: Vec<u64>) -> Result<Mixed<Arc<T>>> {
+fn mixed<T>(known: &[Arc<T>], numbers: Vec<u32>, items: Vec<u64>) -> Result<Box<Mixed<Arc<T>>>> {
     let values =
         numbers.into_iter().map(|number| at(known, number).cloned()).collect::<Result<Arc<[_]>>>()?;
     if items.iter().any(|item| (item >> 32) as usize >= values.len()) {
         return Err(corrupt("an item has what is not there"));
     }
-    Ok(Mixed { values, items: items.into() })
+    Ok(Box::new(Mixed { values, items: items.into() }))
 }
 
 fn corrupt(message: impl Display) -> Error {

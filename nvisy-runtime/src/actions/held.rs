@@ -108,7 +108,7 @@ impl Holding {
         let most = if here(&mut self.sorter)?.is_due() { 0 } else { WRITTEN_AT_ONCE - 1 };
         self.settle(most).await?;
         if let Some(spilling) = here(&mut self.sorter)?.begin_spill()? {
-            self.writing.push_back(tokio::spawn(blocking(move || spilling.write())));
+            self.writing.push_back(tokio::task::spawn_blocking(move || spilling.write()));
         }
         Ok(())
     }

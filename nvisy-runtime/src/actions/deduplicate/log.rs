@@ -1,10 +1,11 @@
 //! The keys in the order in which they were seen, durable: what a checkpoint names.
 
 use std::fs::File;
-use std::io::{BufReader, Read, Seek, SeekFrom, Write};
+use std::io::{self, BufReader, Read, Seek, SeekFrom, Write};
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use futures::FutureExt;
 use nvisy_core::{Result, Spill};
 use serde::{Deserialize, Serialize};
 use tokio::task::JoinHandle;
@@ -125,13 +126,13 @@ impl Log {
         if self.end.bytes - self.begun >= EARLY && self.early.as_ref().is_none_or(JoinHandle::is_finished) {
             let (file, before) = (self.file.clone(), self.early.take());
             self.begun = self.end.bytes;
-            self.early = Some(tokio::task::spawn(async move {
-                // What failed once may not fail again, and is lost all the same.
-                if let Some(before) = before {
-                    before.await.map_err(std::io::Error::other)??;
-                }
-                let synced = tokio::task::spawn_blocking(move || file.sync_data()).await;
-                synced.map_err(std::io::Error::other)?
+            // What failed once may not fail again, and is lost all the same.
+            let before =
+                before.and_then(FutureExt::now_or_never).map(|synced| synced.map_err(io::Error::other));
+            let failed = before.and_then(|synced| synced.and_then(|synced| synced).err());
+            self.early = Some(tokio::task::spawn_blocking(move || match failed {
+                Some(error) => Err(error),
+                None => file.sync_data(),
             }));
         }
     }

@@ -169,8 +169,11 @@ fn things(dice: &mut Dice, len: usize, raw: bool) -> (Vec<(usize, Batch)>, Vec<T
     (batches, all)
 }
 
+/// The start of the window of a group, if it has one, and which things are in it.
+type Members = (Option<i64>, Vec<usize>);
+
 /// What items come to: groups in their order, each with its items; and how many items fail.
-fn groups(things: &[Thing], window: Option<(i64, i64)>) -> (Vec<(Option<i64>, Vec<usize>)>, usize) {
+fn groups(things: &[Thing], window: Option<(i64, i64)>) -> (Vec<Members>, usize) {
     // Whether texts came, once anything came.
     let mut texts: [Option<bool>; 3] = [None; 3];
     let (mut watermark, mut failed) = (i64::MIN, 0);
