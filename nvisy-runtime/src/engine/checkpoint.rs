@@ -33,7 +33,7 @@ pub(super) use self::stage::Stage;
 pub use self::state::{Begun, NodeMemory, RunState};
 use super::report::CheckpointReport;
 use super::run::RunParts;
-use super::source::SharedTracker;
+use super::tracker::SharedTracker;
 
 /// How often a checkpoint is made unless the graph says otherwise.
 const EVERY: Duration = Duration::from_secs(1);

@@ -18,7 +18,7 @@ use super::lineage::LineageLog;
 use super::report::{
     NodeProgress, NodeReport, NodeStatus, PartitionReport, Progress, RunReport, RunStatus, count,
 };
-use super::source::SharedTracker;
+use super::tracker::SharedTracker;
 use crate::compiler::plan::{Delivery, DeliveryGuarantee, PlanNode, PlanParts, Port, Work};
 use crate::compiler::{ExecutionPlan, number};
 

@@ -4,31 +4,30 @@ mod careful;
 
 use std::collections::VecDeque;
 use std::panic::AssertUnwindSafe;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures::future::FutureExt;
 use futures::stream::{BoxStream, FuturesUnordered, StreamExt};
 use nvisy_core::observability::field;
 use nvisy_core::plugin::{AnyClient, ErasedSource};
-use nvisy_core::token::{Settlement, SlotWatch, Token, Tokens};
+use nvisy_core::token::{Settlement, Token, Tokens};
 use nvisy_core::{
     Batch, BatchLimits, Context, Error, ErrorKind, Increments, Partition, Position, Primitive, PrimitiveId,
     Result, SourceBatch, SourceIdentity,
 };
-use tokio::sync::futures::Notified;
-use tokio::sync::{Notify, watch};
+use tokio::sync::watch;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use self::careful::Group;
 use super::call::{Caller, Failure};
-use super::checkpoint::{self, Careful, Cursors, Feed, Phase};
+use super::checkpoint::{Careful, Cursors, Feed, Phase};
 use super::edge::{End, Pulse};
 use super::ledger::Counter;
 use super::node::Ended;
 use super::outlet::Outlets;
-use super::tracker::{Committed, Tracker};
+use super::tracker::{Asks, SharedTracker};
 use crate::expression::{Expression, Value};
 
 /// A source that is ready to be read.
@@ -69,223 +68,6 @@ pub(super) struct SourceWork {
     pub(super) paused: Counter,
     /// Whether nothing may be left of what it has read before.
     pub(super) allow_empty: bool,
-}
-
-/// How what opens slots asks for room where it has none.
-#[derive(Clone)]
-pub(super) struct Asks {
-    /// Asks for a checkpoint, where one has to come before there can be more slots.
-    pub(super) request: Option<Arc<Notify>>,
-    /// Whether sinks become durable by checkpoints alone.
-    pub(super) staged: bool,
-}
-
-impl Asks {
-    /// Returns which pulse helps, where there is no room; none where there is.
-    fn lacking(&self, tracker: &Tracker) -> Option<Pulse> {
-        if tracker.may_read() {
-            return None;
-        }
-        Some(match &self.request {
-            Some(request) if tracker.lacks_saving() || tracker.lacks_span() || tracker.lacks_quiet() => {
-                request.notify_one();
-                if self.staged || !tracker.wants_durability() { Pulse::Gathered } else { Pulse::Durable }
-            }
-            None if tracker.wants_durability() => Pulse::Durable,
-            _ => Pulse::Gathered,
-        })
-    }
-
-    /// Asks for a checkpoint before there is no room.
-    fn early(&self, tracker: &Tracker) {
-        if let Some(request) = &self.request
-            && (tracker.wants_saving() || tracker.news_bytes() >= checkpoint::BYTES)
-        {
-            request.notify_one();
-        }
-    }
-}
-
-/// The tracker of a source, and who waits for it.
-pub(super) struct SharedTracker {
-    tracker: Mutex<Tracker>,
-    /// For the source, which waits for credit.
-    changed: Notify,
-    /// For whoever makes checkpoints.
-    settled: Notify,
-}
-
-impl SharedTracker {
-    pub(super) fn new(tracker: Tracker) -> Self {
-        Self { tracker: Mutex::new(tracker), changed: Notify::new(), settled: Notify::new() }
-    }
-
-    fn lock(&self) -> MutexGuard<'_, Tracker> {
-        self.tracker.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    pub(super) fn committed(&self) -> Vec<Committed> {
-        self.lock().committed()
-    }
-
-    /// Returns how many items are done with.
-    pub(super) fn committed_items(&self) -> u64 {
-        self.lock().committed_items()
-    }
-
-    pub(super) fn open_slots(&self) -> usize {
-        self.lock().open_slots()
-    }
-
-    /// Returns how far each partition is done with that has moved, for a checkpoint.
-    pub(super) fn checkpointed(&self) -> Vec<Committed> {
-        self.lock().checkpoint()
-    }
-
-    /// Lets the source open no slot, or lets it again.
-    pub(super) fn hold(&self, held: bool) {
-        self.lock().hold(held);
-        self.changed.notify_one();
-    }
-
-    /// The checkpoint is durable.
-    pub(super) fn saved(&self) {
-        // Who waits for more than that asks again when something has moved.
-        if self.lock().saved() {
-            self.changed.notify_one();
-        }
-    }
-
-    /// Returns whether all is read that there was.
-    pub(super) fn is_complete(&self) -> bool {
-        self.lock().is_complete()
-    }
-
-    pub(super) fn is_still(&self) -> bool {
-        self.lock().is_still()
-    }
-
-    pub(super) fn is_settled(&self) -> bool {
-        self.lock().open_slots() == 0
-    }
-
-    pub(super) fn has_news(&self) -> bool {
-        self.lock().has_news()
-    }
-
-    pub(super) fn has_failed(&self) -> bool {
-        self.lock().has_failed()
-    }
-
-    /// Waits until it is so.
-    pub(super) async fn until(&self, is: fn(&Self) -> bool) {
-        loop {
-            let settled = self.settled.notified();
-            let mut settled = std::pin::pin!(settled);
-            // What happens from here on is not missed.
-            settled.as_mut().enable();
-            if is(self) {
-                return;
-            }
-            settled.await;
-        }
-    }
-
-    /// Returns what is woken when a slot has landed or ended.
-    pub(super) fn settles(&self) -> Notified<'_> {
-        self.settled.notified()
-    }
-
-    /// No checkpoint will have what is read from here on.
-    pub(super) fn forsake(&self) {
-        self.lock().forsake();
-        self.changed.notify_one();
-    }
-
-    pub(super) fn is_held(&self) -> bool {
-        self.lock().is_held()
-    }
-
-    /// Waits until slots may be opened again.
-    pub(super) async fn until_free(&self) {
-        loop {
-            let changed = self.changed.notified();
-            if !self.is_held() {
-                return;
-            }
-            changed.await;
-        }
-    }
-
-    /// Opens a slot for what is not known yet, when there is credit for more. None as soon as no
-    /// slot may be opened. Asks for what has to happen before.
-    pub(super) async fn reserve(&self, partition: &Arc<str>, outlets: &Outlets, asks: &Asks) -> Option<u64> {
-        let mut asked = None;
-        loop {
-            let changed = self.changed.notified();
-            let pulse = {
-                let mut tracker = self.lock();
-                if tracker.is_held() {
-                    return None;
-                }
-                match asks.lacking(&tracker) {
-                    None => return Some(tracker.open(partition, Position::Offset(0), 0, 0)),
-                    pulse => pulse,
-                }
-            };
-            if asked != pulse {
-                pulse.into_iter().for_each(|pulse| outlets.pulse(pulse));
-                asked = pulse;
-            }
-            changed.await;
-        }
-    }
-
-    /// Has nothing held back on its way that was sent behind the pulse of a checkpoint.
-    pub(super) fn let_go_if_held(&self, outlets: &Outlets) {
-        if self.is_held() {
-            outlets.pulse(Pulse::Gathered);
-        }
-    }
-
-    /// Says how much is in a slot that was reserved.
-    pub(super) fn fill(&self, slot: u64, items: u64, bytes: u64, asks: &Asks) {
-        let mut tracker = self.lock();
-        tracker.fill(slot, items, bytes);
-        asks.early(&tracker);
-    }
-
-    /// Opens a slot, when the source may.
-    async fn open(&self, partition: &Arc<str>, after: Position, items: u64, bytes: u64) -> u64 {
-        loop {
-            let changed = self.changed.notified();
-            {
-                let mut tracker = self.lock();
-                if !tracker.is_held() {
-                    return tracker.open(partition, after, items, bytes);
-                }
-            }
-            changed.await;
-        }
-    }
-
-    pub(super) fn abandoned_slots(&self) -> u64 {
-        self.lock().abandoned_slots()
-    }
-}
-
-impl SlotWatch for SharedTracker {
-    fn landed(&self, slot: u64) {
-        self.lock().landed(slot);
-        self.changed.notify_one();
-        self.settled.notify_waiters();
-    }
-
-    fn resolved(&self, slot: u64, worst: Settlement) {
-        self.lock().resolved(slot, worst);
-        self.changed.notify_one();
-        self.settled.notify_waiters();
-    }
 }
 
 /// How long a source may be silent before the graph is told to let go of what it gathers.

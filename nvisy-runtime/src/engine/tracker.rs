@@ -1,10 +1,14 @@
 //! Which slots of a source are open, and how far each partition is done with: a plain value.
 
+mod shared;
+
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::Arc;
 
 use nvisy_core::Position;
 use nvisy_core::token::Settlement;
+
+pub(super) use self::shared::{Asks, SharedTracker};
 
 /// How much a source may have on its way, and how far it may run ahead.
 #[derive(Clone, Copy, Debug)]

@@ -30,8 +30,7 @@ use super::{Stage, fingerprint, memory};
 use crate::compiler::plan::PlanParts;
 use crate::engine::report::CheckpointReport;
 use crate::engine::run::RunParts;
-use crate::engine::source::SharedTracker;
-use crate::engine::tracker::Committed;
+use crate::engine::tracker::{Committed, SharedTracker};
 use crate::registry::Registry;
 
 /// The version of what stands in a checkpoint.

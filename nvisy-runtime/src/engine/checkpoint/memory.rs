@@ -11,7 +11,7 @@ use nvisy_core::{Error, ErrorKind, Result, Spill};
 use tokio::sync::{Mutex, MutexGuard, watch};
 use tokio_util::sync::CancellationToken;
 
-use crate::engine::source::SharedTracker;
+use crate::engine::tracker::SharedTracker;
 
 /// The memory of a node, which is a source inside the graph for what it lets go of.
 ///

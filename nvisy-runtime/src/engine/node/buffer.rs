@@ -14,7 +14,8 @@ use crate::engine::checkpoint::{Memory, Phase};
 use crate::engine::edge::{Parcel, Pulse};
 use crate::engine::ledger::NodeMeter;
 use crate::engine::outlet::Outlets;
-use crate::engine::source::{Asks, follow};
+use crate::engine::source::follow;
+use crate::engine::tracker::Asks;
 
 /// A buffer that is ready to work: to what is before it a sink, to what is behind it a source.
 pub(in crate::engine) struct Buffering {

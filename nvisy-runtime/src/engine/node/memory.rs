@@ -18,7 +18,8 @@ use crate::engine::edge::End;
 use crate::engine::gather::{Cut, Gatherer, Ready};
 use crate::engine::ledger::NodeMeter;
 use crate::engine::outlet::Outlets;
-use crate::engine::source::{Asks, follow};
+use crate::engine::source::follow;
+use crate::engine::tracker::Asks;
 
 /// An action with memory that is ready to work.
 pub(in crate::engine) struct Remembering {
