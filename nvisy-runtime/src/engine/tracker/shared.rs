@@ -1,0 +1,241 @@
+//! A tracker that several share: who opens slots and waits for room, and who makes checkpoints.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use nvisy_core::Position;
+use nvisy_core::token::{Settlement, SlotWatch};
+use tokio::sync::Notify;
+use tokio::sync::futures::Notified;
+
+use super::{Committed, Tracker};
+use crate::engine::checkpoint;
+use crate::engine::edge::Pulse;
+use crate::engine::outlet::Outlets;
+
+/// How what opens slots asks for room where it has none.
+#[derive(Clone)]
+pub(in crate::engine) struct Asks {
+    /// Asks for a checkpoint, where one has to come before there can be more slots.
+    pub(in crate::engine) request: Option<Arc<Notify>>,
+    /// Whether sinks become durable by checkpoints alone.
+    pub(in crate::engine) staged: bool,
+}
+
+impl Asks {
+    /// Returns which pulse helps, where there is no room; none where there is.
+    pub(in crate::engine) fn lacking(&self, tracker: &Tracker) -> Option<Pulse> {
+        if tracker.may_read() {
+            return None;
+        }
+        Some(match &self.request {
+            Some(request) if tracker.lacks_saving() || tracker.lacks_span() || tracker.lacks_quiet() => {
+                request.notify_one();
+                if self.staged || !tracker.wants_durability() { Pulse::Gathered } else { Pulse::Durable }
+            }
+            None if tracker.wants_durability() => Pulse::Durable,
+            _ => Pulse::Gathered,
+        })
+    }
+
+    /// Asks for a checkpoint before there is no room.
+    pub(in crate::engine) fn early(&self, tracker: &Tracker) {
+        if let Some(request) = &self.request
+            && (tracker.wants_saving() || tracker.news_bytes() >= checkpoint::BYTES)
+        {
+            request.notify_one();
+        }
+    }
+}
+
+/// The tracker of a source, and who waits for it.
+pub(in crate::engine) struct SharedTracker {
+    tracker: Mutex<Tracker>,
+    /// For the source, which waits for credit.
+    pub(in crate::engine) changed: Notify,
+    /// For whoever makes checkpoints.
+    settled: Notify,
+}
+
+impl SharedTracker {
+    pub(in crate::engine) fn new(tracker: Tracker) -> Self {
+        Self { tracker: Mutex::new(tracker), changed: Notify::new(), settled: Notify::new() }
+    }
+
+    pub(in crate::engine) fn lock(&self) -> MutexGuard<'_, Tracker> {
+        self.tracker.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(in crate::engine) fn committed(&self) -> Vec<Committed> {
+        self.lock().committed()
+    }
+
+    /// Returns how many items are done with.
+    pub(in crate::engine) fn committed_items(&self) -> u64 {
+        self.lock().committed_items()
+    }
+
+    pub(in crate::engine) fn open_slots(&self) -> usize {
+        self.lock().open_slots()
+    }
+
+    /// Returns how far each partition is done with that has moved, for a checkpoint.
+    pub(in crate::engine) fn checkpointed(&self) -> Vec<Committed> {
+        self.lock().checkpoint()
+    }
+
+    /// Lets the source open no slot, or lets it again.
+    pub(in crate::engine) fn hold(&self, held: bool) {
+        self.lock().hold(held);
+        self.changed.notify_one();
+    }
+
+    /// The checkpoint is durable.
+    pub(in crate::engine) fn saved(&self) {
+        // Who waits for more than that asks again when something has moved.
+        if self.lock().saved() {
+            self.changed.notify_one();
+        }
+    }
+
+    /// Returns whether all is read that there was.
+    pub(in crate::engine) fn is_complete(&self) -> bool {
+        self.lock().is_complete()
+    }
+
+    pub(in crate::engine) fn is_still(&self) -> bool {
+        self.lock().is_still()
+    }
+
+    pub(in crate::engine) fn is_settled(&self) -> bool {
+        self.lock().open_slots() == 0
+    }
+
+    pub(in crate::engine) fn has_news(&self) -> bool {
+        self.lock().has_news()
+    }
+
+    pub(in crate::engine) fn has_failed(&self) -> bool {
+        self.lock().has_failed()
+    }
+
+    /// Waits until it is so.
+    pub(in crate::engine) async fn until(&self, is: fn(&Self) -> bool) {
+        loop {
+            let settled = self.settled.notified();
+            let mut settled = std::pin::pin!(settled);
+            // What happens from here on is not missed.
+            settled.as_mut().enable();
+            if is(self) {
+                return;
+            }
+            settled.await;
+        }
+    }
+
+    /// Returns what is woken when a slot has landed or ended.
+    pub(in crate::engine) fn settles(&self) -> Notified<'_> {
+        self.settled.notified()
+    }
+
+    /// No checkpoint will have what is read from here on.
+    pub(in crate::engine) fn forsake(&self) {
+        self.lock().forsake();
+        self.changed.notify_one();
+    }
+
+    pub(in crate::engine) fn is_held(&self) -> bool {
+        self.lock().is_held()
+    }
+
+    /// Waits until slots may be opened again.
+    pub(in crate::engine) async fn until_free(&self) {
+        loop {
+            let changed = self.changed.notified();
+            if !self.is_held() {
+                return;
+            }
+            changed.await;
+        }
+    }
+
+    /// Opens a slot for what is not known yet, when there is credit for more. None as soon as no
+    /// slot may be opened. Asks for what has to happen before.
+    pub(in crate::engine) async fn reserve(
+        &self,
+        partition: &Arc<str>,
+        outlets: &Outlets,
+        asks: &Asks,
+    ) -> Option<u64> {
+        let mut asked = None;
+        loop {
+            let changed = self.changed.notified();
+            let pulse = {
+                let mut tracker = self.lock();
+                if tracker.is_held() {
+                    return None;
+                }
+                match asks.lacking(&tracker) {
+                    None => return Some(tracker.open(partition, Position::Offset(0), 0, 0)),
+                    pulse => pulse,
+                }
+            };
+            if asked != pulse {
+                pulse.into_iter().for_each(|pulse| outlets.pulse(pulse));
+                asked = pulse;
+            }
+            changed.await;
+        }
+    }
+
+    /// Has nothing held back on its way that was sent behind the pulse of a checkpoint.
+    pub(in crate::engine) fn let_go_if_held(&self, outlets: &Outlets) {
+        if self.is_held() {
+            outlets.pulse(Pulse::Gathered);
+        }
+    }
+
+    /// Says how much is in a slot that was reserved.
+    pub(in crate::engine) fn fill(&self, slot: u64, items: u64, bytes: u64, asks: &Asks) {
+        let mut tracker = self.lock();
+        tracker.fill(slot, items, bytes);
+        asks.early(&tracker);
+    }
+
+    /// Opens a slot, when the source may.
+    pub(in crate::engine) async fn open(
+        &self,
+        partition: &Arc<str>,
+        after: Position,
+        items: u64,
+        bytes: u64,
+    ) -> u64 {
+        loop {
+            let changed = self.changed.notified();
+            {
+                let mut tracker = self.lock();
+                if !tracker.is_held() {
+                    return tracker.open(partition, after, items, bytes);
+                }
+            }
+            changed.await;
+        }
+    }
+
+    pub(in crate::engine) fn abandoned_slots(&self) -> u64 {
+        self.lock().abandoned_slots()
+    }
+}
+
+impl SlotWatch for SharedTracker {
+    fn landed(&self, slot: u64) {
+        self.lock().landed(slot);
+        self.changed.notify_one();
+        self.settled.notify_waiters();
+    }
+
+    fn resolved(&self, slot: u64, worst: Settlement) {
+        self.lock().resolved(slot, worst);
+        self.changed.notify_one();
+        self.settled.notify_waiters();
+    }
+}
