@@ -22,7 +22,7 @@ use crate::id::PrimitiveId;
 /// use nvisy_core::primitive::raw::Raw;
 /// use nvisy_core::{Batch, Metadata, Positions, SourceIdentity};
 ///
-/// # fn main() -> nvisy_core::Result<()> {
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
 /// let step = |node: &str| Arc::new(Step::new(node, "example", chrono::Utc::now()));
 /// let numbers = [1, 2, 3].map(|n| Raw::Json(n.into()).into()).to_vec();
 /// let (source, metadata) = (SourceIdentity::new("numbers"), Arc::new(Metadata::default()));
