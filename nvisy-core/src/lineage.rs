@@ -30,7 +30,8 @@ pub struct Step {
     pub operation: Arc<str>,
     /// When.
     pub time: Timestamp,
-    /// With what parameters, where they matter; null where not.
+    /// With what parameters, where they matter; null where not. In a run, `bytes` and `sha256` of
+    /// them as JSON where they are larger than 4 KiB.
     pub parameters: Arc<Value>,
 }
 

@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use nvisy_core::action::Calls;
 use nvisy_core::plugin::ErasedSinkConfig;
-use nvisy_core::{ActionConfig, BatchLimits, Guarantee, Kinds};
-use serde_json::Value;
+use nvisy_core::{ActionConfig, BatchLimits, ContentHash, Guarantee, Kinds};
+use serde_json::{Value, json};
 
 use super::plan::{
     self, Delivery, DeliveryGuarantee, ExecutionPlan, PlanConnection, PlanEdge, PlanNode, PlanParts, Port,
@@ -22,6 +22,8 @@ pub(crate) const DEFAULT_UNCOMMITTED_ITEMS: u64 = 65_536;
 const DEFAULT_CONCURRENCY: usize = 10;
 /// How many calls of a node that calls others may run at once, unless the graph says so.
 const DEFAULT_CALLS: usize = 4;
+/// Bytes of a node's parameters, as JSON, that go into lineage records as they are.
+const RECORDED_BYTES: usize = 4 << 10;
 /// Items that may wait on an edge.
 const EDGE_ITEMS: usize = 8_192;
 /// Bytes that may wait on an edge, and at least, and on all of them together.
@@ -89,6 +91,7 @@ fn plan_node(
     let outputs = node.outputs.iter().map(|edge| (edges[*edge].port.clone(), *edge)).collect();
     let said = said_of_batches(node.node);
     let (limits, gather) = batches(&work, calls, policies.batch.is_some(), said, largest);
+    let parameters = parameters(node.node);
     Some(PlanNode {
         name: node.name.into(),
         operation: operation(node.node).into(),
@@ -100,7 +103,8 @@ fn plan_node(
         outputs,
         input_kinds: node.input_kinds.unwrap_or(Kinds::NONE),
         output_kinds: node.output_kinds.unwrap_or(Kinds::NONE),
-        parameters: parameters(node.node),
+        recorded: recorded(&parameters),
+        parameters,
         timeout: policies.timeout,
         deadline: policies.deadline,
         rate_limit: policies.rate_limit,
@@ -162,6 +166,16 @@ fn operation(node: &Node) -> &str {
 fn parameters(node: &Node) -> Arc<Value> {
     let config = node.config().filter(|config| config.as_object().is_none_or(|config| !config.is_empty()));
     Arc::new(config.cloned().unwrap_or(Value::Null))
+}
+
+/// Returns what a record has of a node's parameters. Lineages are written out beside dead letters:
+/// what is large is named by its size and hash there.
+fn recorded(parameters: &Arc<Value>) -> Arc<Value> {
+    let text = parameters.to_string();
+    if text.len() <= RECORDED_BYTES {
+        return parameters.clone();
+    }
+    Arc::new(json!({ "bytes": text.len(), "sha256": ContentHash::of_bytes(text.as_bytes()).to_string() }))
 }
 
 /// Returns what the calls of a node cost others: sources and sinks call their systems, and

@@ -65,8 +65,10 @@ pub(crate) struct PlanNode {
     pub(crate) outputs: Vec<(Port, usize)>,
     pub(crate) input_kinds: Kinds,
     pub(crate) output_kinds: Kinds,
-    /// Its config, for lineage records; null where it has none.
+    /// Its config; null where it has none.
     pub(crate) parameters: Arc<Value>,
+    /// The same for lineage records: the hash of what is too large for each of them to have.
+    pub(crate) recorded: Arc<Value>,
     pub(crate) retry: Retry,
     pub(crate) timeout: Option<Duration>,
     pub(crate) deadline: Option<Duration>,

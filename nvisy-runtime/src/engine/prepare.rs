@@ -424,7 +424,7 @@ impl<'a> Builder<'a> {
     fn context(&self, index: usize, node: &PlanNode) -> Context {
         let context = Context::new(self.plan.graph.name.as_str(), node.name.clone(), node.operation.clone())
             .in_run(self.run)
-            .with_parameters(node.parameters.clone())
+            .with_parameters(node.recorded.clone())
             .with_cancellation(self.cancel.clone())
             .with_meter(self.meters[index].clone());
         match &self.journal {

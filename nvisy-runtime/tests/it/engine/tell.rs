@@ -158,6 +158,24 @@ async fn lineage_leads_from_what_is_written_to_the_source() {
     assert_eq!(positions, [0, 0, 1, 1, 2, 2].map(Position::Offset));
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_dead_letter_is_no_larger_for_a_large_config() {
+    let aside = unique("aside");
+    let fails = each(Form::Transform, "in", |_| Err(Error::invalid("n", "bad")));
+    let nodes = json!({
+        "in": numbers(1_000), "act": fails,
+        "out": sink(&unique("out"), "act"), "aside": sink(&aside, "act.dead_letter"),
+    });
+    let settings = json!({ "dead_letter_limit": { "share": 1 } });
+    run_graph(&document(json!({ "settings": settings, "nodes": nodes }))).await;
+    let letters = nvisy_core::testing::memory::MemoryStore::named(&aside).items();
+    assert_eq!(letters.len(), 1_000);
+    let records = nvisy_core::DeadLetter::from_primitive(&letters[7]).unwrap().primitive.lineage().records();
+    let parameters = &records[0].parameters;
+    assert!(parameters["bytes"].as_u64() > Some(4 << 10), "{parameters}");
+    assert_eq!(parameters["sha256"].as_str().map(str::len), Some(64), "{parameters}");
+}
+
 #[derive(Debug)]
 struct Unspeakable;
 
