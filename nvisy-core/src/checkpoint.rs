@@ -96,13 +96,18 @@ pub struct Checkpoint {
 impl Checkpoint {
     /// Makes the changes of one commit.
     pub fn apply(&mut self, changes: Changes) {
+        self.generation += 1;
+        if self.entries.is_empty() {
+            // Many at once are put in place one behind the other.
+            self.entries = changes.0.into_iter().filter_map(|(key, value)| Some((key, value?))).collect();
+            return;
+        }
         for (key, value) in changes.0 {
             match value {
                 Some(value) => drop(self.entries.insert(key, value)),
                 None => drop(self.entries.remove(&key)),
             }
         }
-        self.generation += 1;
     }
 }
 
@@ -146,6 +151,11 @@ impl Changes {
     pub fn remove(&mut self, key: impl Into<String>) -> &mut Self {
         self.0.insert(key.into(), None);
         self
+    }
+
+    /// Keeps the changes for which `keep` says so.
+    pub fn retain(&mut self, mut keep: impl FnMut(&str, Option<&Bytes>) -> bool) {
+        self.0.retain(|key, value| keep(key, value.as_ref()));
     }
 
     /// Returns how many keys it changes.

@@ -8,6 +8,7 @@
 //! the other side nothing. What actions remember is part of the checkpoint, and goes back with the
 //! cursors.
 
+mod by_partition;
 mod careful;
 mod feed;
 mod fingerprint;

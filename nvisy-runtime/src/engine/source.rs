@@ -240,7 +240,7 @@ impl SourceWork {
         let mut open = Vec::with_capacity(partitions.len());
         let mut left = 0;
         for partition in partitions {
-            let (after, at) = match known.remove(&partition.id) {
+            let (after, at) = match known.take(&partition.id) {
                 Some(cursor) => {
                     let ended = cursor.ended || self.complete;
                     let (after, at) = (cursor.position.clone(), cursor.items);

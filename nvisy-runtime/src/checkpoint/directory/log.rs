@@ -22,7 +22,7 @@ pub(super) struct Growth {
 
 impl Default for Growth {
     fn default() -> Self {
-        Self { free: 1 << 20, factor: 4 }
+        Self { free: 1 << 20, factor: 2 }
     }
 }
 

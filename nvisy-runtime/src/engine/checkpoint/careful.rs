@@ -13,8 +13,8 @@ use nvisy_core::BatchLimits;
 use serde::{Deserialize, Serialize};
 use tokio::sync::{Notify, Semaphore};
 
-use super::journal::Cursors;
 use super::state::Begun;
+use crate::engine::tracker::Committed;
 
 /// How many items are begun at once: at first, and after the process ended with such a group on
 /// its way.
@@ -93,18 +93,19 @@ impl Replay {
     /// `length` is how much a run may have read that no checkpoint has. Items may come in another
     /// order, or from far behind one that failed, and the process end where nothing is careful
     /// any more: then twice as much is, each time.
-    pub(super) fn resume<'a>(
+    pub(super) fn resume(
         mut self,
         orderly: bool,
         length: u64,
-        cursors: impl Fn(&str) -> Option<&'a Cursors>,
+        mut cursor: impl FnMut(&str, &str) -> Option<Committed>,
     ) -> Self {
-        let is_open = |part: &Part| {
-            let cursor = cursors(&part.source).and_then(|cursors| cursors.get(&part.partition));
+        let mut is_open = |part: &Part| {
+            let cursor = cursor(&part.source, &part.partition);
             cursor.is_none_or(|cursor| !cursor.ended && cursor.items < part.end())
         };
-        self.suspects.retain(&is_open);
-        let begun: Vec<Part> = std::mem::take(&mut self.begun).into_iter().filter(&is_open).collect();
+        self.suspects.retain(&mut is_open);
+        let mut begun = std::mem::take(&mut self.begun);
+        begun.retain(&mut is_open);
         if orderly {
             return self;
         }
@@ -307,7 +308,6 @@ impl Careful {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::engine::tracker::Committed;
 
     const SPAN: u64 = 100;
 
@@ -317,10 +317,10 @@ mod tests {
 
     /// Takes up what a checkpoint has that is done with so many items.
     fn resumed(replay: Replay, orderly: bool, items: u64) -> Replay {
-        let partition: Arc<str> = "all".into();
-        let committed = Committed { partition: partition.clone(), position: None, items, ended: false };
-        let cursors = Cursors::from([(partition, committed)]);
-        replay.resume(orderly, SPAN, |_| Some(&cursors))
+        let committed = |_: &str, partition: &str| {
+            Some(Committed { partition: partition.into(), position: None, items, ended: false })
+        };
+        replay.resume(orderly, SPAN, committed)
     }
 
     /// The process ends while a group is on its way.

@@ -27,7 +27,8 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use tokio::sync::Notify;
 
-use super::journal::{Cursor, json, read_key};
+use super::by_partition::ByPartition;
+use super::journal::{Cursor, Cursors, json, read_key};
 use crate::engine::call::Caller;
 use crate::engine::report::{IncrementReport, NodeStatus};
 use crate::engine::tracker::Committed;
@@ -76,6 +77,11 @@ impl<'a> Known<'a> {
         format!("{} {} {}", self.since, self.items, self.version).into()
     }
 
+    fn epoch_and_version(self) -> Option<(u64, &'a str)> {
+        let (epoch, version) = self.version.split_once(' ')?;
+        Some((epoch.parse().ok()?, version))
+    }
+
     /// Returns whether it has been read to its end, and is not being read again.
     pub(super) fn is_done(self) -> bool {
         self.since > 0 && !self.version.is_empty()
@@ -91,7 +97,7 @@ struct Opened {
 #[derive(Default)]
 struct State {
     /// What runs before have read, until the source has listed what there is.
-    known: HashMap<Arc<str>, Bytes>,
+    known: ByPartition<Bytes>,
     /// Where the run before stopped half way.
     cursors: HashMap<Arc<str>, Cursor>,
     opened: HashMap<Arc<str>, Opened>,
@@ -157,16 +163,21 @@ impl Feed {
         version.map_or_else(String::new, |version| format!("{} {version}", self.epoch))
     }
 
+    /// Returns whether a partition was read to its end in the version that it has.
+    fn is_as_it_was(&self, known: Known<'_>, partition: &Partition) -> bool {
+        let same = |(epoch, version)| epoch == self.epoch && Some(version) == partition.version.as_deref();
+        known.is_done() && known.epoch_and_version().is_some_and(same)
+    }
+
     /// Returns the partitions that are not what they were, each with the version that they had,
     /// where the source may still find them unchanged.
     pub(in crate::engine) fn doubtful(&self, partitions: &[Partition]) -> Vec<(Partition, Arc<str>)> {
-        let state = self.state();
+        let known = &mut self.state().known;
         let doubtful = partitions.iter().filter_map(|partition| {
-            let known = state.known.get(&partition.id).and_then(Known::read)?;
-            let (epoch, version) = known.version.split_once(' ')?;
+            let known = known.get(&partition.id).and_then(Known::read)?;
+            let (epoch, version) = known.epoch_and_version()?;
             let other = Some(version) != partition.version.as_deref();
-            let same_graph = epoch.parse() == Ok(self.epoch);
-            (known.is_done() && other && same_graph).then(|| (partition.clone(), version.into()))
+            (known.is_done() && other && epoch == self.epoch).then(|| (partition.clone(), version.into()))
         });
         doubtful.collect()
     }
@@ -200,14 +211,14 @@ impl Feed {
         let mut open = Vec::new();
         let mut gone = std::mem::take(&mut state.known);
         for partition in partitions {
-            let before = gone.remove(&partition.id);
+            let before = gone.take(&partition.id);
             let known = before.as_ref().and_then(Known::read).filter(|known| known.since > 0);
+            if known.is_some_and(|known| self.is_as_it_was(known, &partition)) {
+                report.unchanged += 1;
+                continue;
+            }
             let version = self.version(partition.version.as_deref());
             match known {
-                Some(known) if known.is_done() && known.version == version => {
-                    report.unchanged += 1;
-                    continue;
-                }
                 Some(known) if same.contains(&*partition.id) => {
                     report.unchanged += 1;
                     let known = Known { version: &version, ..known };
@@ -226,11 +237,12 @@ impl Feed {
             }
             state.opened.insert(partition.id.clone(), Opened { since, version });
             // It is read to its end again, which may be where it stopped.
-            let committed = cursor.map(|cursor| Committed { ended: false, ..cursor.committed() });
+            let committed =
+                cursor.map(|cursor| Committed { ended: false, ..cursor.committed(partition.id.clone()) });
             open.push((partition, committed));
         }
         report.vanished = gone.len() as u64;
-        state.vanished = gone.into_keys().collect();
+        state.vanished = gone.into_names().collect();
         (open, report)
     }
 
@@ -278,7 +290,7 @@ impl Feed {
         let partition = &committed.partition;
         if self.increments == Increments::Appends {
             let version = self.epoch.to_string();
-            let cursor = Cursor { version, ended: false, ..Cursor::of(&self.name.node, committed) };
+            let cursor = Cursor { version, ended: false, ..Cursor::of(committed) };
             changes.put(format!("past/{}/{partition}", self.key), json(&cursor)?);
             return Ok(None);
         }
@@ -286,7 +298,7 @@ impl Feed {
         let Some(Opened { since, version }) = state.opened.get(partition) else { return Ok(None) };
         let (since, version) = (*since, version.clone());
         if !committed.ended {
-            let cursor = Cursor { since, version, ..Cursor::of(&self.name.node, committed) };
+            let cursor = Cursor { since, version, ..Cursor::of(committed) };
             changes.put(self.read(partition), json(&cursor)?);
             return Ok(None);
         }
@@ -317,11 +329,13 @@ impl Feed {
     }
 
     /// Returns where the partitions of a source that only grows stand, by name.
-    pub(super) fn past(&self, entries: &BTreeMap<String, Bytes>) -> HashMap<Arc<str>, Committed> {
+    pub(super) fn past(&self, entries: &BTreeMap<String, Bytes>) -> Cursors {
         let past = below(entries, &format!("past/{}/", self.key));
-        let cursors = past.filter_map(|(_, bytes)| serde_json::from_slice::<Cursor>(bytes).ok());
-        let same = cursors.filter(|cursor| cursor.version == self.epoch.to_string());
-        same.map(|cursor| (cursor.partition.as_str().into(), cursor.committed())).collect()
+        let cursors =
+            past.filter_map(|(id, bytes)| Some((id, serde_json::from_slice::<Cursor>(bytes).ok()?)));
+        let same = cursors.filter(|(_, cursor)| cursor.version == self.epoch.to_string());
+        let ids = same.map(|(id, cursor)| (Arc::<str>::from(id), cursor));
+        ids.map(|(id, cursor)| (id.clone(), cursor.committed(id))).collect()
     }
 
     /// Returns the error of a batch that does not stand where its partition is.

@@ -24,6 +24,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
+use super::by_partition::ByPartition;
 use super::careful::{Careful, Replay};
 use super::feed::{self, Feed, Name, Replacing};
 use super::{Stage, fingerprint, memory};
@@ -64,11 +65,10 @@ pub(super) struct Header {
     epoch: u64,
 }
 
-/// How far a partition is done with.
+/// How far a partition is done with. Which one it is, its key says.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(super) struct Cursor {
-    pub(super) source: String,
-    pub(super) partition: String,
+    /// None where there is nothing behind it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) position: Option<Position>,
     /// Items up to there.
@@ -89,26 +89,19 @@ fn is_zero(n: &u64) -> bool {
 }
 
 impl Cursor {
-    pub(super) fn of(source: &str, committed: &Committed) -> Self {
-        Self {
-            source: source.to_owned(),
-            partition: committed.partition.to_string(),
-            position: committed.position.clone(),
-            items: committed.items,
-            ended: committed.ended,
-            since: 0,
-            version: String::new(),
-        }
+    pub(super) fn of(committed: &Committed) -> Self {
+        let Committed { items, ended, .. } = *committed;
+        Self { position: committed.position.clone(), items, ended, since: 0, version: String::new() }
     }
 
-    pub(super) fn committed(self) -> Committed {
-        let Self { partition, position, items, ended, .. } = self;
-        Committed { partition: partition.into(), position, items, ended }
+    pub(super) fn committed(self, partition: Arc<str>) -> Committed {
+        let Self { position, items, ended, .. } = self;
+        Committed { partition, position, items, ended }
     }
 }
 
 /// Where the partitions of one source stand, by name.
-pub(in crate::engine) type Cursors = HashMap<Arc<str>, Committed>;
+pub(in crate::engine) type Cursors = ByPartition<Committed>;
 
 /// The open checkpoints of a run.
 pub(in crate::engine) struct Journal {
@@ -150,7 +143,7 @@ impl Journal {
         let (graph, nodes) = (&plan.graph, fingerprint::of(plan, registry));
         let last = checkpoints.last();
         let before: Option<Header> = match last.entries.get("run") {
-            Some(bytes) => Some(read(&graph.name, bytes)?),
+            Some(bytes) => Some(read_header(&graph.name, bytes)?),
             None => None,
         };
         let (generation, mut epoch) =
@@ -176,12 +169,14 @@ impl Journal {
             if let Some(bytes) = last.entries.get("careful") {
                 replay = read(&graph.name, bytes)?;
             }
-            replay = replay.resume(!header.running, uncommitted, |source| cursors.get(source));
+            let cursor = |source: &str, partition: &str| cursors.get_mut(source)?.get(partition).cloned();
+            replay = replay.resume(!header.running, uncommitted, cursor);
         }
         let run = before.map_or_else(RunId::new, |header| header.run);
         let header =
             Header { version: VERSION, run, finished: false, running: false, nodes, generation, epoch };
-        let resumed_items = cursors.values().flat_map(HashMap::values).map(|committed| committed.items).sum();
+        let resumed_items =
+            cursors.values().flat_map(Cursors::iter).map(|(_, committed)| committed.items).sum();
         Ok(Self {
             checkpoints,
             header,
@@ -225,7 +220,7 @@ impl Journal {
         let entries = &self.checkpoints.last().entries;
         let mut half_way = HashMap::new();
         // What stopped half way is its own to sort out.
-        for partition in self.cursors.remove(node).unwrap_or_default().into_keys() {
+        for partition in self.cursors.remove(node).unwrap_or_default().into_names() {
             let bytes = entries.get(&read_key(node, &partition));
             if let Some(cursor) = bytes.and_then(|bytes| serde_json::from_slice(bytes).ok()) {
                 half_way.insert(partition, cursor);
@@ -261,7 +256,7 @@ impl Journal {
         if changes.is_empty() {
             return Ok(());
         }
-        self.checkpoints.commit(changes).await?;
+        self.store(changes).await?;
         self.feeds.iter().zip(announced).for_each(|(feed, partitions)| feed.is_announced(partitions));
         Ok(())
     }
@@ -296,7 +291,7 @@ impl Journal {
         self.header.running = true;
         changes.put("run", json(&self.header)?);
         self.note_careful(&mut changes)?;
-        self.checkpoints.commit(changes).await.map(drop)
+        self.store(changes).await
     }
 
     /// Says which sources read what has changed.
@@ -312,7 +307,7 @@ impl Journal {
                 changes.put(key, name);
             }
         }
-        if changes.is_empty() { Ok(()) } else { self.checkpoints.commit(changes).await.map(drop) }
+        self.store(changes).await
     }
 
     /// Says that the run has ended in an orderly way, if that is not said.
@@ -329,7 +324,7 @@ impl Journal {
         let mut changes = Changes::default();
         changes.put("run", json(&header)?);
         self.note_careful(&mut changes)?;
-        self.checkpoints.commit(changes).await?;
+        self.store(changes).await?;
         self.header = header;
         Ok(())
     }
@@ -351,9 +346,7 @@ impl Journal {
         let Some(ticket) = self.careful.asked() else { return Ok(()) };
         let mut changes = Changes::default();
         self.note_careful(&mut changes)?;
-        if !changes.is_empty() {
-            self.checkpoints.commit(changes).await?;
-        }
+        self.store(changes).await?;
         self.careful.durable(ticket);
         Ok(())
     }
@@ -417,7 +410,7 @@ impl Journal {
                 changes.put(key, shown);
             }
         }
-        if changes.is_empty() { Ok(()) } else { self.checkpoints.commit(changes).await.map(drop) }
+        self.store(changes).await
     }
 
     /// Returns what an action remembered.
@@ -501,10 +494,17 @@ impl Journal {
         }
         if !changes.is_empty() {
             parts.lineage.durable().await?;
-            self.checkpoints.commit(changes).await?;
+            self.store(changes).await?;
         }
         parts.trackers().for_each(SharedTracker::saved);
         Ok(())
+    }
+
+    /// Makes changes durable, but for removals of what is not there; nothing where there are none.
+    async fn store(&mut self, mut changes: Changes) -> Result<()> {
+        let entries = &self.checkpoints.last().entries;
+        changes.retain(|key, value| value.is_some() || entries.contains_key(key));
+        if changes.is_empty() { Ok(()) } else { self.checkpoints.commit(changes).await.map(drop) }
     }
 
     /// Returns the cursors that have moved since they were asked for last. What is gathered is
@@ -527,10 +527,14 @@ impl Journal {
                 // Of its own making: it is always JSON.
                 let moved = match feed {
                     Some(feed) => feed.moved(&committed, &mut changes, &mut self.done),
-                    None => json(&Cursor::of(source, &committed)).map(|cursor| {
-                        changes.put(read_key(source, &committed.partition), cursor);
-                        None
-                    }),
+                    None => {
+                        let position = committed.position.filter(|_| !committed.ended);
+                        committed.position = position;
+                        json(&Cursor::of(&committed)).map(|cursor| {
+                            changes.put(read_key(source, &committed.partition), cursor);
+                            None
+                        })
+                    }
                 };
                 self.stale.extend(moved.ok().flatten());
             }
@@ -562,7 +566,7 @@ pub(in crate::engine) fn rehearsable(graph: &str, checkpoint: &Checkpoint) -> Re
     for (key, value) in &checkpoint.entries {
         match key.as_str() {
             "run" => {
-                let header = Header { running: false, ..read(graph, value)? };
+                let header = Header { running: false, ..read_header(graph, value)? };
                 changes.put(key.clone(), json(&header)?);
             }
             "careful" => {}
@@ -580,12 +584,25 @@ pub(in crate::engine) fn rehearsable(graph: &str, checkpoint: &Checkpoint) -> Re
 /// As [`read`].
 fn cursors_in(graph: &str, checkpoint: &Checkpoint) -> Result<HashMap<String, Cursors>> {
     let mut cursors: HashMap<String, Cursors> = HashMap::new();
-    for bytes in checkpoint.entries.iter().filter(|(key, _)| key.starts_with("read/")).map(|(_, v)| v) {
-        let cursor: Cursor = read(graph, bytes)?;
-        let (source, committed) = (cursor.source.clone(), cursor.committed());
-        cursors.entry(source).or_default().insert(committed.partition.clone(), committed);
+    let entries = checkpoint.entries.range("read/".to_owned()..);
+    let entries = entries.take_while(|(key, _)| key.starts_with("read/"));
+    let mut entries = entries.map(|(key, bytes)| read_cursor(graph, key, bytes)).peekable();
+    // Those of a source stand together.
+    while let Some(first) = entries.next() {
+        let (source, first) = first?;
+        let same = |entry: &Result<(&str, Committed)>| entry.as_ref().is_ok_and(|(of, _)| *of == source);
+        let more = std::iter::from_fn(|| entries.next_if(same)?.ok().map(|(_, cursor)| cursor));
+        let all = std::iter::once(first).chain(more);
+        cursors.insert(source.to_owned(), all.map(|cursor| (cursor.partition.clone(), cursor)).collect());
     }
     Ok(cursors)
+}
+
+/// Returns of which source the entry is, and how far which of its partitions is done with.
+fn read_cursor<'a>(graph: &str, key: &'a str, bytes: &Bytes) -> Result<(&'a str, Committed)> {
+    let (source, partition) = of_read_key(graph, key)?;
+    let cursor: Cursor = read(graph, bytes)?;
+    Ok((source, cursor.committed(partition.into())))
 }
 
 fn complete_key(source: &str) -> String {
@@ -602,26 +619,64 @@ pub(super) fn read_key(source: &str, partition: &str) -> String {
     format!("read/{}/{source}/{partition}", source.len())
 }
 
+/// Returns the source and the partition of such a key.
+///
+/// # Errors
+///
+/// `validation` if it is none.
+pub(super) fn of_read_key<'a>(graph: &str, key: &'a str) -> Result<(&'a str, &'a str)> {
+    let parts = || {
+        let (len, rest) = key.strip_prefix("read/")?.split_once('/')?;
+        let (source, partition) = rest.split_at_checked(len.parse().ok()?)?;
+        Some((source, partition.strip_prefix('/')?))
+    };
+    parts().ok_or_else(|| unreadable(graph))
+}
+
 pub(super) fn json(value: &impl Serialize) -> Result<Bytes> {
     let json = serde_json::to_vec(value);
     json.map(Bytes::from).map_err(|error| Error::internal("a checkpoint is JSON").with_source(error))
 }
 
+/// Reads what a checkpoint has as JSON.
+///
+/// # Errors
+///
+/// `conflict` if a newer version has written it, `validation` if it cannot be read.
 pub(super) fn read<T: DeserializeOwned>(graph: &str, bytes: &Bytes) -> Result<T> {
-    #[derive(Deserialize)]
-    struct Version {
-        version: Option<u32>,
-    }
-    let found = serde_json::from_slice::<Version>(bytes).ok().and_then(|found| found.version);
-    if found.is_some_and(|found| found > VERSION) {
-        let message = format!(
-            "the state of the graph \"{graph}\" was written by a newer version: run it with that, or remove its directory to begin anew"
-        );
-        return Err(Error::new(ErrorKind::Conflict, message));
-    }
     serde_json::from_slice(bytes).map_err(|error| {
-        let message =
-            format!("the state of the graph \"{graph}\" cannot be read: remove its directory to begin anew");
-        Error::new(ErrorKind::Validation, message).with_source(error)
+        let version = serde_json::from_slice(bytes).map_or(VERSION, |Version { version }| version);
+        newer(graph, version).err().unwrap_or_else(|| unreadable(graph).with_source(error))
     })
+}
+
+/// Reads how a run stands.
+///
+/// # Errors
+///
+/// As [`read`].
+pub(super) fn read_header(graph: &str, bytes: &Bytes) -> Result<Header> {
+    let header: Header = read(graph, bytes)?;
+    newer(graph, header.version).map(|()| header)
+}
+
+#[derive(Deserialize)]
+struct Version {
+    version: u32,
+}
+
+fn newer(graph: &str, version: u32) -> Result<()> {
+    if version <= VERSION {
+        return Ok(());
+    }
+    let message = format!(
+        "the state of the graph \"{graph}\" was written by a newer version: run it with that, or remove its directory to begin anew"
+    );
+    Err(Error::new(ErrorKind::Conflict, message))
+}
+
+fn unreadable(graph: &str) -> Error {
+    let message =
+        format!("the state of the graph \"{graph}\" cannot be read: remove its directory to begin anew");
+    Error::new(ErrorKind::Validation, message)
 }

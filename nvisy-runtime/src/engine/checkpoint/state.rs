@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use super::careful::Replay;
 use super::feed::{Known, Name};
-use super::journal::{Cursor, Header, read, read_key};
+use super::journal::{Cursor, of_read_key, read, read_header, read_key};
 use super::memory;
 use crate::compiler::number;
 use crate::engine::report::{PartitionReport, count};
@@ -93,7 +93,7 @@ impl RunState {
     ///
     /// `conflict` if a newer version has made it, `validation` if it cannot be read.
     pub fn of(graph: &str, checkpoint: &Checkpoint) -> Result<Self> {
-        let header = checkpoint.entries.get("run").map(|bytes| read::<Header>(graph, bytes)).transpose()?;
+        let header = checkpoint.entries.get("run").map(|bytes| read_header(graph, bytes)).transpose()?;
         let running = header.as_ref().is_some_and(|header| header.running);
         let mut state = Self {
             graph: graph.into(),
@@ -113,8 +113,14 @@ impl RunState {
             feeds.insert(&key["feed/".len()..], read::<Name>(graph, bytes)?.node.into());
         }
         for (key, bytes) in &checkpoint.entries {
-            if key.starts_with("read/") || key.starts_with("past/") {
-                let Cursor { source, partition, position, items, ended, .. } = read(graph, bytes)?;
+            let past = key.strip_prefix("past/").and_then(|key| key.split_once('/'));
+            let cursor = match past.map(|(feed, partition)| (feeds.get(feed), partition)) {
+                _ if key.starts_with("read/") => Some(of_read_key(graph, key)?),
+                Some((Some(source), partition)) => Some((&**source, partition)),
+                _ => None,
+            };
+            if let Some((source, partition)) = cursor {
+                let Cursor { position, items, ended, .. } = read(graph, bytes)?;
                 state.ended += usize::from(ended);
                 let (source, partition) = (source.into(), partition.into());
                 state.partitions.push(PartitionReport { source, partition, position, items });
