@@ -5,10 +5,10 @@ use std::fs::{self, File};
 use std::path::Path;
 use std::time::{Duration, Instant, SystemTime};
 
-use nvisy_core::ErrorKind;
 use nvisy_core::prelude::*;
 use nvisy_core::testing::faulty::{Fault, FaultKind, FaultySink, Script, Site};
 use nvisy_core::testing::memory::MemoryStore as Place;
+use nvisy_core::{CheckpointStore, ErrorKind};
 use nvisy_runtime::Engine;
 use nvisy_runtime::checkpoint::DirectoryStore;
 use nvisy_runtime::engine::{IncrementReport, RunReport, RunState, RunStatus};
@@ -429,6 +429,51 @@ async fn whatever_becomes_of_the_call_that_deletes_the_run_after_it_makes_it_who
         assert!(report.is_success(), "{kind:?}: {report}");
         assert_eq!(found(dir).await, fresh(dir).await, "{kind:?}");
     }
+}
+
+#[tokio::test]
+async fn a_clock_that_goes_back_leaves_nothing_stale() {
+    let dir = directory();
+    let dir = dir.path();
+    let mut records = graph(dir);
+    records["nodes"].as_object_mut().unwrap().retain(|name, _| name == "records" || name == "table");
+    records["connections"].as_object_mut().unwrap().remove("index");
+    let generations = async || {
+        let mut graph = records.clone();
+        let to = unique("generations");
+        let table = json!({ "type": "source", "use": "sql/sqlite", "connection": "db",
+                            "config": { "table": "records", "columns": ["n", "nvisy_generation"] } });
+        graph["nodes"] = json!({ "in": table, "out": sink(&to, "in") });
+        graph["connections"].as_object_mut().unwrap().remove("files");
+        run_on(&builder().build().unwrap(), &compiled(&graph)).await;
+        let rows = Place::named(&to).items();
+        let row = rows.iter().map(|row| nvisy_core::testing::plain(row.payload()));
+        let row = row.map(|row| (row["n"].as_i64().unwrap(), row["nvisy_generation"].as_u64().unwrap()));
+        row.collect::<BTreeMap<_, _>>()
+    };
+    put(dir, "a.jsonl", "{\"n\": 1}\n{\"n\": 2}\n");
+    run_of(dir, &records).await;
+
+    // The clock of the next run stands some centuries ahead.
+    let store = DirectoryStore::new(dir.join("state"));
+    let mut checkpoints = store.open("test").await.unwrap();
+    let mut header: Value = serde_json::from_slice(&checkpoints.last().entries["run"]).unwrap();
+    let ahead = header["generation"].as_u64().unwrap() + 10_000_000_000_000;
+    header["generation"] = json!(ahead);
+    let mut changes = nvisy_core::Changes::default();
+    changes.put("run", header.to_string());
+    checkpoints.commit(changes).await.unwrap();
+    drop(checkpoints);
+    put(dir, "a.jsonl", "{\"n\": 10}\n{\"n\": 20}\n{\"n\": 30}\n");
+    run_of(dir, &records).await;
+    let before = generations().await;
+    assert!(before.keys().eq(&[10, 20, 30]) && before.values().all(|n| *n > ahead), "{before:?}");
+
+    // And now it stands right again.
+    put(dir, "a.jsonl", "{\"n\": 100}\n");
+    run_of(dir, &records).await;
+    let after = generations().await;
+    assert!(after.keys().eq(&[100]) && after.values().all(|n| *n > before[&10]), "{after:?}");
 }
 
 #[tokio::test]
