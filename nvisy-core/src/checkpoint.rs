@@ -97,9 +97,13 @@ impl Checkpoint {
     /// Makes the changes of one commit.
     pub fn apply(&mut self, changes: Changes) {
         self.generation += 1;
-        if self.entries.is_empty() {
-            // Many at once are put in place one behind the other.
-            self.entries = changes.0.into_iter().filter_map(|(key, value)| Some((key, value?))).collect();
+        if changes.len() > self.entries.len() / 8 {
+            // Many are merged in one go through both.
+            for (key, _) in changes.iter().filter(|(_, value)| value.is_none()) {
+                self.entries.remove(key);
+            }
+            let puts = changes.0.into_iter().filter_map(|(key, value)| Some((key, value?)));
+            self.entries.append(&mut puts.collect());
             return;
         }
         for (key, value) in changes.0 {
@@ -211,5 +215,45 @@ impl fmt::Display for Recovery {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { place, reason, generation } = self;
         write!(f, "\"{place}\": {reason}; going on from generation {generation}")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::collection::vec;
+    use proptest::option::of;
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn commits_of_all_sizes_do_what_they_say(
+            commits in vec(vec(("[abc]{0,4}", of("[xy]{0,2}")), 0..60), 0..6),
+        ) {
+            let (mut checkpoint, mut entries) = (Checkpoint::default(), Entries::new());
+            for commit in &commits {
+                let mut changes = Changes::default();
+                for (key, value) in commit {
+                    match value {
+                        Some(value) => {
+                            changes.put(key.clone(), value.clone());
+                            entries.insert(key.clone(), value.clone().into());
+                        }
+                        None => {
+                            changes.remove(key.clone());
+                            entries.remove(key);
+                        }
+                    }
+                }
+                let mut kept = changes.clone();
+                kept.retain(|key, value| value.is_some() || checkpoint.entries.contains_key(key));
+                let mut other = checkpoint.clone();
+                other.apply(kept);
+                checkpoint.apply(changes);
+                prop_assert_eq!(&checkpoint, &other, "what is not there is not missed");
+            }
+            prop_assert_eq!(checkpoint, Checkpoint { generation: commits.len() as u64, entries });
+        }
     }
 }

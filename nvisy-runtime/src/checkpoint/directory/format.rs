@@ -239,7 +239,8 @@ impl<R: Read> Reader<R> {
         if length > self.left - FRAME {
             return Err(Flaw::Damaged(SHORT));
         }
-        let mut payload = Vec::new();
+        // No more than the file has.
+        let mut payload = Vec::with_capacity(usize::try_from(length).unwrap_or(0));
         (&mut self.input).take(length).read_to_end(&mut payload)?;
         if payload.len() as u64 != length {
             return Err(Flaw::Damaged(SHORT));
