@@ -117,6 +117,28 @@ async fn a_run_that_was_drained_goes_on_and_one_that_finished_begins_anew() {
     assert_eq!(node(&report, "in").received, ITEMS, "{report}");
 }
 
+/// What a run of 0.1 remembered that was stopped half way.
+const GOLDEN: &str = include_str!("../golden/run-1.json");
+
+#[tokio::test(start_paused = true)]
+async fn a_run_of_0_1_goes_on_forever() {
+    let even = json!({ "type": "action", "use": "filter", "inputs": ["in"], "config": { "when": "raw.n % 2 == 0" } });
+    let nodes = json!({
+        "in": with(batches(12, 3), json!({ "config": { "partitions": 2 } })), "even": even,
+        "out": sink("golden-run", "even"),
+    });
+    let (store, graph) = (MemoryStore::new(), graph(nodes));
+    let mut open = store.open("test").await.unwrap();
+    let entries: std::collections::BTreeMap<String, String> = serde_json::from_str(GOLDEN).unwrap();
+    open.commit(entries.into_iter().map(|(key, value)| (key, Some(value.into()))).collect()).await.unwrap();
+    drop(open);
+
+    let report = run_on(&engine_with(&store), &graph).await;
+    assert_eq!((report.status, checkpoint(&report).resumed), (RunStatus::Success, true), "{report}");
+    assert_eq!((checkpoint(&report).resumed_items, node(&report, "in").received), (9, 3), "{report}");
+    assert_eq!(written("golden-run"), [6, 8, 10]);
+}
+
 #[tokio::test(start_paused = true)]
 async fn what_failed_is_read_again_when_the_run_goes_on() {
     let (store, out) = (MemoryStore::new(), unique("out"));
