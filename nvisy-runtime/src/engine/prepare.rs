@@ -303,9 +303,9 @@ impl<'a> Builder<'a> {
 
     /// Returns the tracker of a node that opens slots.
     fn tracker(&self) -> Arc<SharedTracker> {
-        let saved = self.journal.is_some();
-        let durable = self.plan.uncommitted_items.is_some() || saved;
-        let bounds = Bounds { items: CREDIT_ITEMS, bytes: CREDIT_BYTES, span: self.span(), durable, saved };
+        let (saved, said) = (self.journal.is_some(), self.plan.uncommitted_items);
+        let (span, durable, unsaved) = (self.span(), said.is_some(), said.filter(|_| saved));
+        let bounds = Bounds { items: CREDIT_ITEMS, bytes: CREDIT_BYTES, span, durable, saved, unsaved };
         Arc::new(SharedTracker::new(Tracker::new(bounds)))
     }
 
@@ -650,8 +650,8 @@ impl<'a> Builder<'a> {
     }
 }
 
-/// Returns how many items a run may have read that no checkpoint has: the span of each source, and
-/// as much again for batches that are read ahead.
+/// Returns how many items a run may have read that no checkpoint has, as far as it is said: the span of
+/// each source, and as much again for batches that are read ahead.
 fn uncommitted(plan: &PlanParts) -> u64 {
     let sources = plan.nodes.iter().filter(|node| matches!(node.work, Work::Source { .. })).count() as u64;
     let span = plan.uncommitted_items.unwrap_or(DEFAULT_UNCOMMITTED_ITEMS);

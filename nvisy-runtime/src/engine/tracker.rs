@@ -23,8 +23,11 @@ pub(super) struct Bounds {
     /// have to flush: where the user says how much may be uncommitted. Else what such a sink
     /// has may wait for its end, and only what is still on its way counts.
     pub(super) durable: bool,
-    /// Whether what no checkpoint has yet counts for the span, too: it is what a crash repeats.
+    /// Whether there are checkpoints.
     pub(super) saved: bool,
+    /// How many items may be read that no checkpoint has, which is what a crash repeats: where the
+    /// user says so. Else that is what is read from one to the next.
+    pub(super) unsaved: Option<u64>,
 }
 
 /// The slots of one source, in order, partition by partition.
@@ -309,12 +312,12 @@ impl Tracker {
 
     /// Returns whether a checkpoint has to come for reading to go on.
     pub(super) fn lacks_saving(&self) -> bool {
-        self.unsaved() >= self.bounds.span
+        self.bounds.unsaved.is_some_and(|most| self.unsaved() >= most)
     }
 
     /// Returns whether a checkpoint should come soon, before reading has to wait for it.
     pub(super) fn wants_saving(&self) -> bool {
-        self.unsaved() >= self.bounds.span / 2
+        self.bounds.unsaved.is_some_and(|most| self.unsaved() >= most / 2)
     }
 
     /// Returns whether the source may read on. One batch always may be on its way.
@@ -336,7 +339,7 @@ impl Tracker {
 
     /// Returns whether sinks have to flush for reading to go on.
     pub(super) fn wants_durability(&self) -> bool {
-        self.bounds.durable && (self.lacks_span() || self.lacks_quiet())
+        self.bounds.durable && self.lacks_span() || self.lacks_quiet()
     }
 
     /// Opens a slot for what was just read, and returns its number.
@@ -440,7 +443,8 @@ impl Tracker {
 mod tests {
     use super::*;
 
-    const BOUNDS: Bounds = Bounds { items: 10, bytes: 1_000, span: 20, durable: true, saved: false };
+    const BOUNDS: Bounds =
+        Bounds { items: 10, bytes: 1_000, span: 20, durable: true, saved: false, unsaved: None };
 
     fn tracker() -> (Tracker, Arc<str>) {
         (Tracker::new(BOUNDS), "all".into())
@@ -517,7 +521,7 @@ mod tests {
     #[test]
     fn a_checkpoint_has_what_has_moved_since_the_last_one_and_nothing_else() {
         const PARTITIONS: u64 = 200_000;
-        let mut tracker = Tracker::new(Bounds { saved: true, ..BOUNDS });
+        let mut tracker = Tracker::new(Bounds { saved: true, unsaved: Some(BOUNDS.span), ..BOUNDS });
         let (long, mut had) = ("long".into(), 0);
         for n in 0..PARTITIONS {
             let id: Arc<str> = n.to_string().into();
@@ -615,7 +619,8 @@ mod tests {
 
     #[test]
     fn what_no_checkpoint_has_holds_reading_up_until_one_has_it_or_something_failed() {
-        let (mut tracker, all) = (Tracker::new(Bounds { saved: true, ..BOUNDS }), "all".into());
+        let (mut tracker, all) =
+            (Tracker::new(Bounds { saved: true, unsaved: Some(BOUNDS.span), ..BOUNDS }), "all".into());
         let from = Committed { partition: "all".into(), position: None, items: 7, ended: false };
         tracker.resume(from);
         for i in 0..20 {

@@ -499,7 +499,8 @@ pub struct CheckpointSettings {
     pub directory: Option<String>,
     /// Items between the first unsettled one and the last one read, a source: sinks that hold back
     /// what they write flush for it. Default 65,536, of which what only waits for such a sink is
-    /// not counted. In a run with checkpoints, items that no checkpoint has: those count all.
+    /// not counted. In a run with checkpoints also how many items it reads that none has, which is
+    /// what a crash repeats; default what is read from one to the next.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub uncommitted_items: Option<NonZeroU64>,
     /// How often a checkpoint is made, of a run that has a store for them. Default each second,
