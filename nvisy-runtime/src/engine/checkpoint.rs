@@ -23,6 +23,7 @@ use std::time::Duration;
 
 use nvisy_core::{Changes, Result};
 use tokio::sync::{Notify, watch};
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 pub(super) use self::careful::{Careful, GROUP_BYTES, Part, TIMES};
@@ -41,8 +42,42 @@ const EVERY: Duration = Duration::from_secs(1);
 /// The same where a sink makes a new file for each.
 const EVERY_FILE: Duration = Duration::from_secs(60);
 const SOONEST: Duration = Duration::from_millis(1);
-/// After how many bytes one is made in between.
+/// After how many bytes one is made sooner.
 pub(super) const BYTES: u64 = 64 << 20;
+
+/// How a checkpoint is asked for.
+#[derive(Debug, Default)]
+pub(super) struct Request {
+    at_once: Notify,
+    soon: Notify,
+}
+
+impl Request {
+    /// Somebody waits for one.
+    pub(super) fn at_once(&self) {
+        self.at_once.notify_one();
+    }
+
+    /// Much has been read since the last one.
+    pub(super) fn soon(&self) {
+        self.soon.notify_one();
+    }
+
+    /// Waits until one is due: after `every`, or when it is asked for. However fast sources are, they
+    /// have no more than four in that time for what they have read.
+    async fn due(&self, every: Duration) {
+        let earliest = Instant::now() + every / 4;
+        let soon = async {
+            self.soon.notified().await;
+            tokio::time::sleep_until(earliest).await;
+        };
+        tokio::select! {
+            () = self.at_once.notified() => {}
+            () = tokio::time::sleep(every) => {}
+            () = soon => {}
+        }
+    }
+}
 
 /// What the sources of a run are asked to do for a checkpoint.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -64,7 +99,7 @@ pub(super) struct Checkpointer {
     every: Duration,
     phase: watch::Sender<Phase>,
     /// Asks for a checkpoint before its time.
-    request: Arc<Notify>,
+    request: Arc<Request>,
 }
 
 impl Checkpointer {
@@ -74,7 +109,7 @@ impl Checkpointer {
         memories: Vec<Arc<Memory>>,
         every: Option<Duration>,
         phase: watch::Sender<Phase>,
-        request: Arc<Notify>,
+        request: Arc<Request>,
     ) -> Self {
         let every = every.map(|every| every.max(SOONEST)).unwrap_or(if stages.is_empty() {
             EVERY
@@ -93,16 +128,10 @@ impl Checkpointer {
         // What the run before had staged shows since its sinks are open.
         self.journal.shown(&self.stages).await?;
         loop {
-            let due = async {
-                tokio::select! {
-                    () = self.request.notified() => {}
-                    () = tokio::time::sleep(self.every) => {}
-                }
-            };
             tokio::select! {
                 biased;
                 () = stop.cancelled() => return Ok(()),
-                () = due => {}
+                () = self.request.due(self.every) => {}
                 never = self.free_sources(parts) => match never {},
             }
             self.journal.note().await?;

@@ -8,14 +8,14 @@ use std::sync::{Arc, Mutex};
 
 use nvisy_core::plugin::AnyClient;
 use nvisy_core::{Action, Calls, Context, Error, Guarantee, Result, RunId, Spill, Staging};
-use tokio::sync::{Notify, Semaphore, watch};
+use tokio::sync::{Semaphore, watch};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 pub(super) use self::connections::Connections;
 use super::Engine;
 use super::call::{AdaptiveSize, Caller};
-use super::checkpoint::{self, Checkpointer, Journal, Memory, Phase, Recalling, Replacing, Stage};
+use super::checkpoint::{self, Checkpointer, Journal, Memory, Phase, Recalling, Replacing, Request, Stage};
 use super::connection::ConnectionState;
 use super::edge::{EdgeCount, Receiver, Sender, edge};
 use super::flood::Flood;
@@ -170,7 +170,7 @@ struct Builder<'a> {
     recalling: Vec<Arc<Recalling>>,
     memories: Vec<(usize, Arc<Memory>)>,
     phase: watch::Receiver<Phase>,
-    request: Arc<Notify>,
+    request: Arc<Request>,
     /// Whether what comes to a node may have to be replaced later.
     behind_versions: Vec<bool>,
 }
@@ -304,7 +304,9 @@ impl<'a> Builder<'a> {
     /// Returns the tracker of a node that opens slots.
     fn tracker(&self) -> Arc<SharedTracker> {
         let (saved, said) = (self.journal.is_some(), self.plan.uncommitted_items);
-        let (span, durable, unsaved) = (self.span(), said.is_some(), said.filter(|_| saved));
+        // What is staged is durable by checkpoints, whenever they are made.
+        let durable = said.is_some() || saved && !self.stages_any();
+        let (span, unsaved) = (self.span(), said.filter(|_| saved));
         let bounds = Bounds { items: CREDIT_ITEMS, bytes: CREDIT_BYTES, span, durable, saved, unsaved };
         Arc::new(SharedTracker::new(Tracker::new(bounds)))
     }

@@ -504,8 +504,9 @@ pub struct CheckpointSettings {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub uncommitted_items: Option<NonZeroU64>,
     /// How often a checkpoint is made, of a run that has a store for them. Default each second,
-    /// or each minute where a sink begins a new file for each; a millisecond at the least. Also
-    /// after 64 MiB, and when half of the uncommitted items are read.
+    /// or each minute where a sink begins a new file for each; a millisecond at the least. A
+    /// quarter of that behind the one before where 64 MiB have been read since, and at once when half of
+    /// the uncommitted items are, where it is said how many may be.
     #[serde(default, skip_serializing_if = "Option::is_none", with = "duration::option")]
     #[schemars(with = "Option<String>")]
     pub every: Option<Duration>,

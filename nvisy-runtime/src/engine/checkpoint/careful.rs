@@ -13,6 +13,7 @@ use nvisy_core::BatchLimits;
 use serde::{Deserialize, Serialize};
 use tokio::sync::{Notify, Semaphore};
 
+use super::Request;
 use super::state::Begun;
 use crate::engine::tracker::Committed;
 
@@ -227,14 +228,14 @@ impl Careful {
     }
 
     /// Notes what is about to be on its way, and waits until that is durable.
-    pub(in crate::engine) async fn begin(&self, parts: Vec<Part>, request: &Notify) {
+    pub(in crate::engine) async fn begin(&self, parts: Vec<Part>, request: &Request) {
         let ticket = {
             let mut state = self.lock();
             state.replay.begun = parts;
             state.asked += 1;
             state.asked
         };
-        request.notify_one();
+        request.at_once();
         loop {
             let mut noted = std::pin::pin!(self.noted.notified());
             // What happens from here on is not missed.

@@ -27,6 +27,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use tokio::sync::Notify;
 
+use super::Request;
 use super::by_partition::ByPartition;
 use super::journal::{Cursor, Cursors, json, read_key};
 use crate::engine::call::Caller;
@@ -247,14 +248,14 @@ impl Feed {
     }
 
     /// Waits until a checkpoint has what is about to be read.
-    pub(in crate::engine) async fn announced(&self, request: Option<&Notify>) {
+    pub(in crate::engine) async fn announced(&self, request: Option<&Request>) {
         loop {
             let saved = self.saved.notified();
             if self.state().announced.is_empty() {
                 return;
             }
             if let Some(request) = request {
-                request.notify_one();
+                request.at_once();
             }
             saved.await;
         }

@@ -8,7 +8,7 @@ use tokio::sync::Notify;
 use tokio::sync::futures::Notified;
 
 use super::{Committed, Tracker};
-use crate::engine::checkpoint;
+use crate::engine::checkpoint::{self, Request};
 use crate::engine::edge::Pulse;
 use crate::engine::outlet::Outlets;
 
@@ -16,7 +16,7 @@ use crate::engine::outlet::Outlets;
 #[derive(Clone)]
 pub(in crate::engine) struct Asks {
     /// Asks for a checkpoint, where one has to come before there can be more slots.
-    pub(in crate::engine) request: Option<Arc<Notify>>,
+    pub(in crate::engine) request: Option<Arc<Request>>,
     /// Whether sinks become durable by checkpoints alone.
     pub(in crate::engine) staged: bool,
 }
@@ -29,7 +29,7 @@ impl Asks {
         }
         Some(match &self.request {
             Some(request) if tracker.lacks_saving() || tracker.lacks_span() || tracker.lacks_quiet() => {
-                request.notify_one();
+                request.at_once();
                 if self.staged || !tracker.wants_durability() { Pulse::Gathered } else { Pulse::Durable }
             }
             None if tracker.wants_durability() => Pulse::Durable,
@@ -39,10 +39,11 @@ impl Asks {
 
     /// Asks for a checkpoint before there is no room.
     pub(in crate::engine) fn early(&self, tracker: &Tracker) {
-        if let Some(request) = &self.request
-            && (tracker.wants_saving() || tracker.news_bytes() >= checkpoint::BYTES)
-        {
-            request.notify_one();
+        let Some(request) = &self.request else { return };
+        if tracker.wants_saving() {
+            request.at_once();
+        } else if tracker.news_bytes() >= checkpoint::BYTES {
+            request.soon();
         }
     }
 }
