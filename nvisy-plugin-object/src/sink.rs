@@ -9,7 +9,7 @@ pub(crate) mod ipc;
 #[cfg(feature = "jsonl")]
 pub(crate) mod jsonl;
 pub(crate) mod name;
-mod owners;
+pub(crate) mod owners;
 #[cfg(feature = "parquet")]
 pub(crate) mod parquet;
 mod rows;
@@ -35,7 +35,7 @@ pub enum OnExisting {
     Fail,
     /// It replaces what is there, at once and whole: also what an earlier run wrote under the
     /// name, unless there is `{run}` or `{date}` in the path. The files of one run have different
-    /// names. One that is resumed from a checkpoint replaces nothing that it wrote before;
+    /// names: two sinks of one path are refused. One that is resumed from a checkpoint replaces nothing that it wrote before;
     /// without checkpoints a run that is started again begins with the first name.
     Replace,
     /// It takes the next number that is free.
