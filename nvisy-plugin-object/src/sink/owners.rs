@@ -13,6 +13,9 @@ use crate::root::relative;
 /// How many names of a run are remembered, at 16 bytes each and as much again for their table.
 const MAX_NAMES: usize = 1 << 22;
 
+/// A path in a run.
+type Place = (Option<RunId>, PathBuf);
+
 /// What the sinks of a connection write to, in each run.
 #[derive(Debug, Default)]
 pub(crate) struct Owners {
@@ -20,7 +23,7 @@ pub(crate) struct Owners {
     /// The names of whole files, and the item of each, as hashes.
     ids: Mutex<HashMap<u64, u64>>,
     /// The paths of files of many items, and the node of each.
-    paths: Mutex<HashMap<(Option<RunId>, PathBuf), Arc<str>>>,
+    paths: Mutex<HashMap<Place, Arc<str>>>,
 }
 
 impl Owners {
