@@ -20,6 +20,7 @@ use crate::error::{from_io, from_join, from_store, outside};
 use crate::root::{Found, Root};
 use crate::root::{is_temporary, relative};
 use crate::selection::Selection;
+use crate::sink::owners::Owners;
 use crate::task::blocking;
 use crate::temporaries::Temporaries;
 use crate::upload::{Place, Upload, is_same, remove_abandoned, show_file};
@@ -35,6 +36,8 @@ pub struct ObjectClient {
     root: Option<Root>,
     /// Schemas that were inferred, by what was asked: once a run, not once an object.
     schemas: Mutex<HashMap<String, Arc<tokio::sync::OnceCell<SchemaRef>>>>,
+    /// What sinks write to.
+    owners: Owners,
 }
 
 impl Client for ObjectClient {
@@ -114,6 +117,7 @@ impl ObjectClient {
             #[cfg(feature = "local")]
             root: None,
             schemas: Mutex::default(),
+            owners: Owners::default(),
         }
     }
 
@@ -140,6 +144,11 @@ impl ObjectClient {
     #[must_use]
     pub fn identity(&self) -> &SourceIdentity {
         &self.identity
+    }
+
+    /// Returns what sinks write to through it.
+    pub(crate) fn owners(&self) -> &Owners {
+        &self.owners
     }
 
     /// Returns the address of an object, for people.

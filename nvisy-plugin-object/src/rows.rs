@@ -86,6 +86,8 @@ pub(crate) struct Records {
     rest: Option<usize>,
     /// The record after which reading goes on.
     after: Option<u64>,
+    /// Whether it was there.
+    reached: bool,
     offsets: Vec<u64>,
     bad: Vec<Bad>,
     chunks: Vec<Chunk>,
@@ -119,6 +121,7 @@ impl Records {
             decoded: 0,
             rest: None,
             after,
+            reached: after.is_none(),
             offsets: Vec::new(),
             bad: Vec::new(),
             chunks: Vec::new(),
@@ -127,7 +130,8 @@ impl Records {
     }
 
     /// Returns whether the record at `offset` was read already.
-    pub(crate) fn is_past(&self, offset: u64) -> bool {
+    pub(crate) fn is_past(&mut self, offset: u64) -> bool {
+        self.reached |= self.after == Some(offset);
         self.after.is_some_and(|after| offset <= after)
     }
 
@@ -246,6 +250,8 @@ pub(crate) fn read<F: TextFormat>(
         let mut decoder: Option<Arc<dyn Decode>> = None;
         let mut decoding = VecDeque::new();
         let mut failed = None;
+        // Whether the record after which reading goes on is where it was.
+        let mut reached = after.is_none();
         // Asking costs several reads of small files.
         let ahead = ahead();
         loop {
@@ -271,14 +277,9 @@ pub(crate) fn read<F: TextFormat>(
                     }
                 };
                 let end = block.offset + block.text.len() as u64;
+                reached |= block.oversize.as_ref().is_some_and(|oversize| Some(oversize.offset) == after);
                 if after.is_some_and(|after| end <= after) && !block.last {
                     continue;
-                }
-                if let Some(after) = after
-                    && end <= after
-                    && block.oversize.is_none()
-                {
-                    Err(cut_short(&key, after))?;
                 }
                 let (key, empty, limit) = (key.clone(), schema.clone(), format.max_record());
                 let give_up = move |oversize: &Oversize, records: &mut Records| {
@@ -290,6 +291,10 @@ pub(crate) fn read<F: TextFormat>(
             let Some((decoder, mut task)) = decoding.pop_front() else { break };
             loop {
                 let (records, rest) = task.await.map_err(|error| from_join(error, "read", &key))??;
+                reached |= records.reached;
+                if let Some(after) = after.filter(|_| !reached) {
+                    Err(replaced(&key, after))?;
+                }
                 for chunk in records.chunks {
                     yield emit(&context, &key, chunk)?;
                 }
@@ -303,13 +308,16 @@ pub(crate) fn read<F: TextFormat>(
         if let Some(error) = failed {
             Err(error)?;
         }
+        if let Some(after) = after.filter(|_| !reached) {
+            Err(replaced(&key, after))?;
+        }
     }
 }
 
 /// The error of an object that does not have the record after which reading is to go on.
-fn cut_short(key: &str, after: u64) -> Error {
+fn replaced(key: &str, after: u64) -> Error {
     let message = format!(
-        "object \"{key}\" ends before byte {after}, up to which it was read before: it was cut short or replaced: put it back as it was, or begin anew without the run's state"
+        "object \"{key}\" has no record at byte {after}, up to which it was read before: it was cut short or replaced: put it back as it was, or begin anew without the run's state"
     );
     Error::new(ErrorKind::Conflict, message)
 }

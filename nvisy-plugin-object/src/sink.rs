@@ -9,7 +9,7 @@ pub(crate) mod ipc;
 #[cfg(feature = "jsonl")]
 pub(crate) mod jsonl;
 pub(crate) mod name;
-mod owners;
+pub(crate) mod owners;
 #[cfg(feature = "parquet")]
 pub(crate) mod parquet;
 mod rows;
@@ -35,8 +35,11 @@ pub enum OnExisting {
     Fail,
     /// It replaces what is there, at once and whole: also what an earlier run wrote under the
     /// name, unless there is `{run}` or `{date}` in the path. The files of one run have different
-    /// names. One that is resumed from a checkpoint replaces nothing that it wrote before;
-    /// without checkpoints a run that is started again begins with the first name.
+    /// names: two sinks of one path are refused. One that is resumed from a checkpoint replaces
+    /// nothing that it wrote before; without checkpoints a run that is started again begins with
+    /// the first name. Where a run makes fewer files than the one before, the rest of those
+    /// stays: put `{run}` in the path where files roll, and where there is a state directory, as
+    /// checkpoints begin new files.
     Replace,
     /// It takes the next number that is free.
     Number,
@@ -169,7 +172,7 @@ impl Rolling {
         match self.on_existing {
             _ if name::has(&self.path, &["run"]) => TWICE.to_owned(),
             OnExisting::Number => TWICE.to_owned(),
-            OnExisting::Replace => format!("{again} replaces the files whole"),
+            OnExisting::Replace => format!("{again} replaces the files of the same names"),
             OnExisting::Fail => format!(
                 "{again} finds the name taken and stops with `conflict`: put {{run}} in the path, or say `on_existing`"
             ),

@@ -4,7 +4,8 @@
 //! no proof while it is fresh. File systems count it in ticks, and a change within the tick of
 //! the one before it shows in neither, if the size stays. So the version of an object that was
 //! changed less than [`FRESH`] before it was listed has the hash of its content too,
-//! `SIZE-TIME-HASH`, and a later run compares that, whatever the time says.
+//! `SIZE-TIME-HASH`, and a later run compares that, whatever the time says. So has that of one
+//! whose time is not behind 1970, as archives may leave it.
 
 use std::fmt;
 use std::io::{self, Read};
@@ -61,7 +62,8 @@ pub(crate) async fn partitions(
     let partitions = blocking(move || {
         let versioned = entries.into_iter().map(|Entry { key, size, modified }| {
             let version = |hash: Option<&str>| Version { size, modified, hash }.to_string();
-            let version = match modified < settled {
+            // A time before 1970, or none, proves nothing ever.
+            let version = match 0 < modified && modified < settled {
                 true => Some(version(None)),
                 // What cannot be read here fails where it is read.
                 false => hash(&client, &key).ok().map(|hash| version(Some(&hash))),

@@ -51,6 +51,7 @@ mod lexer;
 mod output;
 mod parser;
 mod pattern;
+mod room;
 mod scope;
 mod types;
 mod value;
@@ -59,11 +60,12 @@ use std::fmt;
 use std::str::FromStr;
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, BooleanArray};
+use arrow::array::{Array, ArrayRef, BooleanArray};
 use nvisy_core::{Batch, Error, KindId, Kinds, Primitive, Result};
 
 use self::ast::{Expr, Node, Root};
 pub(crate) use self::output::column_of;
+pub(crate) use self::room::Room;
 use self::scope::Scope;
 pub(crate) use self::types::Type;
 pub use self::value::Value;
@@ -242,13 +244,14 @@ impl Expression {
     /// Evaluates it on every item of a batch.
     #[must_use]
     pub fn evaluate_batch(&self, batch: &Batch) -> Vec<Result<Value>> {
-        let one = |index| {
-            let payload = batch.payload(index);
-            let scope = Scope::at(batch, index, &payload);
-            let value = eval::evaluate(&self.0.node, &scope);
-            value.map_err(|fault| fault.into_error(self.text()).at_item(batch.id(index)))
-        };
-        (0..batch.len()).map(one).collect()
+        (0..batch.len()).map(|index| self.evaluate_at(batch, index)).collect()
+    }
+
+    fn evaluate_at(&self, batch: &Batch, index: usize) -> Result<Value> {
+        let payload = batch.payload(index);
+        let scope = Scope::at(batch, index, &payload);
+        let value = eval::evaluate(&self.0.node, &scope);
+        value.map_err(|fault| fault.into_error(self.text()).at_item(batch.id(index)))
     }
 
     /// Evaluates it on every item of a batch, as a column: null where there is a fault.
@@ -261,24 +264,49 @@ impl Expression {
     /// the batch show: an item whose value does not fit those before it has a fault.
     #[must_use]
     pub fn evaluate_column(&self, batch: &Batch) -> EvaluatedColumn {
-        if self.is_columnar()
-            && let Some(rows) = batch.as_rows()
-            && let Some(column) = columnar::evaluate(&self.0.node, rows)
-            && let Some((values, faulty)) = output::of_column(column, rows.num_rows())
-        {
-            let faults = faulty.iter().flat_map(|faulty| faulty.set_indices()).filter_map(|index| {
-                let payload = batch.payload(index);
-                let scope = Scope::at(batch, index, &payload);
-                let fault = eval::evaluate(&self.0.node, &scope).err()?;
-                Some((index as u32, fault.into_error(self.text()).at_item(batch.id(index))))
-            });
-            return EvaluatedColumn { values, faults: faults.collect() };
+        self.by_column(batch).unwrap_or_else(|| self.gather(batch, self.evaluate_batch(batch)))
+    }
+
+    /// As [`evaluate_column`](Self::evaluate_column), of values that find room.
+    ///
+    /// # Errors
+    ///
+    /// If there is not so much.
+    pub(crate) fn evaluate_column_within(&self, batch: &Batch, room: &mut Room) -> Result<EvaluatedColumn> {
+        if let Some(column) = self.by_column(batch) {
+            let bytes = column.values.to_data().get_slice_memory_size();
+            room.take(bytes.unwrap_or_else(|_| column.values.get_array_memory_size()), self.text())?;
+            return Ok(column);
         }
+        let mut values = Vec::with_capacity(batch.len());
+        for index in 0..batch.len() {
+            let value = self.evaluate_at(batch, index);
+            room.take(value.as_ref().map_or(0, Value::bytes), self.text())?;
+            values.push(value);
+        }
+        Ok(self.gather(batch, values))
+    }
+
+    /// The column as a kernel computes it, where one can.
+    fn by_column(&self, batch: &Batch) -> Option<EvaluatedColumn> {
+        let rows = batch.as_rows().filter(|_| self.is_columnar())?;
+        let column = columnar::evaluate(&self.0.node, rows)?;
+        let (values, faulty) = output::of_column(column, rows.num_rows())?;
+        let faults = faulty.iter().flat_map(|faulty| faulty.set_indices()).filter_map(|index| {
+            let payload = batch.payload(index);
+            let scope = Scope::at(batch, index, &payload);
+            let fault = eval::evaluate(&self.0.node, &scope).err()?;
+            Some((index as u32, fault.into_error(self.text()).at_item(batch.id(index))))
+        });
+        Some(EvaluatedColumn { values, faults: faults.collect() })
+    }
+
+    fn gather(&self, batch: &Batch, values: Vec<Result<Value>>) -> EvaluatedColumn {
         let known = match (self.0.result, batch.as_rows()) {
             (Type::Any, Some(rows)) => output::type_on(&self.0.node, rows.schema_ref()),
             (result, _) => result,
         };
-        output::of_values(self.evaluate_batch(batch), known, self.text())
+        output::of_values(values, known, self.text())
     }
 }
 

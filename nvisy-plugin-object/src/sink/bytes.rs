@@ -7,13 +7,12 @@ use std::sync::Arc;
 use nvisy_core::config::Problem;
 use nvisy_core::primitive::object::Object;
 use nvisy_core::{
-    Batch, Context, Error, ErrorKind, Guarantee, OpenContext, Payload, Position, Result, RetryClass, Sink,
-    SinkConfig, WriteReport, WriteStatus,
+    Batch, Context, Error, ErrorKind, Guarantee, OpenContext, Payload, Position, Result, RetryClass, RunId,
+    Sink, SinkConfig, WriteReport, WriteStatus,
 };
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::owners::Owners;
 use super::{MAX_NUMBERS, OnExisting, TWICE, all_taken, name};
 use crate::client::ObjectClient;
 use crate::compression::Compression;
@@ -133,8 +132,9 @@ pub struct WholeFiles {
     temporaries: Arc<Temporaries>,
     on_existing: OnExisting,
     compress: bool,
-    /// Whose each name is, where two items might have the same.
-    owners: Option<Owners>,
+    /// Whether two items might have the same name.
+    may_collide: bool,
+    run: Option<RunId>,
 }
 
 impl WholeFiles {
@@ -157,7 +157,8 @@ impl WholeFiles {
             temporaries,
             on_existing,
             compress,
-            owners: may_collide.then(Owners::default),
+            may_collide,
+            run: context.context().run(),
         })
     }
 
@@ -183,8 +184,8 @@ impl WholeFiles {
             ("stem", Some(key)) => Some(name::stem(key).to_owned()),
             _ => None,
         });
-        if let Some(owners) = &self.owners {
-            owners.claim(&name, id)?;
+        if self.may_collide {
+            self.client.owners().claim(&name, id, self.run)?;
         }
         Ok(name)
     }

@@ -95,6 +95,9 @@ impl<F: FileFormat> FileSink<F> {
         rolling.path = name::expand(&rolling.path, context.context());
         let path = rolling.path.clone();
         let client = context.client().clone();
+        if rolling.on_existing != OnExisting::Number {
+            client.owners().claim_path(&path, context.context())?;
+        }
         let mut state =
             State { format, client, rolling, part: 0, open: None, temporaries, stage, broken: None };
         let opened = blocking(move || {

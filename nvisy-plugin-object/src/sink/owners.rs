@@ -1,34 +1,55 @@
-//! Whose a name is, so that no item overwrites another one.
+//! Whose a name is, so that no item and no sink overwrites another one.
 
 use std::collections::HashMap;
 use std::collections::hash_map::{Entry, RandomState};
 use std::hash::BuildHasher;
-use std::sync::{Mutex, PoisonError};
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
 
-use nvisy_core::{Error, ErrorKind, PrimitiveId, Result};
+use nvisy_core::{Context, Error, ErrorKind, PrimitiveId, Result, RunId};
 
 use crate::root::relative;
 
 /// How many names of a run are remembered, at 16 bytes each and as much again for their table.
 const MAX_NAMES: usize = 1 << 22;
 
-/// The names that a run has written to, and the item of each, as hashes.
+/// A path in a run.
+type Place = (Option<RunId>, PathBuf);
+
+/// What the sinks of a connection write to, in each run.
 #[derive(Debug, Default)]
-pub(super) struct Owners {
+pub(crate) struct Owners {
     hash: RandomState,
+    /// The names of whole files, and the item of each, as hashes.
     ids: Mutex<HashMap<u64, u64>>,
+    /// The paths of files of many items, and the node of each.
+    paths: Mutex<HashMap<Place, Arc<str>>>,
 }
 
 impl Owners {
-    /// Takes a name for an item, which may take it again. Fails with `conflict` if it is that of
-    /// another item.
-    pub(super) fn claim(&self, name: &str, id: PrimitiveId) -> Result<()> {
-        self.claim_within(name, id, MAX_NAMES)
+    /// Takes a path for the node of a context, which may take it again. Fails if it is that of
+    /// another node of the run.
+    pub(super) fn claim_path(&self, path: &str, context: &Context) -> Result<()> {
+        let place = (context.run(), relative(path)?);
+        let mut paths = self.paths.lock().unwrap_or_else(PoisonError::into_inner);
+        let owner = paths.entry(place).or_insert_with(|| context.node().clone());
+        if owner == context.node() {
+            return Ok(());
+        }
+        Err(Error::configuration(format!(
+            "\"{path}\" is written by the node \"{owner}\", too, and one would replace the other: give each a path of its own, as by {{node}} in it, or set `on_existing` to \"number\""
+        )))
     }
 
-    fn claim_within(&self, name: &str, id: PrimitiveId, most: usize) -> Result<()> {
+    /// Takes a name for an item of a run, which may take it again. Fails with `conflict` if it is
+    /// that of another item.
+    pub(super) fn claim(&self, name: &str, id: PrimitiveId, run: Option<RunId>) -> Result<()> {
+        self.claim_within(name, id, run, MAX_NAMES)
+    }
+
+    fn claim_within(&self, name: &str, id: PrimitiveId, run: Option<RunId>, most: usize) -> Result<()> {
         // `a//b` and `./a/b` are one file.
-        let (name_hash, id) = (self.hash.hash_one(relative(name)?), self.hash.hash_one(id));
+        let (name_hash, id) = (self.hash.hash_one((run, relative(name)?)), self.hash.hash_one(id));
         let mut ids = self.ids.lock().unwrap_or_else(PoisonError::into_inner);
         let taken = ids.len();
         match ids.entry(name_hash) {
@@ -64,11 +85,11 @@ mod tests {
     #[test]
     fn a_name_is_that_of_the_item_that_took_it() {
         let owners = Owners::default();
-        owners.claim("a/b.md", id("1")).unwrap();
-        owners.claim("a/b.md", id("1")).unwrap();
-        owners.claim("a/c.md", id("2")).unwrap();
+        owners.claim("a/b.md", id("1"), None).unwrap();
+        owners.claim("a/b.md", id("1"), None).unwrap();
+        owners.claim("a/c.md", id("2"), None).unwrap();
         for name in ["a/b.md", "a//b.md", "./a/b.md"] {
-            let error = owners.claim(name, id("2")).unwrap_err();
+            let error = owners.claim(name, id("2"), None).unwrap_err();
             assert_eq!(error.kind(), ErrorKind::Conflict);
             assert!(error.message().contains("put {id} in the path"), "{error}");
         }
@@ -77,8 +98,8 @@ mod tests {
     #[test]
     fn names_are_bounded_and_those_that_are_known_stay() {
         let owners = Owners::default();
-        owners.claim_within("a", id("1"), 1).unwrap();
-        owners.claim_within("a", id("1"), 1).unwrap();
-        assert_eq!(owners.claim_within("b", id("2"), 1).unwrap_err().kind(), ErrorKind::Configuration);
+        owners.claim_within("a", id("1"), None, 1).unwrap();
+        owners.claim_within("a", id("1"), None, 1).unwrap();
+        assert_eq!(owners.claim_within("b", id("2"), None, 1).unwrap_err().kind(), ErrorKind::Configuration);
     }
 }

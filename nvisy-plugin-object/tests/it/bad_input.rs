@@ -372,6 +372,49 @@ async fn a_foreign_position_is_refused() {
 }
 
 #[tokio::test]
+async fn reading_goes_on_only_behind_a_record() {
+    let store = Store::new();
+    let lines = "{\"n\": 1}\n{\"n\": 2}\n{\"n\": 3}\n";
+    store.put("a.jsonl", lines).put("a.json", lines).put("a.csv", "number\n1\n2\n3\n").put("none.jsonl", "");
+    let long = format!("{{\"n\": 1, \"long\": \"{}\"}}\n{lines}", "x".repeat(200_000));
+    store.put("long.jsonl", long);
+    let limits = BatchLimits::default();
+    check_goes_on(&store, &Jsonl::path("a.jsonl"), limits, &[9], &[3, 8, 10, 27, 1_000]).await;
+    check_goes_on(&store, &Json::path("a.json"), limits, &[9], &[3, 8, 10, 27, 1_000]).await;
+    check_goes_on(&store, &Csv::path("a.csv"), limits, &[9], &[0, 3, 8, 13, 1_000]).await;
+    check_goes_on(&store, &Jsonl::path("none.jsonl"), limits, &[], &[0, 9]).await;
+    let short = Jsonl::path("long.jsonl").column("n", ColumnType::Int).max_record(1_000);
+    let small = BatchLimits { bytes: 1_000, ..limits };
+    check_goes_on(&store, &short, small, &[0], &[100_000]).await;
+}
+
+/// Checks that reading goes on behind some bytes of an object, and is refused behind others.
+async fn check_goes_on<S: Source<Client = nvisy_plugin_object::ObjectClient>>(
+    store: &Store,
+    source: &S,
+    limits: BatchLimits,
+    good: &[u64],
+    bad: &[u64],
+) {
+    let client = store.client().await;
+    let context = crate::support::context(source, client.clone(), limits);
+    let partitions = source.partitions(&OpenContext::new(Context::detached(), client)).await.unwrap();
+    for offset in good.iter().chain(bad) {
+        let mut got = Read::default();
+        let after = Position::Marker { object: partitions[0].id.clone(), offset: *offset };
+        crate::support::read_partition(source, &partitions[0], Some(after), &context, &mut got).await;
+        if good.contains(offset) {
+            assert!(got.error.is_none() && !got.items.is_empty(), "{} {offset}: {:?}", S::NAME, got.error);
+            continue;
+        }
+        let error = got.error.unwrap_or_else(|| panic!("{} {offset}: {:?}", S::NAME, got.items));
+        assert_eq!(error.kind(), ErrorKind::Conflict, "{} {offset}: {error}", S::NAME);
+        assert!(error.message().contains(&format!("has no record at byte {offset}")), "{error}");
+        assert!(got.items.is_empty(), "{} {offset}: {:?}", S::NAME, got.items);
+    }
+}
+
+#[tokio::test]
 async fn a_header_as_long_as_a_record_may_be_is_refused_at_once() {
     let store = Store::new();
     store.put("a.csv", format!("{}\n1\n", ",".repeat(100_000)));

@@ -126,3 +126,41 @@ async fn a_key_with_braces_is_numbered_like_any_other() {
     assert_eq!(store.files(), ["{part}/{stem}-1.bin", "{part}/{stem}.bin"]);
     assert_eq!(store.get("{part}/{stem}-1.bin"), "new");
 }
+
+#[tokio::test]
+async fn sinks_of_one_connection_do_not_overwrite_each_other() {
+    let store = Store::new();
+    store.put("in/a.md", "all of it");
+    let file = documents(&store, "in/").await.remove(0);
+    let passages: Vec<Primitive> = (0..2)
+        .map(|n| file.derive("chunk", n, Document::new(format!("passage {n}")).unwrap()).into_primitive())
+        .collect();
+    let client = store.client().await;
+    let of = |node: &str| OpenContext::new(Context::new("graph", node, "object/files"), client.clone());
+
+    let texts = TextSink::path("clean/{stem}.md");
+    let (one, other) = (texts.open(&of("one")).await.unwrap(), texts.open(&of("other")).await.unwrap());
+    assert!(write(&one, &passages[..1]).await.is_applied());
+    assert_eq!(conflicts(&write(&other, &passages).await), [1], "but for the same item");
+    assert_eq!(store.get("clean/in/a.md"), "passage 0");
+
+    for on_existing in [OnExisting::Fail, OnExisting::Replace] {
+        let path = format!("{on_existing:?}.jsonl");
+        let lines = |path: &str| JsonlSink::path(path).on_existing(on_existing);
+        let sink = lines(&path).open(&of("one")).await.unwrap();
+        let error = lines(&format!("./{path}")).open(&of("other")).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Configuration);
+        assert!(error.message().contains("is written by the node \"one\", too"), "{error}");
+        lines("{node}.jsonl").open(&of("other")).await.unwrap();
+        drop(sink);
+        lines(&path).open(&of("one")).await.unwrap();
+    }
+    let numbered = JsonlSink::path("numbered.jsonl").on_existing(OnExisting::Number);
+    let (one, other) = (numbered.open(&of("one")).await.unwrap(), numbered.open(&of("other")).await.unwrap());
+    for sink in [one, other] {
+        assert!(write(&sink, &passages).await.is_applied());
+        sink.flush(&Context::detached()).await.unwrap();
+    }
+    let numbered = store.files().into_iter().filter(|file| file.starts_with("numbered"));
+    assert_eq!(numbered.collect::<Vec<_>>(), ["numbered-1.jsonl", "numbered.jsonl"]);
+}

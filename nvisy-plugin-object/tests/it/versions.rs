@@ -59,3 +59,25 @@ async fn a_store_in_memory_goes_by_content() {
     let again = connect("one").await;
     assert!(is_unchanged(&again, &listed(&again, &Text::all()).await, &before).await);
 }
+
+#[tokio::test]
+async fn the_content_tells_where_the_time_is_not_behind_1970() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("a.md");
+    let client = Local::at(directory.path()).connect(&ConnectContext::detached()).await.unwrap();
+    let client = Arc::new(client);
+    let put = |text: &str, before: u64| {
+        fs::write(&path, text).unwrap();
+        let time = SystemTime::UNIX_EPOCH - Duration::from_secs(before);
+        File::options().append(true).open(&path).unwrap().set_modified(time).unwrap();
+    };
+    put("one", 0);
+    let one = listed(&client, &Text::all()).await;
+    put("one", 1_000);
+    let again = listed(&client, &Text::all()).await;
+    assert!(again == one || is_unchanged(&client, &again, &one).await);
+    put("two", 1_000);
+    let two = listed(&client, &Text::all()).await;
+    assert_ne!(two, one);
+    assert!(!is_unchanged(&client, &two, &one).await);
+}

@@ -18,7 +18,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value as Json;
 
 use super::{all_failed, without};
-use crate::expression::{EvaluatedColumn, Expression, Value};
+use crate::expression::{EvaluatedColumn, Expression, Room, Value};
 
 /// Renames, projects and sets fields.
 ///
@@ -231,6 +231,7 @@ struct Mapping {
 impl Columnar for Mapping {
     async fn apply(&self, batch: Batch, context: &Context) -> Result<Outcomes> {
         let step = context.step();
+        let mut room = Room::of(batch.len());
         if batch.kinds() == Kinds::of(KindId::Row)
             && let Ok(rows) = batch.to_rows()
         {
@@ -238,7 +239,7 @@ impl Columnar for Mapping {
                 Ok(rows) => rows,
                 Err(error) => return Ok(all_failed(&batch, &error)),
             };
-            let (mapped, failed) = self.rows(&batch.with_rows(rows)?)?;
+            let (mapped, failed) = self.rows(&batch.with_rows(rows)?, &mut room)?;
             let (emitted, attribution) = match mapped {
                 Some(mapped) => without(mapped, &failed),
                 None => (Batch::empty(), Attribution::Each(Vec::new())),
@@ -251,11 +252,12 @@ impl Columnar for Mapping {
                 failed,
             });
         }
-        let outcomes = batch.iter().map(|item| match self.item(item) {
-            Ok(item) => item.typed::<Any>().map_or_else(Outcome::Fail, Outcome::Emit),
-            Err(error) => Outcome::Fail(error),
+        let outcomes = batch.iter().map(|item| match self.item(item, &mut room) {
+            Ok(item) => Ok(item.typed::<Any>().map_or_else(Outcome::Fail, Outcome::Emit)),
+            Err(error) if Room::is_short(&error) => Err(error),
+            Err(error) => Ok(Outcome::Fail(error)),
         });
-        Outcomes::collect(&batch, &step, outcomes.collect())
+        Outcomes::collect(&batch, &step, outcomes.collect::<Result<_>>()?)
     }
 }
 
@@ -290,7 +292,7 @@ impl Mapping {
     }
 
     /// Maps rows that have their new names; none if they all fail.
-    fn rows(&self, batch: &Batch) -> Result<(Option<Batch>, Failed)> {
+    fn rows(&self, batch: &Batch, room: &mut Room) -> Result<(Option<Batch>, Failed)> {
         let Some(rows) = batch.as_rows() else { return Err(Error::internal("rows are no rows")) };
         let schema = rows.schema_ref();
         let mut failed = BTreeMap::new();
@@ -309,7 +311,7 @@ impl Mapping {
         }
         for (place, expression) in &self.sets {
             let Place::Own(name) = place else { continue };
-            let column = self.typed(name, expression, expression.evaluate_column(batch));
+            let column = self.typed(name, expression, expression.evaluate_column_within(batch, room)?);
             for (index, error) in column.faults {
                 failed.entry(index).or_insert(error);
             }
@@ -327,12 +329,16 @@ impl Mapping {
             return Ok((Some(mapped), failed.into_iter().collect()));
         }
         let items = mapped.iter().zip(batch.iter()).zip(0..).map(|((item, before), index)| {
-            self.envelope(item.clone(), &before).unwrap_or_else(|error| {
-                failed.entry(index).or_insert(error);
-                item
-            })
+            match self.envelope(item.clone(), &before, room) {
+                Ok(item) => Ok(item),
+                Err(error) if Room::is_short(&error) => Err(error),
+                Err(error) => {
+                    failed.entry(index).or_insert(error);
+                    Ok(item)
+                }
+            }
         });
-        let mapped = Batch::from_primitives(items.collect());
+        let mapped = Batch::from_primitives(items.collect::<Result<_>>()?);
         Ok((Some(mapped), failed.into_iter().collect()))
     }
 
@@ -352,10 +358,11 @@ impl Mapping {
     }
 
     /// Sets what is in the envelope, by what the item was `before`.
-    fn envelope(&self, mut item: Primitive, before: &Primitive) -> Result<Primitive> {
+    fn envelope(&self, mut item: Primitive, before: &Primitive, room: &mut Room) -> Result<Primitive> {
         for (place, expression) in &self.sets {
             let (Place::Tag(name) | Place::Custom(name)) = place else { continue };
             let value = expression.evaluate(before)?;
+            room.take(value.bytes(), expression.text())?;
             item = item.edit_metadata(|metadata| match (place, value) {
                 (Place::Tag(_), Value::Null) => drop(metadata.tags.remove(name)),
                 (Place::Tag(_), value) => drop(metadata.tags.insert(name.clone(), text_of(&value))),
@@ -366,13 +373,13 @@ impl Mapping {
         Ok(item)
     }
 
-    fn item(&self, item: Primitive) -> Result<Primitive> {
+    fn item(&self, item: Primitive, room: &mut Room) -> Result<Primitive> {
         let fields = !self.rename.is_empty() || self.project.is_some();
         let (payload, before) = match item.payload() {
             Payload::Row(row) => {
                 let row = self.renamed(&row.batch().slice(row.index(), 1))?;
                 let row = item.clone().with_payload(Row::new(Arc::new(row), 0)?);
-                let (mapped, mut failed) = self.rows(&Batch::from_primitives(vec![row]))?;
+                let (mapped, mut failed) = self.rows(&Batch::from_primitives(vec![row]), room)?;
                 return match (failed.pop(), mapped) {
                     (Some((_, error)), _) => Err(error),
                     (None, Some(mapped)) if mapped.len() == 1 => Ok(mapped.primitive(0)),
@@ -387,14 +394,14 @@ impl Mapping {
                 let renamed = self.rename_object(object)?;
                 let before = item.clone().with_payload(Raw::Json(Json::Object(renamed.clone())));
                 let mut object = self.project_object(renamed)?;
-                for (name, value) in self.own_values(&before)? {
+                for (name, value) in self.own_values(&before, room)? {
                     object.insert(name.to_owned(), value.to_json());
                 }
                 (Raw::Json(Json::Object(object)).into(), before)
             }
             Payload::Document(document) if !fields && self.sets_own() => {
                 let mut fields = Document::clone(document).into_fields();
-                for (name, value) in self.own_values(&item)? {
+                for (name, value) in self.own_values(&item, room)? {
                     set_in_document(&mut fields, name, value)?;
                 }
                 (Document::try_from(fields)?.into(), item.clone())
@@ -405,19 +412,24 @@ impl Mapping {
                 return Err(Error::invalid("map", message).at_item(item.id()));
             }
         };
-        self.envelope(item.with_payload(payload), &before)
+        self.envelope(item.with_payload(payload), &before, room)
     }
 
     fn sets_own(&self) -> bool {
         self.sets.iter().any(|(place, _)| matches!(place, Place::Own(_)))
     }
 
-    fn own_values(&self, item: &Primitive) -> Result<Vec<(&str, Value)>> {
+    fn own_values(&self, item: &Primitive, room: &mut Room) -> Result<Vec<(&str, Value)>> {
         let own = self.sets.iter().filter_map(|(place, expression)| match place {
             Place::Own(name) => Some((name, expression)),
             _ => None,
         });
-        own.map(|(name, expression)| Ok((name.as_str(), expression.evaluate(item)?))).collect()
+        let own = own.map(|(name, expression)| {
+            let value = expression.evaluate(item)?;
+            room.take(value.bytes(), expression.text())?;
+            Ok((name.as_str(), value))
+        });
+        own.collect()
     }
 
     fn rename_object(&self, object: &serde_json::Map<String, Json>) -> Result<serde_json::Map<String, Json>> {

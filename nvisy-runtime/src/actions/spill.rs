@@ -275,11 +275,21 @@ fn number_of(name: &str, file: &str) -> Option<u64> {
 }
 
 fn failed(path: &Path, what: &str, error: std::io::Error) -> Error {
-    let kind = match error.kind() {
-        IoErrorKind::PermissionDenied => ErrorKind::Permission,
-        _ => ErrorKind::Internal,
-    };
-    Error::new(kind, format!("\"{}\" cannot be {what}", path.display())).with_source(error)
+    let (kind, remedy) = remedy(&error);
+    Error::new(kind, format!("\"{}\" cannot be {what}{remedy}", path.display())).with_source(error)
+}
+
+/// Returns what is wrong with a disk, as a kind, and what to do about it.
+pub(super) fn remedy(error: &std::io::Error) -> (ErrorKind, &'static str) {
+    match error.kind() {
+        IoErrorKind::PermissionDenied | IoErrorKind::ReadOnlyFilesystem => {
+            (ErrorKind::Permission, ": check who may")
+        }
+        IoErrorKind::StorageFull | IoErrorKind::QuotaExceeded | IoErrorKind::FileTooLarge => {
+            (ErrorKind::Permission, ": the disk is full: free some space")
+        }
+        _ => (ErrorKind::Internal, ""),
+    }
 }
 
 /// A run that is written.
@@ -425,4 +435,24 @@ fn damaged(path: &Path, how: &str) -> Error {
          put it back, or let the run begin anew without its state"
     );
     Error::new(ErrorKind::Validation, message)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_disk_that_is_full_or_closed_is_told_with_the_remedy() {
+        let told = |kind: IoErrorKind| failed(Path::new("sort.run"), "written", kind.into());
+        for (kind, remedy) in [
+            (IoErrorKind::StorageFull, "the disk is full: free some space"),
+            (IoErrorKind::QuotaExceeded, "the disk is full: free some space"),
+            (IoErrorKind::ReadOnlyFilesystem, "check who may"),
+        ] {
+            let error = told(kind);
+            assert_eq!(error.kind(), ErrorKind::Permission);
+            assert_eq!(error.message(), format!("\"sort.run\" cannot be written: {remedy}"));
+        }
+        assert_eq!(told(IoErrorKind::BrokenPipe).kind(), ErrorKind::Internal);
+    }
 }

@@ -53,6 +53,18 @@ pub enum Value {
 }
 
 impl Value {
+    /// Returns about how many bytes it holds in memory.
+    pub(crate) fn bytes(&self) -> usize {
+        let within = match self {
+            Self::Text(text) => text.len(),
+            Self::Bytes(bytes) => bytes.len(),
+            Self::List(values) => values.iter().map(Self::bytes).sum(),
+            Self::Map(entries) => entries.iter().map(|(key, value)| key.bytes() + value.bytes()).sum(),
+            _ => 0,
+        };
+        size_of::<Self>() + within
+    }
+
     /// Returns the value as JSON: times as ISO 8601, bytes as base64; keys of a map as texts.
     /// What JSON has no number for is null.
     #[must_use]

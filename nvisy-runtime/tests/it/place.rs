@@ -205,8 +205,8 @@ async fn a_dead_letter_sink_that_fails_fails_the_run_and_nothing_is_acknowledged
 
 #[cfg(feature = "object")]
 #[tokio::test]
-async fn a_file_that_was_cut_short_or_removed_when_the_run_goes_on_is_told() {
-    for removed in [false, true] {
+async fn a_file_that_was_cut_short_replaced_or_removed_when_the_run_goes_on_is_told() {
+    for change in ["cut short", "replaced", "removed"] {
         let (dir, out) = (tempfile::tempdir().unwrap(), unique("out"));
         let is_sick = Arc::new(AtomicBool::new(true));
         let lines = |n: u64| (0..n).map(|n| format!("{{\"n\": {n}}}\n")).collect::<String>();
@@ -242,19 +242,23 @@ async fn a_file_that_was_cut_short_or_removed_when_the_run_goes_on_is_told() {
             "{report}"
         );
         is_sick.store(false, Ordering::Relaxed);
-        let told = match removed {
-            true => {
+        let told = match change {
+            "removed" => {
                 std::fs::remove_file(&file).unwrap();
                 "partition \"in.jsonl\" is gone, of which 30 items were read"
             }
-            false => {
+            "replaced" => {
+                std::fs::write(&file, lines(ITEMS).replace("\"n\": ", "\"n\":      ")).unwrap();
+                "object \"in.jsonl\" has no record at byte"
+            }
+            _ => {
                 std::fs::write(&file, lines(10)).unwrap();
-                "object \"in.jsonl\" ends before byte"
+                "object \"in.jsonl\" has no record at byte"
             }
         };
         let report = run_graph(&graph).await;
         assert!(node(&report, "in").errors.iter().any(|error| error.message.contains(told)), "{report}");
-        assert_eq!(report.status == RunStatus::Success, removed, "{report}");
+        assert_eq!(report.status == RunStatus::Success, change == "removed", "{report}");
     }
 }
 

@@ -1,12 +1,19 @@
 //! What the graph of a stranger may take of the process that compiles and runs it.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
 use nvisy_core::plugin::{ActionType, AnyClient};
 use nvisy_core::primitive::raw::Raw;
-use nvisy_core::{Action, Batch, Context, Item, Spill};
+use nvisy_core::testing::memory::Form;
+use nvisy_core::{Action, Batch, Context, Item, Outcome, Spill};
 use nvisy_runtime::actions::Validate;
 use nvisy_runtime::compiler::{CompileOptions, Diagnostics, compile_json};
+use nvisy_runtime::engine::RunStatus;
 use nvisy_runtime::registry::Registry;
 use serde_json::{Value, json};
+
+use crate::fixture::{act, batches, node, numbers, run, sink, unique, with};
 
 /// Compiles a graph of actions, one behind the other.
 fn compile(actions: &[(&str, Value)], options: CompileOptions) -> Result<(), Diagnostics> {
@@ -276,4 +283,50 @@ fn every_pattern_of_a_node_counts_once() {
     assert!(compile(&[("validate", schema(200))], CompileOptions::untrusted()).is_ok());
     let found = compile(&[("validate", schema(300))], CompileOptions::untrusted()).unwrap_err();
     assert_eq!(found.iter().next().unwrap().path, "nodes.a00.config.schema");
+}
+
+/// A text that a map makes of any item: 2 MB.
+fn long() -> String {
+    format!("'{}'.replace('a', '{}')", "a".repeat(1_000), "b".repeat(2_000))
+}
+
+#[tokio::test]
+async fn what_a_map_computes_of_many_items_comes_in_parts() {
+    let (largest, seen) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
+    let (bytes, count) = (largest.clone(), seen.clone());
+    let look = act(Form::Batch, "map", move |items: Vec<Item>, _| {
+        let batch: Batch = items.into_iter().map(Item::into_primitive).collect();
+        bytes.fetch_max(batch.bytes(), Ordering::Relaxed);
+        count.fetch_add(batch.len(), Ordering::Relaxed);
+        let outcomes = (0..batch.len()).map(|_| Outcome::drop("seen")).collect();
+        async move { Ok(outcomes) }
+    });
+    let sets = [("row", "z"), ("row", "meta.custom.z"), ("raw", "z"), ("raw", "meta.custom.z")];
+    for (kind, set) in sets {
+        let report = run(json!({
+            "in": with(batches(100, 100), json!({ "config": { "kind": kind } })),
+            "map": { "type": "action", "use": "map", "inputs": ["in"], "config": { "set": { set: long() } } },
+            "look": look,
+            "out": sink(&unique("out"), "look"),
+        }))
+        .await;
+        assert_eq!(report.status, RunStatus::Success, "{report}");
+    }
+    assert_eq!(seen.load(Ordering::Relaxed), 400);
+    let largest = largest.load(Ordering::Relaxed);
+    assert!((1 << 20..80 << 20).contains(&largest), "{largest}");
+}
+
+#[tokio::test]
+async fn what_a_map_computes_of_one_item_is_bounded() {
+    let sets: serde_json::Map<String, Value> = (0..200).map(|n| (format!("z{n}"), json!(long()))).collect();
+    let report = run(json!({
+        "in": numbers(1),
+        "map": { "type": "action", "use": "map", "inputs": ["in"], "config": { "set": sets }, "on_error": "drop" },
+        "out": sink(&unique("out"), "map"),
+    }))
+    .await;
+    assert_eq!((report.status, node(&report, "map").dropped), (RunStatus::Success, 1), "{report}");
+    let told = &node(&report, "map").errors[0].message;
+    assert!(told.contains("gives more than an item may hold"), "{told}");
 }

@@ -6,6 +6,8 @@ use std::path::{Path, PathBuf};
 
 use nvisy_core::{Error, ErrorKind, Result};
 
+use crate::actions::spill::remedy;
+
 const KEY: usize = size_of::<u128>();
 /// Keys that are read at once.
 const BLOCK: usize = 64;
@@ -161,12 +163,11 @@ fn read_at(mut file: &File, bytes: &mut [u8], at: u64) -> std::io::Result<()> {
 
 /// The error of a file that is there and cannot be used.
 pub(super) fn failed(path: &Path, what: &str, error: std::io::Error) -> Error {
-    let kind = match error.kind() {
-        IoKind::UnexpectedEof => return damaged(path),
-        IoKind::PermissionDenied => ErrorKind::Permission,
-        _ => ErrorKind::Internal,
-    };
-    Error::new(kind, format!("the file \"{}\" of what was seen cannot {what}", path.display()))
+    if error.kind() == IoKind::UnexpectedEof {
+        return damaged(path);
+    }
+    let (kind, remedy) = remedy(&error);
+    Error::new(kind, format!("the file \"{}\" of what was seen cannot {what}{remedy}", path.display()))
         .with_source(error)
 }
 

@@ -103,7 +103,7 @@ async fn what_a_second_run_finds_is_what_was_explained() {
         ),
         (
             json!({ "use": "object/jsonl", "config": { "path": "out.jsonl", "on_existing": "replace" } }),
-            "a second run replaces the files whole",
+            "a second run replaces the files of the same names",
             1,
             true,
         ),
