@@ -7,7 +7,6 @@ use nvisy_core::{Context, Error, PrimitiveId, Result};
 use sqlx::{AssertSqlSafe, Connection, Executor, SqliteConnection};
 
 use super::SqliteClient;
-use crate::error::translate;
 
 const TABLES: &str = "
     CREATE TABLE IF NOT EXISTS nvisy_writing (
@@ -39,8 +38,8 @@ impl SqliteClient {
         };
         let run = run.to_string();
         let of = |sql| sqlx::query_as(sql).bind(&**context.graph()).bind(&**context.node()).bind(target);
-        let failed = |error| translate(&self.place, error);
-        let mut connection = self.writer().await?;
+        let failed = |error| self.database.error(error);
+        let mut connection = self.database.writer().await?;
         let mut transaction = connection.begin_with("BEGIN IMMEDIATE").await.map_err(failed)?;
         transaction.execute(TABLES).await.map_err(failed)?;
         let found: Option<(i64, bool)> =
@@ -77,9 +76,9 @@ impl SqliteClient {
 
     /// The run has come to its end: the next one adds rows of its own.
     pub(crate) async fn complete(&self, sink: i64) -> Result<()> {
-        let mut connection = self.writer().await?;
+        let mut connection = self.database.writer().await?;
         let complete = sqlx::query(COMPLETE).bind(sink).execute(&mut *connection).await;
-        complete.map(drop).map_err(|error| translate(&self.place, error))
+        complete.map(drop).map_err(|error| self.database.error(error))
     }
 }
 

@@ -9,8 +9,8 @@ use sqlx::{Arguments, AssertSqlSafe, Connection, Row, SqliteConnection};
 
 use super::SqliteClient;
 use super::collection::{Collection, create, find, metric_name};
-use crate::error::{translate, translate_commit};
 use crate::point::NewPoint;
+use nvisy_sqlite::{Database, translate_commit};
 
 const COLUMNS: [&str; 22] = [
     "rowid",
@@ -55,9 +55,9 @@ pub(crate) struct Destination {
 impl SqliteClient {
     /// Writes points; says of each whether it was taken. An error means that nothing was written.
     pub(crate) async fn write(&self, to: &Destination, points: &[NewPoint]) -> Result<Vec<Result<()>>> {
-        let mut connection = self.writer().await?;
+        let mut connection = self.database.writer().await?;
         let written = self.write_through(&mut connection, to, points).await;
-        Self::settle(connection, written)
+        Database::settle(connection, written)
     }
 
     async fn write_through(
@@ -66,7 +66,7 @@ impl SqliteClient {
         to: &Destination,
         points: &[NewPoint],
     ) -> Result<Vec<Result<()>>> {
-        let failed = |error| translate(&self.place, error);
+        let failed = |error| self.database.error(error);
         let mut transaction = connection.begin_with("BEGIN IMMEDIATE").await.map_err(failed)?;
         let found = find(&mut transaction, &to.name).await.map_err(failed)?;
         let collection = match (found, points.first()) {
@@ -97,12 +97,12 @@ impl SqliteClient {
         if !taken.is_empty() {
             put(&mut transaction, &collection, &taken).await.map_err(failed)?;
         }
-        transaction.commit().await.map_err(|e| translate_commit(&self.place, e))?;
+        transaction.commit().await.map_err(|e| translate_commit(self.database.place(), e))?;
         Ok(results)
     }
 
     fn gone(&self, name: &str) -> Error {
-        let message = format!("{}: collection \"{name}\" does not exist any more", self.place);
+        let message = format!("{}: collection \"{name}\" does not exist any more", self.database.place());
         Error::new(nvisy_core::ErrorKind::NotFound, message)
     }
 }

@@ -1,0 +1,295 @@
+//! An open file: one connection that writes, several that read.
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use nvisy_core::{Error, ErrorKind, Result};
+use sqlx::pool::PoolConnection;
+use sqlx::sqlite::{
+    SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous,
+};
+use sqlx::{ConnectOptions, Executor};
+
+use crate::error::translate;
+use crate::file::{Content, File};
+
+/// How long a task waits for its turn at the connection that writes.
+const TURN: Duration = Duration::from_secs(300);
+
+/// An open SQLite file: what a plugin's client speaks its own language through.
+///
+/// One connection writes, and whoever wants to waits for a turn. Those that read are read-only to
+/// SQLite itself. A commit is on the disk when it returns (`synchronous = FULL`).
+///
+/// # Examples
+///
+/// The example of [`Content`] opens one.
+pub struct Database {
+    identity: String,
+    place: String,
+    readers: SqlitePool,
+    writer: Option<SqlitePool>,
+}
+
+impl fmt::Debug for Database {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Database").field("identity", &self.identity).finish()
+    }
+}
+
+impl Database {
+    /// Opens a file, and creates it with its directory where its settings ask for that.
+    ///
+    /// # Errors
+    ///
+    /// `not_found` if there is no file and none is to be created; `configuration` if it is no
+    /// database; `permission` and the like if it cannot be read.
+    pub async fn open<C: Content>(file: &File<C>) -> Result<Self> {
+        Self::connect(file, false).await
+    }
+
+    /// Opens a file to look into it, and changes nothing: where it is to be created, it is empty.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`open`](Self::open).
+    pub async fn look<C: Content>(file: &File<C>) -> Result<Self> {
+        Self::connect(file, true).await
+    }
+
+    async fn connect<C: Content>(file: &File<C>, looks: bool) -> Result<Self> {
+        C::prepare()?;
+        let place = format!("{} \"{}\"", C::NOUN, file.path);
+        let path = Path::new(&file.path);
+        let exists = path.exists();
+        if !exists && !file.create {
+            let message = format!("{place} does not exist: check the path, or set `create`");
+            return Err(Error::new(ErrorKind::NotFound, message));
+        }
+        if let Some(directory) = path.parent()
+            && !exists
+            && !looks
+        {
+            std::fs::create_dir_all(directory).map_err(|e| unreachable_path(&place, e))?;
+        }
+        let path = std::path::absolute(path).map_err(|e| unreachable_path(&place, e))?;
+        let mut options = SqliteConnectOptions::new()
+            .busy_timeout(Duration::from_millis(file.busy_timeout_ms))
+            .synchronous(SqliteSynchronous::Full)
+            .disable_statement_logging();
+        options = match exists || !looks {
+            true => options.filename(&path).read_only(file.read_only),
+            false => options.in_memory(true),
+        };
+
+        let writer = if file.read_only || looks {
+            None
+        } else {
+            let mut options = options.clone().create_if_missing(file.create);
+            match file.wal {
+                Some(true) => options = options.journal_mode(SqliteJournalMode::Wal),
+                Some(false) => options = options.journal_mode(SqliteJournalMode::Delete),
+                None if !exists => options = options.journal_mode(SqliteJournalMode::Wal),
+                None => {}
+            }
+            Some(pool(1).acquire_timeout(TURN).connect_lazy_with(options))
+        };
+        let readers = pool(file.readers.get()).connect_lazy_with(options.pragma("query_only", "on"));
+
+        let identity = file.identity.clone().unwrap_or_else(|| canonical(&path).display().to_string());
+        let database = Self { identity, place, readers, writer };
+        if let Some(writer) = &database.writer
+            && (!exists || file.wal.is_some())
+        {
+            // The writer opens first: it creates the file and sets how it keeps its journal.
+            drop(writer.acquire().await.map_err(|e| database.error(e))?);
+        }
+        database.verify().await?;
+        Ok(database)
+    }
+
+    /// Checks that the file is a database that can be read.
+    ///
+    /// # Errors
+    ///
+    /// `configuration` if it is no database; `permission` and the like if it cannot be read.
+    pub async fn verify(&self) -> Result<()> {
+        let mut connection = self.reader().await?;
+        let checked = connection.execute("SELECT count(*) FROM sqlite_schema").await;
+        checked.map(drop).map_err(|e| self.error(e))
+    }
+
+    /// Closes the connections, when they are no longer in use.
+    pub async fn close(&self) {
+        self.readers.close().await;
+        if let Some(writer) = &self.writer {
+            writer.close().await;
+        }
+    }
+
+    /// Returns what the file is called in the ids of its items.
+    #[must_use]
+    pub fn identity(&self) -> &str {
+        &self.identity
+    }
+
+    /// Returns what the file is called in messages: `database "a.db"`.
+    #[must_use]
+    pub fn place(&self) -> &str {
+        &self.place
+    }
+
+    /// Returns a connection that reads, when one is free.
+    ///
+    /// # Errors
+    ///
+    /// `timeout` if every connection stays in use; what [`translate`] says where one cannot be opened.
+    pub async fn reader(&self) -> Result<PoolConnection<sqlx::Sqlite>> {
+        self.readers.acquire().await.map_err(|e| self.error(e))
+    }
+
+    /// Returns the connection that writes, when it is free.
+    ///
+    /// # Errors
+    ///
+    /// `permission` if the file is opened read-only; else those of [`reader`](Self::reader).
+    pub async fn writer(&self) -> Result<PoolConnection<sqlx::Sqlite>> {
+        let Some(writer) = &self.writer else {
+            let message = format!(
+                "{} is opened read-only: unset `read_only` to write, where this is no dry run",
+                self.place
+            );
+            return Err(Error::new(ErrorKind::Permission, message));
+        };
+        writer.acquire().await.map_err(|e| self.error(e))
+    }
+
+    /// Gives the connection that writes back, unless something went wrong: SQLite may have rolled
+    /// the transaction back of its own accord, and the driver would not know.
+    ///
+    /// # Errors
+    ///
+    /// That of the result, as it is.
+    pub fn settle<T>(mut writer: PoolConnection<sqlx::Sqlite>, result: Result<T>) -> Result<T> {
+        if result.is_err() {
+            writer.close_on_drop();
+        }
+        result
+    }
+
+    /// Translates an error of the driver about this file.
+    #[must_use]
+    pub fn error(&self, error: sqlx::Error) -> Error {
+        translate(&self.place, error)
+    }
+}
+
+fn pool(connections: u32) -> SqlitePoolOptions {
+    SqlitePoolOptions::new().max_connections(connections).idle_timeout(None).max_lifetime(None)
+}
+
+fn unreachable_path(place: &str, error: std::io::Error) -> Error {
+    let kind = match error.kind() {
+        std::io::ErrorKind::PermissionDenied => ErrorKind::Permission,
+        _ => ErrorKind::Configuration,
+    };
+    Error::new(kind, format!("{place}: its directory cannot be made: {error}")).with_source(error)
+}
+
+/// The path without links, as far as the file's directory has been made.
+fn canonical(path: &Path) -> PathBuf {
+    if let Ok(path) = path.canonicalize() {
+        return path;
+    }
+    match (path.parent().map(Path::canonicalize), path.file_name()) {
+        (Some(Ok(parent)), Some(name)) => parent.join(name),
+        _ => path.to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use nvisy_core::RetryClass;
+    use sqlx::AssertSqlSafe;
+
+    use super::*;
+    use crate::file::tests::{Notes, Place};
+    use crate::{is_about_the_item, translate_commit};
+
+    async fn fails(database: &Database, sql: &str) -> sqlx::Error {
+        let mut writer = database.writer().await.unwrap();
+        writer.execute(AssertSqlSafe(sql)).await.unwrap_err()
+    }
+
+    #[tokio::test]
+    async fn what_sqlite_says_has_a_kind_and_names_the_file() {
+        let place = Place::new();
+        let database = Database::open(&place.file().create()).await.unwrap();
+        let mut writer = database.writer().await.unwrap();
+        writer.execute("CREATE TABLE t (a INTEGER PRIMARY KEY, b NOT NULL)").await.unwrap();
+        drop(writer);
+        for (sql, kind, says, of_the_item) in [
+            ("SELECT 1 +", ErrorKind::Configuration, "incomplete input", false),
+            ("SELECT * FROM nowhere", ErrorKind::NotFound, "no such table: nowhere", false),
+            ("INSERT INTO t VALUES (1, 2), (1, 2)", ErrorKind::Conflict, "UNIQUE constraint failed", true),
+            ("INSERT INTO t (a) VALUES (1)", ErrorKind::Validation, "NOT NULL constraint failed", true),
+            ("INSERT INTO t VALUES ('x', 2)", ErrorKind::Validation, "datatype mismatch", true),
+        ] {
+            let error = fails(&database, sql).await;
+            assert_eq!(is_about_the_item(&error), of_the_item, "{sql}");
+            let error = database.error(error);
+            assert_eq!(error.kind(), kind, "{sql}: {error}");
+            assert!(error.message().starts_with(&format!("{}: ", place.named())), "{error}");
+            assert!(error.message().contains(says), "{error}");
+        }
+    }
+
+    #[tokio::test]
+    async fn another_programs_lock_is_a_timeout_that_may_be_tried_again() {
+        let place = Place::new();
+        let file = place.file().create().busy_timeout(Duration::ZERO);
+        let (holder, waiter) = (Database::open(&file).await.unwrap(), Database::open(&file).await.unwrap());
+        let mut held = holder.writer().await.unwrap();
+        held.execute("BEGIN IMMEDIATE").await.unwrap();
+        let error = translate_commit(waiter.place(), fails(&waiter, "BEGIN IMMEDIATE").await);
+        assert_eq!((error.kind(), error.retry_class()), (ErrorKind::Timeout, RetryClass::Transient));
+        assert!(error.message().contains("raise `busy_timeout_ms`"), "{error}");
+    }
+
+    #[tokio::test]
+    async fn what_reads_cannot_write_and_what_is_read_only_has_no_writer() {
+        let place = Place::new();
+        let database = Database::open(&place.file().create()).await.unwrap();
+        let mut reader = database.reader().await.unwrap();
+        let error = database.error(reader.execute("CREATE TABLE t (a)").await.unwrap_err());
+        assert_eq!(error.kind(), ErrorKind::Permission, "{error}");
+        let database = Database::open(&place.file().read_only()).await.unwrap();
+        let error = database.writer().await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Permission);
+        assert!(error.message().contains("unset `read_only`"), "{error}");
+    }
+
+    #[tokio::test]
+    async fn a_write_that_failed_gives_its_connection_away_with_what_it_had_begun() {
+        let place = Place::new();
+        let database = Database::open(&place.file().create()).await.unwrap();
+        let mut writer = database.writer().await.unwrap();
+        writer.execute("BEGIN IMMEDIATE").await.unwrap();
+        let failed: Result<()> = Err(database.error(writer.execute("nonsense").await.unwrap_err()));
+        assert!(Database::settle(writer, failed).is_err());
+        let mut writer = database.writer().await.unwrap();
+        writer.execute("BEGIN IMMEDIATE; CREATE TABLE t (a); COMMIT").await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn looking_changes_nothing_and_finds_nothing_where_a_file_would_be_made() {
+        let place = Place::new();
+        let database = Database::look(&place.file().create()).await.unwrap();
+        database.verify().await.unwrap();
+        assert!(database.writer().await.is_err());
+        assert!(!place.path().exists());
+        let error = Database::look::<Notes>(&place.file()).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::NotFound);
+    }
+}
