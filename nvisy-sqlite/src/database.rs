@@ -9,7 +9,7 @@ use sqlx::pool::PoolConnection;
 use sqlx::sqlite::{
     SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous,
 };
-use sqlx::{ConnectOptions, Executor};
+use sqlx::{ConnectOptions, Connection, Executor};
 
 use crate::error::translate;
 use crate::file::{Content, File};
@@ -93,7 +93,12 @@ impl Database {
                 None if !exists => options = options.journal_mode(SqliteJournalMode::Wal),
                 None => {}
             }
-            Some(pool(1).acquire_timeout(TURN).connect_lazy_with(options))
+            // SQLite ends a transaction of its own accord where the disk fails, and the driver believes
+            // it open: such a connection writes nothing any more, and another takes its place.
+            let pool = pool(1).acquire_timeout(TURN);
+            let pool = pool
+                .before_acquire(|connection, _| Box::pin(async move { Ok(!connection.is_in_transaction()) }));
+            Some(pool.connect_lazy_with(options))
         };
         let readers = pool(file.readers.get()).connect_lazy_with(options.pragma("query_only", "on"));
 
@@ -280,6 +285,25 @@ mod tests {
         assert!(Database::settle(writer, failed).is_err());
         let mut writer = database.writer().await.unwrap();
         writer.execute("BEGIN IMMEDIATE; CREATE TABLE t (a); COMMIT").await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_transaction_that_sqlite_ends_of_its_own_accord_is_in_nobodys_way() {
+        let place = Place::new();
+        let database = Database::open(&place.file().create()).await.unwrap();
+        let mut writer = database.writer().await.unwrap();
+        writer.execute("CREATE TABLE t (a); PRAGMA max_page_count = 8").await.unwrap();
+        let mut transaction = writer.begin_with("BEGIN IMMEDIATE").await.unwrap();
+        let error = transaction.execute("INSERT INTO t VALUES (zeroblob(100000))").await.unwrap_err();
+        assert!(database.error(error).message().contains("the disk is full"));
+        drop(transaction);
+        drop(writer);
+
+        let mut writer = database.writer().await.unwrap();
+        writer.execute("PRAGMA max_page_count = 800").await.unwrap();
+        let mut transaction = writer.begin_with("BEGIN IMMEDIATE").await.unwrap();
+        transaction.execute("INSERT INTO t VALUES (zeroblob(100000))").await.unwrap();
+        transaction.commit().await.unwrap();
     }
 
     #[tokio::test]
