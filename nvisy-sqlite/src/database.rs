@@ -9,9 +9,9 @@ use sqlx::pool::PoolConnection;
 use sqlx::sqlite::{
     SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous,
 };
-use sqlx::{ConnectOptions, Connection, Executor};
+use sqlx::{ConnectOptions, Connection, Executor, Transaction};
 
-use crate::error::translate;
+use crate::error::{translate, translate_commit};
 use crate::file::{Content, File};
 
 /// How long a task waits for its turn at the connection that writes.
@@ -160,27 +160,35 @@ impl Database {
     ///
     /// `permission` if the file is opened read-only; else those of [`reader`](Self::reader).
     pub async fn writer(&self) -> Result<PoolConnection<sqlx::Sqlite>> {
-        let Some(writer) = &self.writer else {
+        self.writers()?.acquire().await.map_err(|e| self.error(e))
+    }
+
+    /// Begins a transaction that writes, when it is its turn. Dropped, it changes nothing.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`writer`](Self::writer); `timeout` if another program holds the write lock.
+    pub async fn begin(&self) -> Result<Transaction<'static, sqlx::Sqlite>> {
+        self.writers()?.begin_with("BEGIN IMMEDIATE").await.map_err(|e| self.error(e))
+    }
+
+    /// Commits a transaction.
+    ///
+    /// # Errors
+    ///
+    /// `ambiguous` if the disk failed: whether it was done is open; else those of any statement.
+    pub async fn commit(&self, transaction: Transaction<'static, sqlx::Sqlite>) -> Result<()> {
+        transaction.commit().await.map_err(|e| translate_commit(&self.place, e))
+    }
+
+    fn writers(&self) -> Result<&SqlitePool> {
+        self.writer.as_ref().ok_or_else(|| {
             let message = format!(
                 "{} is opened read-only: unset `read_only` to write, where this is no dry run",
                 self.place
             );
-            return Err(Error::new(ErrorKind::Permission, message));
-        };
-        writer.acquire().await.map_err(|e| self.error(e))
-    }
-
-    /// Gives the connection that writes back, unless something went wrong: SQLite may have rolled
-    /// the transaction back of its own accord, and the driver would not know.
-    ///
-    /// # Errors
-    ///
-    /// That of the result, as it is.
-    pub fn settle<T>(mut writer: PoolConnection<sqlx::Sqlite>, result: Result<T>) -> Result<T> {
-        if result.is_err() {
-            writer.close_on_drop();
-        }
-        result
+            Error::new(ErrorKind::Permission, message)
+        })
     }
 
     /// Translates an error of the driver about this file.
@@ -220,7 +228,7 @@ mod tests {
 
     use super::*;
     use crate::file::tests::{Notes, Place};
-    use crate::{is_about_the_item, translate_commit};
+    use crate::is_about_the_item;
 
     async fn fails(database: &Database, sql: &str) -> sqlx::Error {
         let mut writer = database.writer().await.unwrap();
@@ -255,11 +263,12 @@ mod tests {
         let place = Place::new();
         let file = place.file().create().busy_timeout(Duration::ZERO);
         let (holder, waiter) = (Database::open(&file).await.unwrap(), Database::open(&file).await.unwrap());
-        let mut held = holder.writer().await.unwrap();
-        held.execute("BEGIN IMMEDIATE").await.unwrap();
-        let error = translate_commit(waiter.place(), fails(&waiter, "BEGIN IMMEDIATE").await);
+        let held = holder.begin().await.unwrap();
+        let error = waiter.begin().await.unwrap_err();
         assert_eq!((error.kind(), error.retry_class()), (ErrorKind::Timeout, RetryClass::Transient));
         assert!(error.message().contains("raise `busy_timeout_ms`"), "{error}");
+        drop(held);
+        waiter.commit(waiter.begin().await.unwrap()).await.unwrap();
     }
 
     #[tokio::test]
@@ -276,34 +285,21 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_write_that_failed_gives_its_connection_away_with_what_it_had_begun() {
-        let place = Place::new();
-        let database = Database::open(&place.file().create()).await.unwrap();
-        let mut writer = database.writer().await.unwrap();
-        writer.execute("BEGIN IMMEDIATE").await.unwrap();
-        let failed: Result<()> = Err(database.error(writer.execute("nonsense").await.unwrap_err()));
-        assert!(Database::settle(writer, failed).is_err());
-        let mut writer = database.writer().await.unwrap();
-        writer.execute("BEGIN IMMEDIATE; CREATE TABLE t (a); COMMIT").await.unwrap();
-    }
-
-    #[tokio::test]
     async fn a_transaction_that_sqlite_ends_of_its_own_accord_is_in_nobodys_way() {
         let place = Place::new();
         let database = Database::open(&place.file().create()).await.unwrap();
         let mut writer = database.writer().await.unwrap();
         writer.execute("CREATE TABLE t (a); PRAGMA max_page_count = 8").await.unwrap();
-        let mut transaction = writer.begin_with("BEGIN IMMEDIATE").await.unwrap();
+        drop(writer);
+        let mut transaction = database.begin().await.unwrap();
         let error = transaction.execute("INSERT INTO t VALUES (zeroblob(100000))").await.unwrap_err();
         assert!(database.error(error).message().contains("the disk is full"));
         drop(transaction);
-        drop(writer);
 
-        let mut writer = database.writer().await.unwrap();
-        writer.execute("PRAGMA max_page_count = 800").await.unwrap();
-        let mut transaction = writer.begin_with("BEGIN IMMEDIATE").await.unwrap();
+        database.writer().await.unwrap().execute("PRAGMA max_page_count = 800").await.unwrap();
+        let mut transaction = database.begin().await.unwrap();
         transaction.execute("INSERT INTO t VALUES (zeroblob(100000))").await.unwrap();
-        transaction.commit().await.unwrap();
+        database.commit(transaction).await.unwrap();
     }
 
     #[tokio::test]

@@ -36,7 +36,7 @@ mod tests {
     use nvisy_core::prelude::*;
     use nvisy_core::primitive::row::Row;
     use serde_json::json;
-    use sqlx::Executor;
+    use sqlx::{AssertSqlSafe, Executor};
 
     use super::*;
     use crate::{Drift, Sqlite, SqliteSink};
@@ -48,6 +48,12 @@ mod tests {
             Item::detached(&id.to_string(), row).into_primitive()
         };
         Batch::from_primitives(ids.map(row).collect())
+    }
+
+    /// Lets the file grow to so many pages, as long as the connection that writes lives.
+    async fn limit(client: &SqliteClient, pages: u32) {
+        let limit = AssertSqlSafe(format!("PRAGMA max_page_count = {pages}"));
+        client.database.writer().await.unwrap().execute(limit).await.unwrap();
     }
 
     async fn count(client: &SqliteClient) -> i64 {
@@ -66,17 +72,17 @@ mod tests {
             let sink = SqliteSink::table("t").upsert(["id"]).drift(Drift::Widen).create();
             let sink = sink.open(&context).await.unwrap();
 
-            // As long as this connection lives, the file does not grow beyond.
-            client.database.writer().await.unwrap().execute("PRAGMA max_page_count = 30").await.unwrap();
+            limit(&client, 30).await;
             let error = sink.write(&rows(0..100), context.context()).await.unwrap_err();
             assert_eq!((error.kind(), error.retry_class()), (ErrorKind::Permission, RetryClass::Permanent));
             assert!(error.message().contains("table \"t\": the disk is full"), "{error}");
             assert!(client.describe("t").await.unwrap().is_none(), "the table went with its rows");
 
             assert!(sink.write(&rows(0..10), context.context()).await.unwrap().is_applied());
-            client.database.writer().await.unwrap().execute("PRAGMA max_page_count = 30").await.unwrap();
+            limit(&client, 30).await;
             assert!(sink.write(&rows(5..100), context.context()).await.is_err());
             assert_eq!(count(&client).await, 10);
+            limit(&client, 1_000).await;
             assert!(sink.write(&rows(5..100), context.context()).await.unwrap().is_applied());
             assert_eq!(count(&client).await, 100);
         }

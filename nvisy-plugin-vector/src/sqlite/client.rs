@@ -81,6 +81,7 @@ mod tests {
             limit(&client, 20).await;
             full(sink.write(&embeddings(0..3), context.context()).await.unwrap_err());
             assert_eq!(client.count("docs").await.unwrap(), 0);
+            limit(&client, 1_000).await;
             assert!(sink.write(&embeddings(0..3), context.context()).await.unwrap().is_applied());
 
             limit(&client, 100).await;
@@ -89,6 +90,7 @@ mod tests {
             assert!(Search::by_text("word400").run(&client, "docs").await.unwrap().is_empty());
             assert_eq!(Search::by_vector([1.0; 64]).run(&client, "docs").await.unwrap().len(), 3);
 
+            limit(&client, 10_000).await;
             assert!(sink.write(&embeddings(2..500), context.context()).await.unwrap().is_applied());
             assert_eq!(client.count("docs").await.unwrap(), 500);
             assert_eq!(Search::by_text("word400").run(&client, "docs").await.unwrap().len(), 1);

@@ -4,7 +4,6 @@ use nvisy_core::{Changes, Checkpoint, Result};
 use sqlx::{Connection, Executor};
 
 use super::SqliteClient;
-use nvisy_sqlite::translate_commit;
 
 const TABLES: &str = "
     CREATE TABLE IF NOT EXISTS nvisy_checkpoint_generation (
@@ -27,8 +26,7 @@ impl SqliteClient {
     /// Returns the checkpoint of a graph, and makes the tables and its row where they are not yet.
     pub(crate) async fn checkpoint(&self, graph: &str) -> Result<Checkpoint> {
         let failed = |error| self.database.error(error);
-        let mut connection = self.database.writer().await?;
-        let mut transaction = connection.begin_with("BEGIN IMMEDIATE").await.map_err(failed)?;
+        let mut transaction = self.database.begin().await?;
         transaction.execute(TABLES).await.map_err(failed)?;
         sqlx::query(BEGIN).bind(graph).execute(&mut *transaction).await.map_err(failed)?;
         let generation: i64 =
@@ -64,8 +62,7 @@ impl SqliteClient {
     /// if not, nothing is changed.
     pub(crate) async fn advance(&self, graph: &str, generation: u64, changes: &Changes) -> Result<bool> {
         let failed = |error| self.database.error(error);
-        let mut connection = self.database.writer().await?;
-        let mut transaction = connection.begin_with("BEGIN IMMEDIATE").await.map_err(failed)?;
+        let mut transaction = self.database.begin().await?;
         let advance = sqlx::query(ADVANCE).bind(graph).bind(generation as i64);
         if advance.execute(&mut *transaction).await.map_err(failed)?.rows_affected() != 1 {
             return Ok(false);
@@ -77,7 +74,7 @@ impl SqliteClient {
             };
             change.execute(&mut *transaction).await.map_err(failed)?;
         }
-        transaction.commit().await.map_err(|error| translate_commit(self.database.place(), error))?;
+        self.database.commit(transaction).await?;
         Ok(true)
     }
 }

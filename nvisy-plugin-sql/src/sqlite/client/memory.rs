@@ -4,7 +4,7 @@
 use std::collections::HashSet;
 
 use nvisy_core::{Context, Error, PrimitiveId, Result};
-use sqlx::{AssertSqlSafe, Connection, Executor, SqliteConnection};
+use sqlx::{AssertSqlSafe, Executor, SqliteConnection};
 
 use super::SqliteClient;
 
@@ -39,8 +39,7 @@ impl SqliteClient {
         let run = run.to_string();
         let of = |sql| sqlx::query_as(sql).bind(&**context.graph()).bind(&**context.node()).bind(target);
         let failed = |error| self.database.error(error);
-        let mut connection = self.database.writer().await?;
-        let mut transaction = connection.begin_with("BEGIN IMMEDIATE").await.map_err(failed)?;
+        let mut transaction = self.database.begin().await?;
         transaction.execute(TABLES).await.map_err(failed)?;
         let found: Option<(i64, bool)> =
             of(FIND).bind(&run).fetch_optional(&mut *transaction).await.map_err(failed)?;

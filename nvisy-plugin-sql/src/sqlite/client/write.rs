@@ -5,6 +5,7 @@ use std::collections::{HashMap, HashSet};
 use arrow::datatypes::{DataType, Schema};
 use nvisy_core::primitive::row::Row;
 use nvisy_core::{Error, ErrorKind, PrimitiveId, Result};
+use nvisy_sqlite::{is_about_the_item, translate, translate_commit};
 use sqlx::sqlite::SqliteArguments;
 use sqlx::{AssertSqlSafe, Connection, Executor, SqliteConnection};
 
@@ -12,7 +13,6 @@ use super::schema::describe;
 use super::{SqliteClient, Table, memory, quoted};
 use crate::sqlite::sink::{Drift, GENERATION};
 use crate::sqlite::value::Bound;
-use nvisy_sqlite::{is_about_the_item, translate, translate_commit};
 
 /// How many parameters a statement of SQLite takes.
 const MAX_PARAMETERS: usize = 32_766;
@@ -136,16 +136,11 @@ impl SqliteClient {
         let written = match self.write_together(&mut connection, target, &mut seen, items).await {
             Ok(Together::Done(results)) => Ok(results),
             Ok(Together::Torn) => {
-                // The driver has lost count of the transaction: another connection takes over.
-                connection.close_on_drop();
                 drop(connection);
                 seen = None;
                 self.write_alone(target, items).await
             }
-            Err(error) => {
-                connection.close_on_drop();
-                Err(error)
-            }
+            Err(error) => Err(error),
         };
         if written.is_ok() {
             *known = seen;
@@ -229,11 +224,7 @@ impl SqliteClient {
         let mut results: Vec<Result<Taken>> = Vec::with_capacity(items.len());
         for index in 0..items.len() {
             let mut connection = self.database.writer().await?;
-            let written = self.write_one(&mut connection, target, &items[index..=index], &place).await;
-            if !matches!(written, Ok(Ok(_))) {
-                connection.close_on_drop();
-            }
-            match written {
+            match self.write_one(&mut connection, target, &items[index..=index], &place).await {
                 Ok(result) => results.push(result),
                 Err(error) if results.iter().all(Result::is_err) => return Err(error),
                 Err(error) => {

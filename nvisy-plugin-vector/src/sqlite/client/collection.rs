@@ -4,10 +4,9 @@ use std::num::NonZeroU32;
 
 use nvisy_core::primitive::embedding::Metric;
 use nvisy_core::{Error, ErrorKind, PrimitiveId, Result};
-use sqlx::{AssertSqlSafe, Connection, Executor, Row, SqliteConnection};
+use sqlx::{AssertSqlSafe, Executor, Row, SqliteConnection};
 
 use super::SqliteClient;
-use nvisy_sqlite::{Database, translate_commit};
 
 /// How many dimensions sqlite-vec takes.
 pub(crate) const MAX_DIMENSIONS: u32 = 8_192;
@@ -227,20 +226,7 @@ impl SqliteClient {
         metric: Metric,
     ) -> Result<Collection> {
         self.check_dimensions(name, dimensions.get())?;
-        let mut connection = self.database.writer().await?;
-        let created = self.create_through(&mut connection, name, dimensions, metric).await;
-        Database::settle(connection, created)
-    }
-
-    async fn create_through(
-        &self,
-        connection: &mut SqliteConnection,
-        name: &str,
-        dimensions: NonZeroU32,
-        metric: Metric,
-    ) -> Result<Collection> {
-        let mut transaction =
-            connection.begin_with("BEGIN IMMEDIATE").await.map_err(|e| self.database.error(e))?;
+        let mut transaction = self.database.begin().await?;
         let collection = match find(&mut transaction, name).await.map_err(|e| self.database.error(e))? {
             Some(collection) => {
                 self.check(&collection, Some(dimensions), Some(metric))?;
@@ -250,7 +236,7 @@ impl SqliteClient {
                 .await
                 .map_err(|e| self.database.error(e))?,
         };
-        transaction.commit().await.map_err(|e| translate_commit(self.database.place(), e))?;
+        self.database.commit(transaction).await?;
         Ok(collection)
     }
 
@@ -299,21 +285,15 @@ impl SqliteClient {
     ///
     /// `permission` if the file is read-only.
     pub async fn drop_collection(&self, name: &str) -> Result<bool> {
-        let mut connection = self.database.writer().await?;
-        let dropped = self.drop_through(&mut connection, name).await;
-        Database::settle(connection, dropped)
-    }
-
-    async fn drop_through(&self, connection: &mut SqliteConnection, name: &str) -> Result<bool> {
         let failed = |error| self.database.error(error);
-        let mut transaction = connection.begin_with("BEGIN IMMEDIATE").await.map_err(failed)?;
+        let mut transaction = self.database.begin().await?;
         let Some(collection) = find(&mut transaction, name).await.map_err(failed)? else { return Ok(false) };
         for table in [collection.texts(), collection.vectors(), collection.points()] {
             let sql = format!("DROP TABLE {table}");
             transaction.execute(AssertSqlSafe(sql)).await.map_err(failed)?;
         }
         sqlx::query(REMOVE).bind(collection.number).execute(&mut *transaction).await.map_err(failed)?;
-        transaction.commit().await.map_err(|e| translate_commit(self.database.place(), e))?;
+        self.database.commit(transaction).await?;
         Ok(true)
     }
 
@@ -340,20 +320,9 @@ impl SqliteClient {
     /// `not_found` if there is no such collection; `permission` if the file is read-only.
     pub async fn delete_by_root(&self, name: &str, root: PrimitiveId) -> Result<u64> {
         let collection = self.existing(name).await?;
-        let mut connection = self.database.writer().await?;
-        let deleted = self.delete_through(&mut connection, &collection, root).await;
-        Database::settle(connection, deleted)
-    }
-
-    async fn delete_through(
-        &self,
-        connection: &mut SqliteConnection,
-        collection: &Collection,
-        root: PrimitiveId,
-    ) -> Result<u64> {
         let (points, vectors) = (collection.points(), collection.vectors());
         let failed = |error| self.database.error(error);
-        let mut transaction = connection.begin_with("BEGIN IMMEDIATE").await.map_err(failed)?;
+        let mut transaction = self.database.begin().await?;
         let which = format!("SELECT rowid FROM {points} WHERE nvisy_root = ?");
         let root = root.to_string();
         let sql = format!("DELETE FROM {vectors} WHERE rowid IN ({which})");
@@ -361,7 +330,7 @@ impl SqliteClient {
         let sql = format!("DELETE FROM {points} WHERE nvisy_root = ?");
         let deleted =
             sqlx::query(AssertSqlSafe(sql)).bind(&root).execute(&mut *transaction).await.map_err(failed)?;
-        transaction.commit().await.map_err(|e| translate_commit(self.database.place(), e))?;
+        self.database.commit(transaction).await?;
         Ok(deleted.rows_affected())
     }
 }

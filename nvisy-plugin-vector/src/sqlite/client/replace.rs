@@ -1,11 +1,10 @@
 //! Deleting what is stale of the objects that it came from.
 
 use nvisy_core::{ReplaceSet, Result};
-use sqlx::{AssertSqlSafe, Connection, Executor, SqliteConnection};
+use sqlx::{AssertSqlSafe, Executor};
 
 use super::SqliteClient;
 use super::collection::{Collection, find};
-use nvisy_sqlite::{Database, translate_commit};
 
 impl SqliteClient {
     /// Lets a collection that an older version has made keep where its points come from.
@@ -23,14 +22,8 @@ impl SqliteClient {
         if there == 2 {
             return Ok(());
         }
-        let mut connection = self.database.writer().await?;
-        let added = self.add_origins(&mut connection, &points).await;
-        Database::settle(connection, added)
-    }
-
-    async fn add_origins(&self, connection: &mut SqliteConnection, points: &str) -> Result<()> {
         let failed = |error| self.database.error(error);
-        let mut transaction = connection.begin_with("BEGIN IMMEDIATE").await.map_err(failed)?;
+        let mut transaction = self.database.begin().await?;
         for sql in [
             format!("ALTER TABLE {points} ADD COLUMN nvisy_origin TEXT"),
             format!("ALTER TABLE {points} ADD COLUMN nvisy_generation INTEGER"),
@@ -38,25 +31,14 @@ impl SqliteClient {
         ] {
             transaction.execute(AssertSqlSafe(sql)).await.map_err(failed)?;
         }
-        transaction.commit().await.map_err(|e| translate_commit(self.database.place(), e))
+        self.database.commit(transaction).await
     }
 
     /// Removes what is stale of some origins, in one transaction. Returns how many embeddings
     /// that were.
     pub(crate) async fn replace(&self, name: &str, sets: &[ReplaceSet]) -> Result<u64> {
-        let mut connection = self.database.writer().await?;
-        let replaced = self.replace_through(&mut connection, name, sets).await;
-        Database::settle(connection, replaced)
-    }
-
-    async fn replace_through(
-        &self,
-        connection: &mut SqliteConnection,
-        name: &str,
-        sets: &[ReplaceSet],
-    ) -> Result<u64> {
         let failed = |error| self.database.error(error);
-        let mut transaction = connection.begin_with("BEGIN IMMEDIATE").await.map_err(failed)?;
+        let mut transaction = self.database.begin().await?;
         // Nothing has been written yet.
         let Some(collection) = find(&mut transaction, name).await.map_err(failed)? else { return Ok(0) };
         let (points, vectors) = (collection.points(), collection.vectors());
@@ -75,7 +57,7 @@ impl SqliteClient {
             }
             deleted += points_deleted;
         }
-        transaction.commit().await.map_err(|e| translate_commit(self.database.place(), e))?;
+        self.database.commit(transaction).await?;
         Ok(deleted)
     }
 }
@@ -84,7 +66,7 @@ impl SqliteClient {
 mod tests {
     use std::sync::Arc;
 
-    use nvisy_core::prelude::{Connection, *};
+    use nvisy_core::prelude::*;
     use nvisy_core::primitive::embedding::{Embedding, EmbeddingFields};
 
     use super::*;
