@@ -37,3 +37,16 @@ impl Content for Tables {
         &client.database
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use nvisy_core::Connection;
+
+    use super::*;
+
+    #[test]
+    fn graphs_and_schemas_know_it_by_name() {
+        assert_eq!(Sqlite::NAME, "sql/sqlite");
+        assert_eq!(schemars::schema_for!(Sqlite).get("title").unwrap(), "SqliteConnection");
+    }
+}

@@ -43,3 +43,16 @@ impl Content for Collections {
         &client.database
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use nvisy_core::Connection;
+
+    use super::*;
+
+    #[test]
+    fn graphs_and_schemas_know_it_by_name() {
+        assert_eq!(Sqlite::NAME, "vector/sqlite");
+        assert_eq!(schemars::schema_for!(Sqlite).get("title").unwrap(), "VectorSqliteConnection");
+    }
+}
