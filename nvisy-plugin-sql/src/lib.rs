@@ -11,8 +11,6 @@
 //! Identifiers are quoted and values bound, everywhere.
 
 #[cfg(feature = "sqlite")]
-mod error;
-#[cfg(feature = "sqlite")]
 pub mod sqlite;
 
 use nvisy_core::Plugin;

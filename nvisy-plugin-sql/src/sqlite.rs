@@ -30,6 +30,6 @@ mod value;
 pub use self::checkpoint::SqliteCheckpoints;
 pub use self::client::SqliteClient;
 pub use self::column::ColumnType;
-pub use self::config::Sqlite;
+pub use self::config::{Sqlite, Tables};
 pub use self::sink::{Drift, Mode, OpenSqliteSink, SqliteSink};
 pub use self::source::SqliteSource;

@@ -9,8 +9,6 @@
 //! [`Search`] finds what is in a collection: by vector, by full text, or by both.
 
 #[cfg(feature = "sqlite")]
-mod error;
-#[cfg(feature = "sqlite")]
 mod filter;
 #[cfg(feature = "sqlite")]
 mod point;

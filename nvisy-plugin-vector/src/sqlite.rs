@@ -11,6 +11,6 @@ mod sink;
 mod source;
 
 pub use self::client::{Collection, SqliteClient};
-pub use self::config::Sqlite;
+pub use self::config::{Collections, Sqlite};
 pub use self::sink::{OpenSqliteSink, SqliteSink};
 pub use self::source::SqliteSource;

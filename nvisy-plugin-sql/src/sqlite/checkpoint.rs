@@ -4,6 +4,7 @@ use futures::FutureExt;
 use futures::future::BoxFuture;
 use nvisy_core::prelude::*;
 use nvisy_core::{Changes, Checkpoint, CheckpointStore, Checkpoints};
+use nvisy_sqlite::Database;
 
 use super::client::SqliteClient;
 use super::config::Sqlite;
@@ -53,7 +54,7 @@ impl SqliteCheckpoints {
 impl CheckpointStore for SqliteCheckpoints {
     fn open<'a>(&'a self, graph: &'a str) -> BoxFuture<'a, Result<Box<dyn Checkpoints>>> {
         async move {
-            let client = SqliteClient::open(&self.0).await?;
+            let client = SqliteClient { database: Database::open(&self.0).await? };
             let last = client.checkpoint(graph).await?;
             Ok(Box::new(Open { client, graph: graph.to_owned(), last }) as Box<dyn Checkpoints>)
         }
@@ -62,9 +63,9 @@ impl CheckpointStore for SqliteCheckpoints {
 
     fn peek<'a>(&'a self, graph: &'a str) -> BoxFuture<'a, Result<Option<Checkpoint>>> {
         async move {
-            let client = SqliteClient::look(&self.0).await?;
+            let client = SqliteClient { database: Database::look(&self.0).await? };
             let last = client.committed(graph).await;
-            client.close().await;
+            client.database.close().await;
             last
         }
         .boxed()
@@ -91,7 +92,7 @@ impl Checkpoints for Open {
                     "the checkpoints of graph \"{}\" in {} are no longer at generation {}: another run has gone \
                      on with them",
                     self.graph,
-                    self.client.place(),
+                    self.client.database.place(),
                     self.last.generation
                 );
                 return Err(Error::new(ErrorKind::Conflict, message));

@@ -163,7 +163,7 @@ impl Source for SqliteSource {
     type Client = SqliteClient;
 
     fn identity(&self, client: &SqliteClient) -> SourceIdentity {
-        SourceIdentity::new(format!("sqlite:{}#{}", client.identity(), self.what()))
+        SourceIdentity::new(format!("sqlite:{}#{}", client.database.identity(), self.what()))
     }
 
     fn validate(&self) -> Vec<Problem> {

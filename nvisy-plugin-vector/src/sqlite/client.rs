@@ -1,4 +1,4 @@
-//! An open index: the pools, and all of SQLite's language.
+//! An open index: all of SQLite's language.
 
 mod collection;
 mod condition;
@@ -6,180 +6,21 @@ mod read;
 mod replace;
 mod write;
 
-use std::fmt;
-use std::path::{Path, PathBuf};
-use std::time::Duration;
-
-use nvisy_core::{Client, Error, ErrorKind, Result};
-use sqlx::pool::PoolConnection;
-use sqlx::sqlite::{
-    SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous,
-};
-use sqlx::{ConnectOptions, Executor};
+use nvisy_core::Client;
+use nvisy_sqlite::Database;
 
 pub use self::collection::Collection;
 pub(crate) use self::collection::MAX_DIMENSIONS;
 pub(crate) use self::write::Destination;
-use super::config::Sqlite;
-use super::extension;
-use crate::error::translate;
-
-/// How long a task waits for its turn at the connection that writes.
-const TURN: Duration = Duration::from_secs(300);
 
 /// An open SQLite file with collections of vectors.
+#[derive(Debug)]
 pub struct SqliteClient {
-    identity: String,
-    place: String,
-    readers: SqlitePool,
-    writer: Option<SqlitePool>,
+    pub(super) database: Database,
 }
 
 impl Client for SqliteClient {
     const FAMILY: &'static str = "vector/sqlite";
-}
-
-impl fmt::Debug for SqliteClient {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("SqliteClient").field("identity", &self.identity).finish()
-    }
-}
-
-impl SqliteClient {
-    pub(crate) async fn open(config: &Sqlite) -> Result<Self> {
-        Self::connect(config, false).await
-    }
-
-    /// Opens it to look into it, and changes nothing: where it is to be created, it is empty.
-    pub(crate) async fn look(config: &Sqlite) -> Result<Self> {
-        Self::connect(config, true).await
-    }
-
-    async fn connect(config: &Sqlite, looks: bool) -> Result<Self> {
-        extension::register()?;
-        let place = format!("index \"{}\"", config.path);
-        let path = Path::new(&config.path);
-        let exists = path.exists();
-        if !exists && !config.create {
-            let message = format!("{place} does not exist: check the path, or set `create`");
-            return Err(Error::new(ErrorKind::NotFound, message));
-        }
-        if let Some(directory) = path.parent()
-            && !exists
-            && !looks
-        {
-            std::fs::create_dir_all(directory).map_err(|e| unreachable_path(&place, e))?;
-        }
-        let path = std::path::absolute(path).map_err(|e| unreachable_path(&place, e))?;
-        let mut options = SqliteConnectOptions::new()
-            .busy_timeout(Duration::from_millis(config.busy_timeout_ms))
-            .synchronous(SqliteSynchronous::Full)
-            .disable_statement_logging();
-        options = match exists || !looks {
-            true => options.filename(&path).read_only(config.read_only),
-            false => options.in_memory(true),
-        };
-
-        let writer = if config.read_only || looks {
-            None
-        } else {
-            let mut options = options.clone().create_if_missing(config.create);
-            match config.wal {
-                Some(true) => options = options.journal_mode(SqliteJournalMode::Wal),
-                Some(false) => options = options.journal_mode(SqliteJournalMode::Delete),
-                None if !exists => options = options.journal_mode(SqliteJournalMode::Wal),
-                None => {}
-            }
-            Some(pool(1).acquire_timeout(TURN).connect_lazy_with(options))
-        };
-        let readers = pool(config.readers.get()).connect_lazy_with(options.pragma("query_only", "on"));
-
-        let identity = config.identity.clone().unwrap_or_else(|| canonical(&path).display().to_string());
-        let client = Self { identity, place, readers, writer };
-        if let Some(writer) = &client.writer
-            && (!exists || config.wal.is_some())
-        {
-            // The writer opens first: it creates the file and sets how it keeps its journal.
-            drop(writer.acquire().await.map_err(|e| client.error(e))?);
-        }
-        client.verify().await?;
-        Ok(client)
-    }
-
-    /// Checks that the file is a database that can be read.
-    pub(crate) async fn verify(&self) -> Result<()> {
-        let mut connection = self.reader().await?;
-        let checked = connection.execute("SELECT count(*) FROM sqlite_schema").await;
-        checked.map(drop).map_err(|e| self.error(e))
-    }
-
-    pub(crate) async fn close(&self) {
-        self.readers.close().await;
-        if let Some(writer) = &self.writer {
-            writer.close().await;
-        }
-    }
-
-    /// Names the index in the ids of its items.
-    pub(crate) fn identity(&self) -> &str {
-        &self.identity
-    }
-
-    /// Names the index in messages.
-    pub(crate) fn place(&self) -> &str {
-        &self.place
-    }
-
-    async fn reader(&self) -> Result<PoolConnection<sqlx::Sqlite>> {
-        self.readers.acquire().await.map_err(|e| self.error(e))
-    }
-
-    async fn writer(&self) -> Result<PoolConnection<sqlx::Sqlite>> {
-        let Some(writer) = &self.writer else {
-            let message = format!(
-                "{} is opened read-only: unset `read_only` to write, where this is no dry run",
-                self.place
-            );
-            return Err(Error::new(ErrorKind::Permission, message));
-        };
-        writer.acquire().await.map_err(|e| self.error(e))
-    }
-
-    /// Gives the connection that writes back, unless something went wrong: SQLite may have rolled
-    /// the transaction back of its own accord, and the driver would not know.
-    fn settle<T>(mut connection: PoolConnection<sqlx::Sqlite>, result: Result<T>) -> Result<T> {
-        if result.is_err() {
-            connection.close_on_drop();
-        }
-        result
-    }
-
-    fn error(&self, error: sqlx::Error) -> Error {
-        translate(&self.place, error)
-    }
-}
-
-fn pool(connections: u32) -> SqlitePoolOptions {
-    SqlitePoolOptions::new().max_connections(connections).idle_timeout(None).max_lifetime(None)
-}
-
-fn unreachable_path(place: &str, error: std::io::Error) -> Error {
-    let kind = match error.kind() {
-        std::io::ErrorKind::PermissionDenied => ErrorKind::Permission,
-        _ => ErrorKind::Configuration,
-    };
-    Error::new(kind, format!("{place}: its directory cannot be made: {error}")).with_source(error)
-}
-
-/// The path without links, as far as the file's directory has been made.
-fn canonical(path: &Path) -> PathBuf {
-    if let Ok(path) = path.canonicalize() {
-        return path;
-    }
-    match (path.parent().map(Path::canonicalize), path.file_name()) {
-        (Some(Ok(parent)), Some(name)) => parent.join(name),
-        _ => path.to_owned(),
-    }
 }
 
 #[cfg(test)]
@@ -190,10 +31,10 @@ mod tests {
     use nvisy_core::prelude::*;
     use nvisy_core::primitive::document::Document;
     use nvisy_core::primitive::embedding::{Embedding, EmbeddingFields};
-    use sqlx::AssertSqlSafe;
+    use sqlx::{AssertSqlSafe, Executor};
 
     use super::*;
-    use crate::{Search, SqliteSink};
+    use crate::{Search, Sqlite, SqliteSink};
 
     fn embeddings(ids: std::ops::Range<u32>) -> Batch {
         let embedding = |id: u32| {
@@ -212,7 +53,7 @@ mod tests {
 
     /// Lets the file grow by so many pages, as long as the connection that writes lives.
     async fn limit(client: &SqliteClient, pages: i64) {
-        let mut writer = client.writer().await.unwrap();
+        let mut writer = client.database.writer().await.unwrap();
         let count = sqlx::query_scalar("PRAGMA page_count").fetch_one(&mut *writer);
         let most: i64 = count.await.map(|count: i64| count + pages).unwrap();
         writer.execute(AssertSqlSafe(format!("PRAGMA max_page_count = {most}"))).await.unwrap();
@@ -224,7 +65,7 @@ mod tests {
             let directory = tempfile::tempdir().unwrap();
             let path = directory.path().join("t.db");
             let config = Sqlite::at(path.to_str().unwrap()).create().wal(wal);
-            let client = Arc::new(SqliteClient::open(&config).await.unwrap());
+            let client = Arc::new(config.connect(&ConnectContext::detached()).await.unwrap());
             let context = OpenContext::new(Context::detached(), client.clone());
             let sink = SqliteSink::collection("docs").create();
             let sink = sink.dimensions(NonZeroU32::new(64).unwrap()).open(&context).await.unwrap();
@@ -240,6 +81,7 @@ mod tests {
             limit(&client, 20).await;
             full(sink.write(&embeddings(0..3), context.context()).await.unwrap_err());
             assert_eq!(client.count("docs").await.unwrap(), 0);
+            limit(&client, 1_000).await;
             assert!(sink.write(&embeddings(0..3), context.context()).await.unwrap().is_applied());
 
             limit(&client, 100).await;
@@ -248,6 +90,7 @@ mod tests {
             assert!(Search::by_text("word400").run(&client, "docs").await.unwrap().is_empty());
             assert_eq!(Search::by_vector([1.0; 64]).run(&client, "docs").await.unwrap().len(), 3);
 
+            limit(&client, 10_000).await;
             assert!(sink.write(&embeddings(2..500), context.context()).await.unwrap().is_applied());
             assert_eq!(client.count("docs").await.unwrap(), 500);
             assert_eq!(Search::by_text("word400").run(&client, "docs").await.unwrap().len(), 1);

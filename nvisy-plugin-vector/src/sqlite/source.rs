@@ -60,7 +60,7 @@ impl Source for SqliteSource {
     type Client = SqliteClient;
 
     fn identity(&self, client: &SqliteClient) -> SourceIdentity {
-        SourceIdentity::new(format!("sqlite:{}#{}", client.identity(), self.collection))
+        SourceIdentity::new(format!("sqlite:{}#{}", client.database.identity(), self.collection))
     }
 
     fn validate(&self) -> Vec<Problem> {

@@ -4,7 +4,6 @@ use nvisy_core::{Changes, Checkpoint, Result};
 use sqlx::{Connection, Executor};
 
 use super::SqliteClient;
-use crate::error::{translate, translate_commit};
 
 const TABLES: &str = "
     CREATE TABLE IF NOT EXISTS nvisy_checkpoint_generation (
@@ -26,9 +25,8 @@ const REMOVE: &str = "DELETE FROM nvisy_checkpoint WHERE graph = ? AND key = ?";
 impl SqliteClient {
     /// Returns the checkpoint of a graph, and makes the tables and its row where they are not yet.
     pub(crate) async fn checkpoint(&self, graph: &str) -> Result<Checkpoint> {
-        let failed = |error| translate(&self.place, error);
-        let mut connection = self.writer().await?;
-        let mut transaction = connection.begin_with("BEGIN IMMEDIATE").await.map_err(failed)?;
+        let failed = |error| self.database.error(error);
+        let mut transaction = self.database.begin().await?;
         transaction.execute(TABLES).await.map_err(failed)?;
         sqlx::query(BEGIN).bind(graph).execute(&mut *transaction).await.map_err(failed)?;
         let generation: i64 =
@@ -42,8 +40,8 @@ impl SqliteClient {
 
     /// Returns what was committed for a graph last, if anything was, and changes nothing.
     pub(crate) async fn committed(&self, graph: &str) -> Result<Option<Checkpoint>> {
-        let failed = |error| translate(&self.place, error);
-        let mut connection = self.reader().await?;
+        let failed = |error| self.database.error(error);
+        let mut connection = self.database.reader().await?;
         // What it reads is of one commit.
         let mut transaction = connection.begin().await.map_err(failed)?;
         let are_there: bool =
@@ -63,9 +61,8 @@ impl SqliteClient {
     /// Makes the changes in one transaction, and returns whether the graph stood at `generation`:
     /// if not, nothing is changed.
     pub(crate) async fn advance(&self, graph: &str, generation: u64, changes: &Changes) -> Result<bool> {
-        let failed = |error| translate(&self.place, error);
-        let mut connection = self.writer().await?;
-        let mut transaction = connection.begin_with("BEGIN IMMEDIATE").await.map_err(failed)?;
+        let failed = |error| self.database.error(error);
+        let mut transaction = self.database.begin().await?;
         let advance = sqlx::query(ADVANCE).bind(graph).bind(generation as i64);
         if advance.execute(&mut *transaction).await.map_err(failed)?.rows_affected() != 1 {
             return Ok(false);
@@ -77,7 +74,7 @@ impl SqliteClient {
             };
             change.execute(&mut *transaction).await.map_err(failed)?;
         }
-        transaction.commit().await.map_err(|error| translate_commit(&self.place, error))?;
+        self.database.commit(transaction).await?;
         Ok(true)
     }
 }

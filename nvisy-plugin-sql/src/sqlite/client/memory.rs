@@ -4,10 +4,9 @@
 use std::collections::HashSet;
 
 use nvisy_core::{Context, Error, PrimitiveId, Result};
-use sqlx::{AssertSqlSafe, Connection, Executor, SqliteConnection};
+use sqlx::{AssertSqlSafe, Executor, SqliteConnection};
 
 use super::SqliteClient;
-use crate::error::translate;
 
 const TABLES: &str = "
     CREATE TABLE IF NOT EXISTS nvisy_writing (
@@ -39,9 +38,8 @@ impl SqliteClient {
         };
         let run = run.to_string();
         let of = |sql| sqlx::query_as(sql).bind(&**context.graph()).bind(&**context.node()).bind(target);
-        let failed = |error| translate(&self.place, error);
-        let mut connection = self.writer().await?;
-        let mut transaction = connection.begin_with("BEGIN IMMEDIATE").await.map_err(failed)?;
+        let failed = |error| self.database.error(error);
+        let mut transaction = self.database.begin().await?;
         transaction.execute(TABLES).await.map_err(failed)?;
         let found: Option<(i64, bool)> =
             of(FIND).bind(&run).fetch_optional(&mut *transaction).await.map_err(failed)?;
@@ -77,9 +75,9 @@ impl SqliteClient {
 
     /// The run has come to its end: the next one adds rows of its own.
     pub(crate) async fn complete(&self, sink: i64) -> Result<()> {
-        let mut connection = self.writer().await?;
+        let mut connection = self.database.writer().await?;
         let complete = sqlx::query(COMPLETE).bind(sink).execute(&mut *connection).await;
-        complete.map(drop).map_err(|error| translate(&self.place, error))
+        complete.map(drop).map_err(|error| self.database.error(error))
     }
 }
 

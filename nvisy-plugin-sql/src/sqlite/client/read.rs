@@ -152,7 +152,7 @@ impl SqliteClient {
     }
 
     fn parts_of_table(&self, selection: &Selection<'_>, table: &Table) -> Result<Parts> {
-        let what = format!("{}: table \"{}\"", self.place(), table.name);
+        let what = format!("{}: table \"{}\"", self.database.place(), table.name);
         // Names are written with their table: SQLite takes a quoted name that it does not know for a text.
         let expression = |name: &str| format!("{}.{}", quoted(&table.name), quoted(name));
         let find = |name: &String| {
@@ -198,13 +198,15 @@ impl SqliteClient {
     }
 
     async fn parts_of_query(&self, selection: &Selection<'_>, query: &str) -> Result<Parts> {
-        let what = format!("{}: query", self.place());
+        let what = format!("{}: query", self.database.place());
         let query = query.trim_end_matches(|c: char| c.is_whitespace() || c == ';');
         let from = format!("(\n{query}\n) AS q");
         let sql = AssertSqlSafe(format!("SELECT * FROM {from}"));
-        let mut connection = self.reader().await?;
-        let statement =
-            connection.prepare(sql.into_sql_str()).await.map_err(|e| self.error(e).during("query"))?;
+        let mut connection = self.database.reader().await?;
+        let statement = connection
+            .prepare(sql.into_sql_str())
+            .await
+            .map_err(|e| self.database.error(e).during("query"))?;
         let expression = |name: &str| format!("q.{}", quoted(name));
         let all: Vec<Column> = statement
             .columns()
@@ -258,11 +260,11 @@ impl SqliteClient {
             let parts = self.parts_of_table(selection, &table)?;
             let key = &parts.key[0].1;
             sql.push_str(&format!(" WHERE {key} >= ?1 AND {key} <= ?2"));
-            bind_range(range, &mut arguments).map_err(|e| self.error(e))?;
+            bind_range(range, &mut arguments).map_err(|e| self.database.error(e))?;
         }
-        let mut connection = self.reader().await?;
+        let mut connection = self.database.reader().await?;
         let query = sqlx::query_scalar_with(AssertSqlSafe(sql), arguments);
-        let count: i64 = query.fetch_one(&mut *connection).await.map_err(|e| self.error(e))?;
+        let count: i64 = query.fetch_one(&mut *connection).await.map_err(|e| self.database.error(e))?;
         Ok(u64::try_from(count).ok())
     }
 
@@ -275,10 +277,10 @@ impl SqliteClient {
         let (key, from) = (&parts.key[0].1, &parts.from);
         // Two queries: SQLite answers one end from the index, both from the whole table.
         let sql = format!("SELECT (SELECT min({key}) FROM {from}), (SELECT max({key}) FROM {from})");
-        let mut connection = self.reader().await?;
+        let mut connection = self.database.reader().await?;
         let query = sqlx::query_as(AssertSqlSafe(sql));
         let ends: (Option<i64>, Option<i64>) =
-            query.fetch_one(&mut *connection).await.map_err(|e| self.error(e))?;
+            query.fetch_one(&mut *connection).await.map_err(|e| self.database.error(e))?;
         Ok(ends.0.zip(ends.1))
     }
 
@@ -343,9 +345,11 @@ impl SqliteClient {
     async fn check_filter(&self, parts: &Parts, want: usize) -> Result<()> {
         let Some(filter) = &parts.filter else { return Ok(()) };
         let sql = AssertSqlSafe(format!("SELECT 1 FROM {} WHERE ({filter}\n)", parts.from));
-        let mut connection = self.reader().await?;
-        let statement =
-            connection.prepare(sql.into_sql_str()).await.map_err(|e| self.error(e).during("where"))?;
+        let mut connection = self.database.reader().await?;
+        let statement = connection
+            .prepare(sql.into_sql_str())
+            .await
+            .map_err(|e| self.database.error(e).during("where"))?;
         match statement.parameters().map_or(want, |parameters| parameters.map_left(<[_]>::len).into_inner()) {
             have if have == want => Ok(()),
             have => {
@@ -357,14 +361,14 @@ impl SqliteClient {
 
     async fn sample(&self, parts: &Parts, parameters: &[Json], samples: &mut [Sample]) -> Result<()> {
         let mut arguments = SqliteArguments::default();
-        bind_all(parameters, None, None, SAMPLE_ROWS, &mut arguments).map_err(|e| self.error(e))?;
+        bind_all(parameters, None, None, SAMPLE_ROWS, &mut arguments).map_err(|e| self.database.error(e))?;
         let sql = AssertSqlSafe(parts.query(parameters.len(), false, false));
-        let mut connection = self.reader().await?;
+        let mut connection = self.database.reader().await?;
         let mut rows = sqlx::query_with(sql, arguments).fetch(&mut *connection);
         let mut bytes = 0;
-        while let Some(row) = rows.try_next().await.map_err(|e| self.error(e))? {
+        while let Some(row) = rows.try_next().await.map_err(|e| self.database.error(e))? {
             for (index, sample) in samples.iter_mut().enumerate() {
-                let value = Value::of(&row, index).map_err(|e| self.error(e))?;
+                let value = Value::of(&row, index).map_err(|e| self.database.error(e))?;
                 bytes += value.size();
                 sample.add(value);
             }
@@ -386,21 +390,22 @@ impl SqliteClient {
         let mut arguments = SqliteArguments::default();
         // One row more shows whether it is the last page, and whether the key is unique.
         let rows = i64::try_from(limit).unwrap_or(i64::MAX - 1) + 1;
-        bind_all(&reader.parameters, reader.range, after, rows, &mut arguments).map_err(|e| self.error(e))?;
+        bind_all(&reader.parameters, reader.range, after, rows, &mut arguments)
+            .map_err(|e| self.database.error(e))?;
         let sql = if after.is_some() { &reader.next } else { &reader.first };
 
         let mut page = PageBuilder::new(reader);
-        let mut connection = self.reader().await?;
+        let mut connection = self.database.reader().await?;
         let mut rows = sqlx::query_with(AssertSqlSafe(sql.clone()), arguments).fetch(&mut *connection);
-        while let Some(row) = rows.try_next().await.map_err(|e| self.error(e))? {
-            let key = reader.key_of(&row).map_err(|e| self.error(e))??;
+        while let Some(row) = rows.try_next().await.map_err(|e| self.database.error(e))? {
+            let key = reader.key_of(&row).map_err(|e| self.database.error(e))??;
             if page.last.as_deref().is_some_and(|last| is_same(last, &key)) {
                 return Err(reader.not_unique(&key));
             }
             if page.len >= limit || page.bytes >= limits.bytes {
                 return page.finish(false);
             }
-            page.push(&row, key).map_err(|e| self.error(e))?;
+            page.push(&row, key).map_err(|e| self.database.error(e))?;
         }
         page.finish(true)
     }

@@ -1,33 +1,20 @@
 //! Deleting what is stale of the objects that it came from.
 
 use nvisy_core::{ReplaceSet, Result};
-use sqlx::{AssertSqlSafe, Connection, Executor, SqliteConnection};
+use nvisy_sqlite::{translate, translate_commit};
+use sqlx::{AssertSqlSafe, Connection, Executor};
 
 use super::schema::describe;
 use super::{SqliteClient, quoted};
-use crate::error::{translate, translate_commit};
 use crate::sqlite::sink::{GENERATION, ORIGIN};
 
 impl SqliteClient {
     /// Removes the rows of a table that are stale of some origins, in one transaction. Returns how
     /// many those were.
     pub(crate) async fn replace(&self, table: &str, sets: &[ReplaceSet]) -> Result<u64> {
-        let mut connection = self.writer().await?;
-        let replaced = self.replace_through(&mut connection, table, sets).await;
-        if replaced.is_err() {
-            connection.close_on_drop();
-        }
-        replaced
-    }
-
-    async fn replace_through(
-        &self,
-        connection: &mut SqliteConnection,
-        table: &str,
-        sets: &[ReplaceSet],
-    ) -> Result<u64> {
-        let place = format!("{}: table \"{table}\"", self.place());
+        let place = format!("{}: table \"{table}\"", self.database.place());
         let failed = |error| translate(&place, error);
+        let mut connection = self.database.writer().await?;
         let mut transaction = connection.begin_with("BEGIN IMMEDIATE").await.map_err(failed)?;
         let described = describe(&mut transaction, table).await.map_err(failed)?;
         if described.is_none_or(|table| table.column(ORIGIN).is_none()) {

@@ -76,13 +76,13 @@ fn has(names: &[String], name: &str) -> bool {
 impl SqliteClient {
     /// Describes a table.
     pub(crate) async fn describe(&self, name: &str) -> Result<Option<Table>> {
-        let mut connection: PoolConnection<Sqlite> = self.reader().await?;
-        describe(&mut connection, name).await.map_err(|e| self.error(e))
+        let mut connection: PoolConnection<Sqlite> = self.database.reader().await?;
+        describe(&mut connection, name).await.map_err(|e| self.database.error(e))
     }
 
     /// The error of a table that is not there: names those that are.
     pub(crate) async fn no_such_table(&self, name: &str) -> Error {
-        let mut names: Vec<String> = match self.reader().await {
+        let mut names: Vec<String> = match self.database.reader().await {
             Ok(mut connection) => {
                 sqlx::query_scalar(TABLES).fetch_all(&mut *connection).await.unwrap_or_default()
             }
@@ -92,7 +92,7 @@ impl SqliteClient {
         names.truncate(10);
         let there =
             if names.is_empty() { "it holds none".into() } else { format!("it holds {}", names.join(", ")) };
-        let message = format!("{}: table \"{name}\" does not exist; {there}{more}", self.place());
+        let message = format!("{}: table \"{name}\" does not exist; {there}{more}", self.database.place());
         Error::new(ErrorKind::NotFound, message)
     }
 }

@@ -5,12 +5,12 @@ use std::collections::{HashMap, HashSet};
 use arrow::datatypes::{DataType, Schema};
 use nvisy_core::primitive::row::Row;
 use nvisy_core::{Error, ErrorKind, PrimitiveId, Result};
+use nvisy_sqlite::{is_about_the_item, translate, translate_commit};
 use sqlx::sqlite::SqliteArguments;
 use sqlx::{AssertSqlSafe, Connection, Executor, SqliteConnection};
 
 use super::schema::describe;
 use super::{SqliteClient, Table, memory, quoted};
-use crate::error::{is_about_the_item, translate, translate_commit};
 use crate::sqlite::sink::{Drift, GENERATION};
 use crate::sqlite::value::Bound;
 
@@ -130,22 +130,17 @@ impl SqliteClient {
         known: &mut Option<Table>,
         items: &[Writer<'_>],
     ) -> Result<Vec<Result<Taken>>> {
-        let mut connection = self.writer().await?;
+        let mut connection = self.database.writer().await?;
         // What is seen of the table counts once it is committed: a write may end anywhere.
         let mut seen = known.take();
         let written = match self.write_together(&mut connection, target, &mut seen, items).await {
             Ok(Together::Done(results)) => Ok(results),
             Ok(Together::Torn) => {
-                // The driver has lost count of the transaction: another connection takes over.
-                connection.close_on_drop();
                 drop(connection);
                 seen = None;
                 self.write_alone(target, items).await
             }
-            Err(error) => {
-                connection.close_on_drop();
-                Err(error)
-            }
+            Err(error) => Err(error),
         };
         if written.is_ok() {
             *known = seen;
@@ -160,7 +155,7 @@ impl SqliteClient {
         known: &mut Option<Table>,
         items: &[Writer<'_>],
     ) -> Result<Together> {
-        let place = format!("{}: table \"{}\"", self.place(), target.table);
+        let place = format!("{}: table \"{}\"", self.database.place(), target.table);
         let failed = |error| translate(&place, error);
         let mut transaction = connection.begin_with("BEGIN IMMEDIATE").await.map_err(failed)?;
         let before = before(&mut transaction, target, items).await.map_err(failed)?;
@@ -225,15 +220,11 @@ impl SqliteClient {
 
     /// Writes each item in a transaction of its own.
     async fn write_alone(&self, target: &Target, items: &[Writer<'_>]) -> Result<Vec<Result<Taken>>> {
-        let place = format!("{}: table \"{}\"", self.place(), target.table);
+        let place = format!("{}: table \"{}\"", self.database.place(), target.table);
         let mut results: Vec<Result<Taken>> = Vec::with_capacity(items.len());
         for index in 0..items.len() {
-            let mut connection = self.writer().await?;
-            let written = self.write_one(&mut connection, target, &items[index..=index], &place).await;
-            if !matches!(written, Ok(Ok(_))) {
-                connection.close_on_drop();
-            }
-            match written {
+            let mut connection = self.database.writer().await?;
+            match self.write_one(&mut connection, target, &items[index..=index], &place).await {
                 Ok(result) => results.push(result),
                 Err(error) if results.iter().all(Result::is_err) => return Err(error),
                 Err(error) => {
@@ -324,7 +315,7 @@ impl SqliteClient {
         target: &Target,
         items: &[Writer<'_>],
     ) -> Result<Table> {
-        let place = format!("{}: table \"{}\"", self.place(), target.table);
+        let place = format!("{}: table \"{}\"", self.database.place(), target.table);
         let failed = |error| translate(&place, error);
         let table = match describe(connection, &target.table).await.map_err(failed)? {
             Some(table) => table,
@@ -350,7 +341,7 @@ impl SqliteClient {
         if target.write == Write::Insert || table.is_key(&target.key) {
             return Ok(());
         }
-        let (place, key) = (self.place(), target.key.join(", "));
+        let (place, key) = (self.database.place(), target.key.join(", "));
         let message = format!(
             "{place}: table \"{}\" has no primary key or unique index over ({key}): name its key columns with `key`, \
              or use the mode `insert`",
@@ -367,7 +358,7 @@ impl SqliteClient {
         table: &mut Table,
         schema: &Schema,
     ) -> Result<Plan> {
-        let place = format!("{}: table \"{}\"", self.place(), target.table);
+        let place = format!("{}: table \"{}\"", self.database.place(), target.table);
         let mut plan = Plan { columns: Vec::new(), refused: Vec::new() };
         for (index, field) in schema.fields().iter().enumerate() {
             let name = field.name();

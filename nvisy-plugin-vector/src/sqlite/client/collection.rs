@@ -4,10 +4,9 @@ use std::num::NonZeroU32;
 
 use nvisy_core::primitive::embedding::Metric;
 use nvisy_core::{Error, ErrorKind, PrimitiveId, Result};
-use sqlx::{AssertSqlSafe, Connection, Executor, Row, SqliteConnection};
+use sqlx::{AssertSqlSafe, Executor, Row, SqliteConnection};
 
 use super::SqliteClient;
-use crate::error::{translate, translate_commit};
 
 /// How many dimensions sqlite-vec takes.
 pub(crate) const MAX_DIMENSIONS: u32 = 8_192;
@@ -177,12 +176,12 @@ impl SqliteClient {
     ///
     /// `connection` and the like if the file cannot be read.
     pub async fn collections(&self) -> Result<Vec<Collection>> {
-        let mut connection = self.reader().await?;
-        if !has_registry(&mut connection).await.map_err(|e| self.error(e))? {
+        let mut connection = self.database.reader().await?;
+        if !has_registry(&mut connection).await.map_err(|e| self.database.error(e))? {
             return Ok(Vec::new());
         }
-        let rows = sqlx::query(LIST).fetch_all(&mut *connection).await.map_err(|e| self.error(e))?;
-        rows.iter().map(collection).collect::<Result<_, _>>().map_err(|e| self.error(e))
+        let rows = sqlx::query(LIST).fetch_all(&mut *connection).await.map_err(|e| self.database.error(e))?;
+        rows.iter().map(collection).collect::<Result<_, _>>().map_err(|e| self.database.error(e))
     }
 
     /// Returns the collection of a name, if there is one.
@@ -191,8 +190,8 @@ impl SqliteClient {
     ///
     /// `connection` and the like if the file cannot be read.
     pub async fn collection(&self, name: &str) -> Result<Option<Collection>> {
-        let mut connection = self.reader().await?;
-        find(&mut connection, name).await.map_err(|e| self.error(e))
+        let mut connection = self.database.reader().await?;
+        find(&mut connection, name).await.map_err(|e| self.database.error(e))
     }
 
     /// Returns the collection of a name.
@@ -211,7 +210,7 @@ impl SqliteClient {
         };
         let there =
             if names.is_empty() { "it holds none".into() } else { format!("it holds {}", names.join(", ")) };
-        let message = format!("{}: collection \"{name}\" does not exist; {there}", self.place);
+        let message = format!("{}: collection \"{name}\" does not exist; {there}", self.database.place());
         Error::new(ErrorKind::NotFound, message)
     }
 
@@ -227,29 +226,17 @@ impl SqliteClient {
         metric: Metric,
     ) -> Result<Collection> {
         self.check_dimensions(name, dimensions.get())?;
-        let mut connection = self.writer().await?;
-        let created = self.create_through(&mut connection, name, dimensions, metric).await;
-        Self::settle(connection, created)
-    }
-
-    async fn create_through(
-        &self,
-        connection: &mut SqliteConnection,
-        name: &str,
-        dimensions: NonZeroU32,
-        metric: Metric,
-    ) -> Result<Collection> {
-        let mut transaction = connection.begin_with("BEGIN IMMEDIATE").await.map_err(|e| self.error(e))?;
-        let collection = match find(&mut transaction, name).await.map_err(|e| self.error(e))? {
+        let mut transaction = self.database.begin().await?;
+        let collection = match find(&mut transaction, name).await.map_err(|e| self.database.error(e))? {
             Some(collection) => {
                 self.check(&collection, Some(dimensions), Some(metric))?;
                 collection
             }
-            None => {
-                create(&mut transaction, name, dimensions.get(), metric).await.map_err(|e| self.error(e))?
-            }
+            None => create(&mut transaction, name, dimensions.get(), metric)
+                .await
+                .map_err(|e| self.database.error(e))?,
         };
-        transaction.commit().await.map_err(|e| translate_commit(&self.place, e))?;
+        self.database.commit(transaction).await?;
         Ok(collection)
     }
 
@@ -257,7 +244,7 @@ impl SqliteClient {
         if dimensions <= MAX_DIMENSIONS {
             return Ok(());
         }
-        let place = &self.place;
+        let place = self.database.place();
         Err(Error::invalid(
             "embedding.vector",
             format!(
@@ -273,7 +260,7 @@ impl SqliteClient {
         dimensions: Option<NonZeroU32>,
         metric: Option<Metric>,
     ) -> Result<()> {
-        let (place, name) = (&self.place, &collection.name);
+        let (place, name) = (self.database.place(), &collection.name);
         if let Some(want) = dimensions
             && want.get() != collection.dimensions
         {
@@ -298,21 +285,15 @@ impl SqliteClient {
     ///
     /// `permission` if the file is read-only.
     pub async fn drop_collection(&self, name: &str) -> Result<bool> {
-        let mut connection = self.writer().await?;
-        let dropped = self.drop_through(&mut connection, name).await;
-        Self::settle(connection, dropped)
-    }
-
-    async fn drop_through(&self, connection: &mut SqliteConnection, name: &str) -> Result<bool> {
-        let failed = |error| translate(&self.place, error);
-        let mut transaction = connection.begin_with("BEGIN IMMEDIATE").await.map_err(failed)?;
+        let failed = |error| self.database.error(error);
+        let mut transaction = self.database.begin().await?;
         let Some(collection) = find(&mut transaction, name).await.map_err(failed)? else { return Ok(false) };
         for table in [collection.texts(), collection.vectors(), collection.points()] {
             let sql = format!("DROP TABLE {table}");
             transaction.execute(AssertSqlSafe(sql)).await.map_err(failed)?;
         }
         sqlx::query(REMOVE).bind(collection.number).execute(&mut *transaction).await.map_err(failed)?;
-        transaction.commit().await.map_err(|e| translate_commit(&self.place, e))?;
+        self.database.commit(transaction).await?;
         Ok(true)
     }
 
@@ -324,11 +305,11 @@ impl SqliteClient {
     pub async fn count(&self, name: &str) -> Result<u64> {
         let collection = self.existing(name).await?;
         let sql = format!("SELECT count(*) FROM {}", collection.points());
-        let mut connection = self.reader().await?;
+        let mut connection = self.database.reader().await?;
         let count: i64 = sqlx::query_scalar(AssertSqlSafe(sql))
             .fetch_one(&mut *connection)
             .await
-            .map_err(|e| self.error(e))?;
+            .map_err(|e| self.database.error(e))?;
         Ok(u64::try_from(count).unwrap_or(0))
     }
 
@@ -339,20 +320,9 @@ impl SqliteClient {
     /// `not_found` if there is no such collection; `permission` if the file is read-only.
     pub async fn delete_by_root(&self, name: &str, root: PrimitiveId) -> Result<u64> {
         let collection = self.existing(name).await?;
-        let mut connection = self.writer().await?;
-        let deleted = self.delete_through(&mut connection, &collection, root).await;
-        Self::settle(connection, deleted)
-    }
-
-    async fn delete_through(
-        &self,
-        connection: &mut SqliteConnection,
-        collection: &Collection,
-        root: PrimitiveId,
-    ) -> Result<u64> {
         let (points, vectors) = (collection.points(), collection.vectors());
-        let failed = |error| translate(&self.place, error);
-        let mut transaction = connection.begin_with("BEGIN IMMEDIATE").await.map_err(failed)?;
+        let failed = |error| self.database.error(error);
+        let mut transaction = self.database.begin().await?;
         let which = format!("SELECT rowid FROM {points} WHERE nvisy_root = ?");
         let root = root.to_string();
         let sql = format!("DELETE FROM {vectors} WHERE rowid IN ({which})");
@@ -360,7 +330,7 @@ impl SqliteClient {
         let sql = format!("DELETE FROM {points} WHERE nvisy_root = ?");
         let deleted =
             sqlx::query(AssertSqlSafe(sql)).bind(&root).execute(&mut *transaction).await.map_err(failed)?;
-        transaction.commit().await.map_err(|e| translate_commit(&self.place, e))?;
+        self.database.commit(transaction).await?;
         Ok(deleted.rows_affected())
     }
 }

@@ -49,28 +49,30 @@ impl SqliteClient {
         let mut arguments = SqliteArguments::default();
         let mut conditions = Vec::new();
         if let Some(filter) = filter {
-            conditions.push(condition(filter, &mut arguments).map_err(|e| self.error(e))?);
+            conditions.push(condition(filter, &mut arguments).map_err(|e| self.database.error(e))?);
         }
         if let Some(after) = after {
             conditions.push("p.id > ?".to_owned());
-            add(&mut arguments, after).map_err(|e| self.error(e))?;
+            add(&mut arguments, after).map_err(|e| self.database.error(e))?;
         }
         // One more shows whether there is another page.
-        add(&mut arguments, i64::try_from(limit).unwrap_or(i64::MAX - 1) + 1).map_err(|e| self.error(e))?;
+        add(&mut arguments, i64::try_from(limit).unwrap_or(i64::MAX - 1) + 1)
+            .map_err(|e| self.database.error(e))?;
         let (points, vectors) = (collection.points(), collection.vectors());
         let wanted = if conditions.is_empty() { "1".to_owned() } else { conditions.join(" AND ") };
         let sql = format!(
             "SELECT {POINT}, coalesce(p.apart, v.vector) FROM {points} AS p LEFT JOIN {vectors} AS v \
              ON v.rowid = p.rowid WHERE {wanted} ORDER BY p.id LIMIT ?"
         );
-        let mut connection = self.reader().await?;
+        let mut connection = self.database.reader().await?;
         let mut rows = sqlx::query_with(AssertSqlSafe(sql), arguments).fetch(&mut *connection);
         let (mut page, mut size) = (Vec::new(), 0);
-        while let Some(row) = rows.try_next().await.map_err(|e| self.error(e))? {
+        while let Some(row) = rows.try_next().await.map_err(|e| self.database.error(e))? {
             if page.len() >= limit || size >= max_bytes {
                 return Ok((page, false));
             }
-            let place = || format!("{}: collection \"{}\": cannot be read", self.place, collection.name());
+            let place =
+                || format!("{}: collection \"{}\": cannot be read", self.database.place(), collection.name());
             let read = point(&row).and_then(|mut point| {
                 point.vector = vector(row.try_get(VECTOR)?);
                 Ok(point)
@@ -84,7 +86,7 @@ impl SqliteClient {
                     size += payload.size();
                     Ok((point, payload))
                 }
-                Err(error) => Err((row.try_get(0).map_err(|e| self.error(e))?, error)),
+                Err(error) => Err((row.try_get(0).map_err(|e| self.database.error(e))?, error)),
             });
         }
         Ok((page, true))
@@ -135,7 +137,7 @@ impl SqliteClient {
         if !length.is_finite() {
             return Err(Error::invalid("vector", "holds something that is no finite number"));
         }
-        let mut connection = self.reader().await?;
+        let mut connection = self.database.reader().await?;
         let found = match collection.metric() {
             Metric::Dot => products(&mut connection, collection, query, k, filter).await,
             // A vector of no length is as near to one as to another.
@@ -150,7 +152,7 @@ impl SqliteClient {
                 near.map(|near| near.into_iter().map(|(key, distance)| (key, -distance)).collect())
             }
         };
-        found.map_err(|e| self.error(e))
+        found.map_err(|e| self.database.error(e))
     }
 
     /// Returns the row ids of the texts that match best with their scores, best first.
@@ -168,23 +170,23 @@ impl SqliteClient {
         }
         let texts = collection.texts();
         let mut arguments = SqliteArguments::default();
-        add(&mut arguments, terms.join(" OR ")).map_err(|e| self.error(e))?;
-        let among = among(collection, filter, &mut arguments).map_err(|e| self.error(e))?;
-        add(&mut arguments, k as i64).map_err(|e| self.error(e))?;
+        add(&mut arguments, terms.join(" OR ")).map_err(|e| self.database.error(e))?;
+        let among = among(collection, filter, &mut arguments).map_err(|e| self.database.error(e))?;
+        add(&mut arguments, k as i64).map_err(|e| self.database.error(e))?;
         let sql = format!(
             "SELECT rowid, rank FROM {texts} WHERE {texts} MATCH ? AND rank MATCH 'bm25({TITLE_WEIGHT}, 1.0)' {among} \
              ORDER BY rank, rowid LIMIT ?"
         );
-        let mut connection = self.reader().await?;
+        let mut connection = self.database.reader().await?;
         let found: Vec<(i64, f64)> = sqlx::query_as_with(AssertSqlSafe(sql), arguments)
             .fetch_all(&mut *connection)
             .await
-            .map_err(|e| self.error(e))?;
+            .map_err(|e| self.database.error(e))?;
         Ok(found.into_iter().map(|(key, rank)| (key, -rank)).collect())
     }
 
     async fn hits(&self, collection: &Collection, ranked: &[(i64, f64)]) -> Result<Vec<Hit>> {
-        let mut connection = self.reader().await?;
+        let mut connection = self.database.reader().await?;
         let mut points: HashMap<i64, StoredPoint> = HashMap::with_capacity(ranked.len());
         for some in ranked.chunks(256) {
             let places = vec!["?"; some.len()].join(", ");
@@ -193,11 +195,13 @@ impl SqliteClient {
                 collection.points()
             );
             let mut arguments = SqliteArguments::default();
-            some.iter().try_for_each(|(key, _)| add(&mut arguments, *key)).map_err(|e| self.error(e))?;
+            some.iter()
+                .try_for_each(|(key, _)| add(&mut arguments, *key))
+                .map_err(|e| self.database.error(e))?;
             let rows = sqlx::query_with(AssertSqlSafe(sql), arguments).fetch_all(&mut *connection).await;
-            for row in rows.map_err(|e| self.error(e))? {
-                let key = row.try_get(VECTOR).map_err(|e| self.error(e))?;
-                points.insert(key, point(&row).map_err(|e| self.error(e))?);
+            for row in rows.map_err(|e| self.database.error(e))? {
+                let key = row.try_get(VECTOR).map_err(|e| self.database.error(e))?;
+                points.insert(key, point(&row).map_err(|e| self.database.error(e))?);
             }
         }
         Ok(ranked.iter().filter_map(|(key, score)| Some(Hit::new(*score, points.remove(key)?))).collect())

@@ -1,36 +1,29 @@
 //! Deleting what is stale of the objects that it came from.
 
 use nvisy_core::{ReplaceSet, Result};
-use sqlx::{AssertSqlSafe, Connection, Executor, SqliteConnection};
+use sqlx::{AssertSqlSafe, Executor};
 
 use super::SqliteClient;
 use super::collection::{Collection, find};
-use crate::error::{translate, translate_commit};
 
 impl SqliteClient {
     /// Lets a collection that an older version has made keep where its points come from.
     pub(crate) async fn keep_origins(&self, collection: &Collection) -> Result<()> {
         let points = collection.points();
-        let mut reader = self.reader().await?;
+        let mut reader = self.database.reader().await?;
         let there: i64 = sqlx::query_scalar(
             "SELECT count(*) FROM pragma_table_info(?) WHERE name IN ('nvisy_origin', 'nvisy_generation')",
         )
         .bind(&points)
         .fetch_one(&mut *reader)
         .await
-        .map_err(|e| self.error(e))?;
+        .map_err(|e| self.database.error(e))?;
         drop(reader);
         if there == 2 {
             return Ok(());
         }
-        let mut connection = self.writer().await?;
-        let added = self.add_origins(&mut connection, &points).await;
-        Self::settle(connection, added)
-    }
-
-    async fn add_origins(&self, connection: &mut SqliteConnection, points: &str) -> Result<()> {
-        let failed = |error| translate(&self.place, error);
-        let mut transaction = connection.begin_with("BEGIN IMMEDIATE").await.map_err(failed)?;
+        let failed = |error| self.database.error(error);
+        let mut transaction = self.database.begin().await?;
         for sql in [
             format!("ALTER TABLE {points} ADD COLUMN nvisy_origin TEXT"),
             format!("ALTER TABLE {points} ADD COLUMN nvisy_generation INTEGER"),
@@ -38,25 +31,14 @@ impl SqliteClient {
         ] {
             transaction.execute(AssertSqlSafe(sql)).await.map_err(failed)?;
         }
-        transaction.commit().await.map_err(|e| translate_commit(&self.place, e))
+        self.database.commit(transaction).await
     }
 
     /// Removes what is stale of some origins, in one transaction. Returns how many embeddings
     /// that were.
     pub(crate) async fn replace(&self, name: &str, sets: &[ReplaceSet]) -> Result<u64> {
-        let mut connection = self.writer().await?;
-        let replaced = self.replace_through(&mut connection, name, sets).await;
-        Self::settle(connection, replaced)
-    }
-
-    async fn replace_through(
-        &self,
-        connection: &mut SqliteConnection,
-        name: &str,
-        sets: &[ReplaceSet],
-    ) -> Result<u64> {
-        let failed = |error| translate(&self.place, error);
-        let mut transaction = connection.begin_with("BEGIN IMMEDIATE").await.map_err(failed)?;
+        let failed = |error| self.database.error(error);
+        let mut transaction = self.database.begin().await?;
         // Nothing has been written yet.
         let Some(collection) = find(&mut transaction, name).await.map_err(failed)? else { return Ok(0) };
         let (points, vectors) = (collection.points(), collection.vectors());
@@ -75,7 +57,7 @@ impl SqliteClient {
             }
             deleted += points_deleted;
         }
-        transaction.commit().await.map_err(|e| translate_commit(&self.place, e))?;
+        self.database.commit(transaction).await?;
         Ok(deleted)
     }
 }
@@ -105,14 +87,14 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("t.db");
         let config = Sqlite::at(path.to_str().unwrap()).create();
-        let client = Arc::new(SqliteClient::open(&config).await.unwrap());
+        let client = Arc::new(config.connect(&ConnectContext::detached()).await.unwrap());
         let context = |generation| Context::new("graph", "read", "test").in_generation(generation);
         let open = |generation| OpenContext::new(context(generation), client.clone());
         let config = SqliteSink::collection("docs").create();
         let sink = config.open(&open(1)).await.unwrap();
         sink.write(&batch(&context(1), &[[1.0, 0.0], [0.0, 1.0]]), &context(1)).await.unwrap();
         let points = client.existing("docs").await.unwrap().points();
-        let mut writer = client.writer().await.unwrap();
+        let mut writer = client.database.writer().await.unwrap();
         for sql in [
             format!("DROP INDEX {points}_origin"),
             format!("ALTER TABLE {points} DROP COLUMN nvisy_origin"),

@@ -5,11 +5,10 @@ use std::collections::HashMap;
 use nvisy_core::primitive::embedding::Metric;
 use nvisy_core::{Error, PrimitiveId, Result};
 use sqlx::sqlite::SqliteArguments;
-use sqlx::{Arguments, AssertSqlSafe, Connection, Row, SqliteConnection};
+use sqlx::{Arguments, AssertSqlSafe, Row, SqliteConnection};
 
 use super::SqliteClient;
 use super::collection::{Collection, create, find, metric_name};
-use crate::error::{translate, translate_commit};
 use crate::point::NewPoint;
 
 const COLUMNS: [&str; 22] = [
@@ -55,19 +54,8 @@ pub(crate) struct Destination {
 impl SqliteClient {
     /// Writes points; says of each whether it was taken. An error means that nothing was written.
     pub(crate) async fn write(&self, to: &Destination, points: &[NewPoint]) -> Result<Vec<Result<()>>> {
-        let mut connection = self.writer().await?;
-        let written = self.write_through(&mut connection, to, points).await;
-        Self::settle(connection, written)
-    }
-
-    async fn write_through(
-        &self,
-        connection: &mut SqliteConnection,
-        to: &Destination,
-        points: &[NewPoint],
-    ) -> Result<Vec<Result<()>>> {
-        let failed = |error| translate(&self.place, error);
-        let mut transaction = connection.begin_with("BEGIN IMMEDIATE").await.map_err(failed)?;
+        let failed = |error| self.database.error(error);
+        let mut transaction = self.database.begin().await?;
         let found = find(&mut transaction, &to.name).await.map_err(failed)?;
         let collection = match (found, points.first()) {
             (Some(collection), _) => collection,
@@ -97,12 +85,12 @@ impl SqliteClient {
         if !taken.is_empty() {
             put(&mut transaction, &collection, &taken).await.map_err(failed)?;
         }
-        transaction.commit().await.map_err(|e| translate_commit(&self.place, e))?;
+        self.database.commit(transaction).await?;
         Ok(results)
     }
 
     fn gone(&self, name: &str) -> Error {
-        let message = format!("{}: collection \"{name}\" does not exist any more", self.place);
+        let message = format!("{}: collection \"{name}\" does not exist any more", self.database.place());
         Error::new(nvisy_core::ErrorKind::NotFound, message)
     }
 }

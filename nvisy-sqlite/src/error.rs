@@ -27,8 +27,12 @@ mod code {
     pub(super) const CONSTRAINT_ROWID: u32 = 2579;
 }
 
+/// How sqlite-vec begins where its own tables cannot be written: it says no longer why.
+const SQLITE_VEC: &str = "Internal sqlite-vec error";
+
 /// Translates an error of the driver. `place` names what was worked on: `database "a.db"`.
-pub(crate) fn translate(place: &str, error: sqlx::Error) -> Error {
+#[must_use]
+pub fn translate(place: &str, error: sqlx::Error) -> Error {
     let (kind, message) = match &error {
         sqlx::Error::Database(database) => of_database(&**database),
         sqlx::Error::PoolTimedOut => (ErrorKind::Timeout, "every connection stayed in use".to_owned()),
@@ -45,13 +49,15 @@ pub(crate) fn translate(place: &str, error: sqlx::Error) -> Error {
 }
 
 /// Returns whether the error is about one item's values, so that its neighbours can be written.
-pub(crate) fn is_about_the_item(error: &sqlx::Error) -> bool {
+#[must_use]
+pub fn is_about_the_item(error: &sqlx::Error) -> bool {
     let sqlx::Error::Database(database) = error else { return false };
     matches!(extended_code(&**database) & 0xff, code::CONSTRAINT | code::MISMATCH | code::TOOBIG)
 }
 
 /// Translates an error of a commit: one of the disk leaves open whether it was done.
-pub(crate) fn translate_commit(place: &str, error: sqlx::Error) -> Error {
+#[must_use]
+pub fn translate_commit(place: &str, error: sqlx::Error) -> Error {
     let torn = matches!(&error, sqlx::Error::Database(e) if extended_code(&**e) & 0xff == code::IOERR)
         || matches!(&error, sqlx::Error::WorkerCrashed);
     if torn {
@@ -98,6 +104,10 @@ fn of_database(error: &dyn DatabaseError) -> (ErrorKind, String) {
         code::INTERRUPT => (ErrorKind::Cancelled, "the statement was interrupted".to_owned()),
         code::IOERR => (ErrorKind::Connection, format!("the disk failed: {said}")),
         code::NOMEM => (ErrorKind::Internal, "out of memory".to_owned()),
+        code::ERROR if said.starts_with(SQLITE_VEC) => {
+            let said = said.trim_start_matches(SQLITE_VEC).trim_start_matches([':', ' ']);
+            (ErrorKind::Permission, format!("sqlite-vec cannot write, as when the disk is full: {said}"))
+        }
         code::ERROR if said.starts_with("no such table") => (ErrorKind::NotFound, said.to_owned()),
         code::ERROR => (ErrorKind::Configuration, said.to_owned()),
         _ => (ErrorKind::Internal, format!("{said} (code {extended})")),
