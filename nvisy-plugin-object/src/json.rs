@@ -115,8 +115,9 @@ impl Cursor<'_> {
                 self.number()?;
                 let bytes = self.bytes();
                 let text = &bytes[start..self.at];
-                // JSON's grammar was checked; `-0` and the like are floats here.
-                if let Some(value) = std::str::from_utf8(text).ok().and_then(|text| text.parse().ok())
+                // JSON's grammar was checked; `-0` and the like are floats here. What no float holds is none.
+                if let Some(value) = std::str::from_utf8(text).ok().and_then(|text| text.parse::<f64>().ok())
+                    && value.is_finite()
                     && let Values::Float(values) = &mut column.values
                 {
                     values.push(value);

@@ -49,6 +49,19 @@ async fn malformed_lines_are_rejected_with_object_line_and_byte() {
 }
 
 #[tokio::test]
+async fn a_number_that_no_float_holds_is_rejected_and_not_taken_for_infinity() {
+    let store = Store::new();
+    store.put("a.jsonl", "{\"x\":1.5}\n{\"x\":1e400}\n{\"x\":-1e999}\n{\"x\":2e300}\n");
+    let typed = Jsonl::path("a.jsonl").column("x", ColumnType::Float);
+    let read = store.read(&typed).await.unwrap();
+    assert_eq!(read.items, [json!({"x": 1.5}), json!({"x": 2e300})]);
+    assert_eq!(read.rejected.len(), 2, "{:?}", read.rejected);
+    store.put("a.csv", "x\n1.5\n1e400\n2e300\n");
+    let read = store.read(&Csv::path("a.csv").column("x", ColumnType::Float)).await.unwrap();
+    assert_eq!((read.items.len(), read.rejected.len()), (2, 1), "{:?}", read.rejected);
+}
+
+#[tokio::test]
 async fn what_is_set_aside_is_the_record_as_it_stands() {
     use futures::StreamExt;
     let store = Store::new();
