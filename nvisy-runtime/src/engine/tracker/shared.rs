@@ -27,14 +27,14 @@ impl Asks {
         if tracker.may_read() {
             return None;
         }
-        Some(match &self.request {
-            Some(request) if tracker.lacks_saving() || tracker.lacks_span() || tracker.lacks_quiet() => {
-                request.at_once();
-                if self.staged || !tracker.wants_durability() { Pulse::Gathered } else { Pulse::Durable }
-            }
-            None if tracker.wants_durability() => Pulse::Durable,
-            _ => Pulse::Gathered,
-        })
+        let durable = tracker.wants_durability();
+        // Where a sink flushes when it is told to, or something is just on its way, none helps.
+        if let Some(request) = &self.request
+            && (tracker.lacks_saving() || tracker.lacks_quiet() || durable && self.staged)
+        {
+            request.at_once();
+        }
+        Some(if durable && !self.staged { Pulse::Durable } else { Pulse::Gathered })
     }
 
     /// Asks for a checkpoint before there is no room.
