@@ -27,6 +27,10 @@ use crate::primitive::{Kind, Kinds, Primitive};
 ///    missing. The position after a batch is that of its last item or behind it.
 /// 4. A record that cannot be read is [rejected](Rejected) with its place; the rest arrives.
 /// 5. Dropping the stream at any point leaves nothing behind.
+/// 6. No two items have one position, in whatever partition: an item's id is made of the source's
+///    identity and its position, and the partition is no part of it. Where offsets begin anew in
+///    each partition, name it: `Positions::rows(partition.id.clone(), first)` and
+///    [`Position::Marker`].
 ///
 /// # Errors
 ///
@@ -96,6 +100,9 @@ pub trait Source: Config {
     }
 
     /// Returns the parts that can be read in parallel. Default one.
+    ///
+    /// The engine reads one at a time, unless the node's `concurrency` says more. No two of them
+    /// may give one position.
     fn partitions(
         &self,
         context: &OpenContext<Self::Client>,

@@ -47,7 +47,8 @@ macro_rules! policies {
                 self.policy(|policies| policies.deadline = Some(deadline))
             }
 
-            /// Sets how many calls of the node may run at once; zero says nothing.
+            /// Sets how many calls of the node may run at once, and of a source how many of its partitions
+            /// are read at once; zero says nothing.
             pub fn concurrency(self, calls: usize) -> Self {
                 self.policy(|policies| policies.concurrency = NonZeroUsize::new(calls))
             }

@@ -567,6 +567,7 @@ impl<'a> Builder<'a> {
                     paused: Counter::default(),
                     complete: self.journal.as_ref().is_some_and(|journal| journal.is_complete(&node.name)),
                     allow_empty: node.allow_empty,
+                    places: Mutex::default(),
                 }))
             }
             Work::Action(config) => {

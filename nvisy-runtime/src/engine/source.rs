@@ -1,10 +1,11 @@
 //! Reading a source: partition by partition, within its credit, each batch a slot.
 
 mod careful;
+mod places;
 
 use std::collections::VecDeque;
 use std::panic::AssertUnwindSafe;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use futures::future::FutureExt;
@@ -21,6 +22,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use self::careful::Group;
+use self::places::Places;
 use super::call::{Caller, Failure};
 use super::checkpoint::{Careful, Cursors, Feed, Phase};
 use super::edge::{End, Pulse};
@@ -68,6 +70,8 @@ pub(super) struct SourceWork {
     pub(super) paused: Counter,
     /// Whether nothing may be left of what it has read before.
     pub(super) allow_empty: bool,
+    /// Where its partitions have given items.
+    pub(super) places: Mutex<Places>,
 }
 
 /// How long a source may be silent before the graph is told to let go of what it gathers.
@@ -392,6 +396,9 @@ impl SourceWork {
         if let (Some(feed), false) = (&self.feed, batch.is_empty()) {
             let first = batch.lineage(0).root().map(|root| root.position);
             feed.check(partition, first.as_ref())?;
+        }
+        if self.key.is_none() {
+            self.places.lock().unwrap_or_else(PoisonError::into_inner).note(&partition.id, &batch)?;
         }
         let (items, bytes) = (batch.len() as u64, batch.bytes() as u64);
         let all = items + rejected.len() as u64;

@@ -200,6 +200,20 @@ async fn a_graph_that_changed_goes_on_only_if_that_is_accepted() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_graph_may_change_whose_run_failed_before_anything_was_done_with() {
+    let (store, out) = (MemoryStore::new(), unique("out"));
+    let when = |when: &str| {
+        let keep = json!({ "type": "action", "use": "filter", "inputs": ["in"], "config": { "when": when } });
+        graph(json!({ "in": batches(20, 4), "keep": keep, "out": sink(&out, "keep") }))
+    };
+    let report = run_on(&engine_with(&store), &when("raw.m % 2 == 0")).await;
+    assert!(!report.is_success() && settled_items(&report) == 0, "{report}");
+    let report = run_on(&engine_with(&store), &when("raw.n % 2 == 0")).await;
+    assert_eq!((report.status, checkpoint(&report).resumed), (RunStatus::Success, false), "{report}");
+    assert_eq!(written(&out).len(), 10);
+}
+
+#[tokio::test(start_paused = true)]
 async fn of_two_runs_of_a_graph_one_is_refused_and_touches_nothing() {
     let (store, out, seen) = (MemoryStore::new(), unique("out"), Arc::default());
     let graph = slow(&out, &seen);

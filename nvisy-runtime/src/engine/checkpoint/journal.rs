@@ -149,10 +149,13 @@ impl Journal {
         let (generation, mut epoch) =
             before.as_ref().map_or((0, 0), |header| (header.generation, header.epoch));
         let changed = |header: &Header| !fingerprint::changes(&header.nodes, &nodes, accepted).is_empty();
-        epoch += u64::from(before.as_ref().is_some_and(|header| header.finished && changed(header)));
+        // Where a run ended before anything of it was done with, another graph goes back on nothing.
+        let is_nothing = || !last.entries.iter().any(|(key, bytes)| is_progress(key, bytes));
+        let over = |header: &Header| header.finished || !header.running && changed(header) && is_nothing();
+        epoch += u64::from(before.as_ref().is_some_and(|header| changed(header) && over(header)));
         let now = u64::try_from(chrono::Utc::now().timestamp_millis()).unwrap_or(0);
         let generation = now.max(generation + 1);
-        let before = before.filter(|header| !header.finished);
+        let before = before.filter(|header| !over(header));
         let resumed = before.is_some();
         let mut cursors = HashMap::new();
         let mut replay = Replay::default();
@@ -603,6 +606,15 @@ fn read_cursor<'a>(graph: &str, key: &'a str, bytes: &Bytes) -> Result<(&'a str,
     let (source, partition) = of_read_key(graph, key)?;
     let cursor: Cursor = read(graph, bytes)?;
     Ok((source, cursor.committed(partition.into())))
+}
+
+/// Returns whether an entry says that something of a run is done with.
+fn is_progress(key: &str, bytes: &Bytes) -> bool {
+    if key.starts_with("read/") {
+        let cursor = serde_json::from_slice::<Cursor>(bytes);
+        return cursor.map_or(true, |cursor| cursor.ended || cursor.items > 0 || cursor.position.is_some());
+    }
+    ["staged/", "complete/", "careful", memory::KEYS].iter().any(|kind| key.starts_with(kind))
 }
 
 fn complete_key(source: &str) -> String {

@@ -311,3 +311,52 @@ async fn partitions_may_claim_any_number_of_items() {
     assert_eq!(report.status, RunStatus::Success, "{report}");
     assert_eq!((written(&a), written(&b)), (all(6), all(6)));
 }
+
+/// Two parts, whose offsets begin anew in each where they are not named after it.
+#[derive(Clone, Debug, serde::Deserialize, schemars::JsonSchema, serde::Serialize)]
+struct Shards {
+    named: bool,
+}
+
+impl Source for Shards {
+    const NAME: &'static str = "test/shards";
+    type Output = Raw;
+    type Client = NoClient;
+
+    fn identity(&self, _: &NoClient) -> SourceIdentity {
+        SourceIdentity::new("test/shards")
+    }
+
+    async fn partitions(&self, _: &OpenContext) -> Result<Vec<Partition>> {
+        Ok(["east", "west"].map(Partition::new).to_vec())
+    }
+
+    fn read(
+        &self,
+        partition: &Partition,
+        _: Option<Position>,
+        context: &ReadContext,
+    ) -> impl futures::Stream<Item = Result<SourceBatch>> + Send {
+        let object = self.named.then(|| partition.id.clone());
+        let items = [0, 1, 2].map(|n| Raw::Json(json!({ "n": n })));
+        let positions = Positions::Sequence { object, start: 0 };
+        futures::stream::iter([context.items(items, positions, Position::Offset(2))])
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn partitions_that_give_one_position_fail_the_run_instead_of_losing_items() {
+    for named in [true, false] {
+        let out = unique("out");
+        let source = json!({ "type": "source", "use": "test/shards", "config": { "named": named } });
+        let engine = builder().source::<Shards>().build().unwrap();
+        let report = run_on(&engine, &graph(json!({ "in": source, "out": sink(&out, "in") }))).await;
+        assert_eq!(report.is_success(), named, "{report}");
+        if named {
+            assert_eq!(MemoryStore::named(&out).items().len(), 6);
+        } else {
+            let told = report.to_string();
+            assert!(told.contains("\"east\" and \"west\" both have an item at offset 0"), "{told}");
+        }
+    }
+}
