@@ -31,11 +31,8 @@ impl Places {
     }
 
     fn add(&mut self, partition: &Arc<str>, first: u64, end: u64) -> Result<()> {
-        let before = self.given.range(..end).next_back();
-        if let Some((start, (until, other))) = before
-            && *until > first
-            && other != partition
-        {
+        let mut shared = self.given.range(..end).rev().take_while(|(_, (until, _))| *until > first);
+        if let Some((start, (_, other))) = shared.find(|(_, (_, whose))| whose != partition) {
             return Err(Error::internal(format!(
                 "partitions \"{other}\" and \"{partition}\" both have an item at offset {}: an id is made of the source and the position, so give positions that name the partition (`Positions::rows`, `Position::Marker`)",
                 first.max(*start)
