@@ -57,7 +57,7 @@ impl SourceItems<'_> {
     /// Returns the object that they are in, if any, and the offset of each, where the ids of the
     /// items follow from that and nothing else is needed to compute them.
     #[must_use]
-    pub fn offsets(&self) -> Option<(Option<&Arc<str>>, impl Iterator<Item = u64> + '_)> {
+    pub fn offsets(&self) -> Option<(Option<&Arc<str>>, impl DoubleEndedIterator<Item = u64> + '_)> {
         if !self.natural || self.keys.is_some() {
             return None;
         }

@@ -531,8 +531,9 @@ impl Journal {
                 let moved = match feed {
                     Some(feed) => feed.moved(&committed, &mut changes, &mut self.done),
                     None => {
-                        let position = committed.position.filter(|_| !committed.ended);
-                        committed.position = position;
+                        if committed.ended {
+                            committed.position = None;
+                        }
                         json(&Cursor::of(&committed)).map(|cursor| {
                             changes.put(read_key(source, &committed.partition), cursor);
                             None

@@ -24,7 +24,8 @@ impl Places {
                 continue;
             };
             let Some(first) = offsets.next() else { continue };
-            let end = offsets.last().unwrap_or(first).saturating_add(1);
+            // They follow one another: no item is looked at but the first and the last.
+            let end = offsets.next_back().unwrap_or(first).saturating_add(1);
             self.add(partition, first, end)?;
         }
         Ok(())
