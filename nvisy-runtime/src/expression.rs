@@ -135,13 +135,11 @@ impl Expression {
     /// As [`compile`](Self::compile), and if it can be neither.
     pub fn condition(text: &str) -> Result<Self, ExpressionError> {
         let expression = Self::compile(text)?;
-        match expression.0.result {
-            Type::Any | Type::Bool => Ok(expression),
-            other => {
-                let message = format!("a condition is true or false, this is {}", other.name());
-                Err(ExpressionError::new(text, expression.0.node.at as usize, message))
-            }
-        }
+        let Some(other) = types::untrue(&expression.0.node, expression.0.result) else {
+            return Ok(expression);
+        };
+        let message = format!("a condition is true or false, this is {other}");
+        Err(ExpressionError::new(text, expression.0.node.at as usize, message))
     }
 
     /// Returns the text that it was read from.

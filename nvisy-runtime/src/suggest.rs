@@ -8,14 +8,27 @@ pub(crate) fn nearest<'a>(word: &str, candidates: impl IntoIterator<Item = &'a s
         return None;
     }
     let bound = (word.len() / 3).max(1);
-    candidates
-        .into_iter()
-        .filter(|candidate| {
-            candidate.len() <= LONGEST && candidate.chars().count().abs_diff(word.len()) <= bound
-        })
-        .filter_map(|candidate| distance(&word, candidate, bound).map(|distance| (distance, candidate)))
-        .min()
-        .map(|(_, candidate)| candidate)
+    let candidates: Vec<&str> =
+        candidates.into_iter().filter(|candidate| candidate.len() <= LONGEST).collect();
+    let near = candidates.iter().filter(|candidate| candidate.chars().count().abs_diff(word.len()) <= bound);
+    let near = near
+        .filter_map(|candidate| distance(&word, candidate, bound).map(|distance| (distance, *candidate)))
+        .min();
+    near.map(|(_, candidate)| candidate).or_else(|| the_one_that_begins_alike(&word, &candidates))
+}
+
+/// Returns the only candidate that begins with most of a word, as `deduplicate` does with that of
+/// `dedupe`.
+fn the_one_that_begins_alike<'a>(word: &[char], candidates: &[&'a str]) -> Option<&'a str> {
+    const ALIKE: usize = 4;
+    let alike = |candidate: &&&str| {
+        let same = word.iter().zip(candidate.chars()).take_while(|(a, b)| a.eq_ignore_ascii_case(b)).count();
+        // Where a name has a place before it, that tells nothing.
+        let place = word.iter().rposition(|char| *char == '/').map_or(0, |slash| slash + 1);
+        same >= place + ALIKE && same * 3 >= word.len() * 2
+    };
+    let mut alike = candidates.iter().filter(alike);
+    alike.next().filter(|_| alike.next().is_none()).copied()
 }
 
 /// Returns "did you mean" as help, if something is near.
@@ -76,5 +89,14 @@ mod tests {
         check("", &["vectors"], None);
         check("documnet", &["document", "row", "meta"], Some("document"));
         check("rwo", &["document", "row", "meta"], Some("row"));
+    }
+
+    #[test]
+    fn a_name_that_begins_alike_is_meant_if_it_is_the_only_one() {
+        check("dedupe", &["deduplicate", "filter"], Some("deduplicate"));
+        check("dedupe", &["deduplicate", "deduplicator"], None);
+        check("object/xml", &["object/jsonl"], None);
+        check("vector/pinecone", &["vector/sqlite"], None);
+        check("agg", &["aggregate"], None);
     }
 }

@@ -183,6 +183,9 @@ impl<S: Source> ErasedSource for S {
 
 /// An [`ActionConfig`] of any type.
 pub trait ErasedActionConfig: fmt::Debug + Send + Sync {
+    /// The kinds of [`ActionConfig::Input`], of which a config may narrow
+    /// [`input_kinds`](Self::input_kinds) by what it reads.
+    fn type_kinds(&self) -> Kinds;
     /// See [`ActionConfig::input_kinds`].
     fn input_kinds(&self) -> Kinds;
     /// See [`ActionConfig::output_kinds`].
@@ -209,6 +212,10 @@ pub trait ErasedActionConfig: fmt::Debug + Send + Sync {
 impl<A: ActionConfig> ErasedActionConfig for A {
     fn inputs(&self) -> usize {
         ActionConfig::inputs(self)
+    }
+
+    fn type_kinds(&self) -> Kinds {
+        A::Input::KINDS
     }
 
     fn input_kinds(&self) -> Kinds {

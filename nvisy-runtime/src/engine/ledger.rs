@@ -1,7 +1,7 @@
 //! What each node counted, and whether it adds up.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
@@ -54,6 +54,8 @@ pub(super) struct NodeMeter {
     pub(super) increment: OnceLock<IncrementReport>,
     /// Partitions that are left for the next run.
     pub(super) left: Counter,
+    /// Whether a source found no partition, and no run before had one.
+    pub(super) found_nothing: AtomicBool,
     pub(super) busy: Counter,
     pub(super) rate_limit_wait: Counter,
     pub(super) permit_wait: Counter,
@@ -131,6 +133,7 @@ impl NodeMeter {
             memo_hits: counter(),
             deleted: counter(),
             left: counter(),
+            found_nothing: AtomicBool::new(false),
             increment: OnceLock::new(),
             busy: counter(),
             rate_limit_wait: counter(),

@@ -189,7 +189,7 @@ impl Outlets {
         let limit = self.flood().limit;
         let (most, of, share) = (limit.most().unwrap_or_default(), limit.of, limit.share);
         let message = format!(
-            "more than {most} of its last {of} items went to the dead letters (a share of {share} may), the last one for: {}: {}: see whether they share a cause, or raise `settings.dead_letter_limit`",
+            "more than {most} of its last {of} items failed, and no more may go to the dead letters (a share of {share}), the last one for: {}: {}: see whether they share a cause, or raise `settings.dead_letter_limit`",
             last.tag(),
             last.message()
         );

@@ -1,5 +1,6 @@
 //! A run that is going on: its progress, its end.
 
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -183,6 +184,12 @@ impl RunParts {
             let left = count(meter.left.get(), "new partition");
             warnings.push(format!(
                 "source \"{}\" left {left} for the next run: this one goes on behind all that there was, and nodes behind it may have made their results of that",
+                meter.node
+            ));
+        }
+        for meter in self.meters.iter().filter(|meter| meter.found_nothing.load(Ordering::Relaxed)) {
+            warnings.push(format!(
+                "source \"{}\" found nothing to read: check what its config selects",
                 meter.node
             ));
         }

@@ -5,6 +5,7 @@ mod places;
 
 use std::collections::VecDeque;
 use std::panic::AssertUnwindSafe;
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -243,6 +244,8 @@ impl SourceWork {
     ) -> Vec<(Partition, Option<Position>, u64)> {
         let mut open = Vec::with_capacity(partitions.len());
         let mut left = 0;
+        let nothing = partitions.is_empty() && known.iter().next().is_none();
+        outlets.meter.found_nothing.store(nothing, Ordering::Relaxed);
         for partition in partitions {
             let (after, at) = match known.take(&partition.id) {
                 Some(cursor) => {

@@ -112,6 +112,15 @@ pub(super) fn check(text: &str, node: &Node) -> Result<Type, ExpressionError> {
     Checker { text }.check(node)
 }
 
+/// What the value of an expression is called, if it is of a type that is neither true nor false.
+pub(super) fn untrue(node: &Node, result: Type) -> Option<&'static str> {
+    match (result, &node.expr) {
+        (Type::Any, Expr::Arithmetic(..) | Expr::Negate(_)) => Some("the result of a calculation"),
+        (Type::Any | Type::Bool, _) => None,
+        (other, _) => Some(other.name()),
+    }
+}
+
 struct Checker<'a> {
     text: &'a str,
 }
@@ -122,9 +131,9 @@ impl Checker<'_> {
     }
 
     fn truth(&self, node: &Node, place: &str) -> Result<(), ExpressionError> {
-        match self.check(node)? {
-            Type::Any | Type::Bool => Ok(()),
-            other => Err(self.error(node.at, format!("{place} is true or false, this is {}", other.name()))),
+        match untrue(node, self.check(node)?) {
+            None => Ok(()),
+            Some(other) => Err(self.error(node.at, format!("{place} is true or false, this is {other}"))),
         }
     }
 

@@ -251,6 +251,20 @@ fn every_mistake_of_a_file_is_found_at_once() {
 }
 
 #[test]
+fn an_expression_over_another_kind_says_what_there_is_to_read() {
+    let text = r#"{ "version": 1, "name": "kinds", "nodes": {
+    "in": { "type": "source", "use": "memory/source", "config": { "kind": "row", "items": [] } },
+    "open": { "type": "action", "use": "filter", "inputs": ["in"], "config": { "when": "document.text != ''" } },
+    "out": { "type": "sink", "use": "memory/sink", "inputs": ["open"], "config": { "name": "kinds" } }
+} }"#;
+    let found = crate::fixture::engine().compile_json(text).unwrap_err();
+    expect_test::expect![[r#"
+        the graph does not compile:
+        kind.mismatch: nodes.open.inputs[0] (line 3, column 61): node "open" reads document, but "in" gives row
+          help: read `row` in its expressions, or put a convert in between: { "type": "action", "use": "convert", "inputs": ["in"], "config": { "to": "document" } }"#]].assert_eq(&found.to_string());
+}
+
+#[test]
 fn a_part_that_cannot_be_read_hides_nothing_else() {
     let text = r#"{
   "version": 1,

@@ -157,10 +157,17 @@ fn mistakes_are_found_when_compiled() {
     }
     let many = vec!["row.s.matches('a')"; 17].join(" || ");
     check(&many, &item, "error: column 367: the expression has more than 16 patterns: join them with `|`");
-    let error = Expression::condition("row.a + 1").map(|_| ());
-    assert!(error.is_ok());
-    let error = Expression::condition("size(row.a)").unwrap_err();
-    assert_eq!(error.to_string(), "column 1: a condition is true or false, this is an integer");
+    for (text, what) in [
+        ("size(row.a)", "column 1: a condition is true or false, this is an integer"),
+        ("row.a + 1", "column 7: a condition is true or false, this is the result of a calculation"),
+        ("-row.a", "column 1: a condition is true or false, this is the result of a calculation"),
+        (
+            "row.b && row.a * 2",
+            "column 16: each side of `&&` is true or false, this is the result of a calculation",
+        ),
+    ] {
+        assert_eq!(Expression::condition(text).unwrap_err().to_string(), what);
+    }
 }
 
 #[test]

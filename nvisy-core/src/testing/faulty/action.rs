@@ -162,6 +162,10 @@ impl ErasedActionConfig for FaultyConfig {
         self.config.inputs()
     }
 
+    fn type_kinds(&self) -> Kinds {
+        self.config.type_kinds()
+    }
+
     fn input_kinds(&self) -> Kinds {
         self.config.input_kinds()
     }

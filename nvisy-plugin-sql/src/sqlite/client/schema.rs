@@ -92,7 +92,10 @@ impl SqliteClient {
         names.truncate(10);
         let there =
             if names.is_empty() { "it holds none".into() } else { format!("it holds {}", names.join(", ")) };
-        let message = format!("{}: table \"{name}\" does not exist; {there}{more}", self.database.place());
+        let place = self.database.place();
+        let message = format!(
+            "{place}: table \"{name}\" does not exist; {there}{more}: check its name, or let a sink create it, with `create`"
+        );
         Error::new(ErrorKind::NotFound, message)
     }
 }

@@ -210,7 +210,10 @@ impl SqliteClient {
         };
         let there =
             if names.is_empty() { "it holds none".into() } else { format!("it holds {}", names.join(", ")) };
-        let message = format!("{}: collection \"{name}\" does not exist; {there}", self.database.place());
+        let place = self.database.place();
+        let message = format!(
+            "{place}: collection \"{name}\" does not exist; {there}: check its name, or let a sink create it, with `create`"
+        );
         Error::new(ErrorKind::NotFound, message)
     }
 

@@ -75,14 +75,20 @@ impl Check<'_> {
             Port::Route(route) => format!("{}.{route}", from.name),
             Port::DeadLetter => format!("{}.dead_letter", from.name),
         };
-        let message = format!("node \"{}\" takes {takes}, but \"{output}\" gives {given}", to.name);
+        // What a type would take, its config may leave out by what it reads.
+        let reads = matches!(&to.work, Some(Work::Action(config)) if config.type_kinds().contains_all(given));
+        let verb = if reads { "reads" } else { "takes" };
+        let message = format!("node \"{}\" {verb} {takes}, but \"{output}\" gives {given}", to.name);
         let path = match edge.input {
             Some(input) => to.input(input),
             None => "settings.dead_letter".to_owned(),
         };
         let help = takes.iter().next().filter(|_| takes != Kinds::ANY).map(|kind| {
+            let fields = given.iter().next().map_or("item", KindId::name);
+            let first =
+                if reads { format!("read `{fields}` in its expressions, or ") } else { String::new() };
             format!(
-                "put a convert in between: {{ \"type\": \"action\", \"use\": \"convert\", \"inputs\": [\"{output}\"], \"config\": {{ \"to\": \"{kind}\" }} }}"
+                "{first}put a convert in between: {{ \"type\": \"action\", \"use\": \"convert\", \"inputs\": [\"{output}\"], \"config\": {{ \"to\": \"{kind}\" }} }}"
             )
         });
         self.say_with(code::KIND_MISMATCH, path, message, help);

@@ -225,6 +225,10 @@ impl ErasedActionConfig for Uncalled {
         self.config.inputs()
     }
 
+    fn type_kinds(&self) -> Kinds {
+        self.config.type_kinds()
+    }
+
     fn input_kinds(&self) -> Kinds {
         self.config.input_kinds()
     }

@@ -91,7 +91,7 @@ async fn a_node_that_sets_too_much_aside_fails_and_keeps_what_went_aside_before(
     assert_eq!((&*failure.tag, failure.context.node.as_deref()), ("connector.permission", Some("act")));
     assert_eq!(
         failure.message,
-        "more than 50 of its last 1000 items went to the dead letters (a share of 0.05 may), the last one for: connector.permission: go away: see whether they share a cause, or raise `settings.dead_letter_limit`"
+        "more than 50 of its last 1000 items failed, and no more may go to the dead letters (a share of 0.05), the last one for: connector.permission: go away: see whether they share a cause, or raise `settings.dead_letter_limit`"
     );
 }
 

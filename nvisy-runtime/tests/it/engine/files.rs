@@ -190,3 +190,31 @@ async fn a_run_that_is_taken_over_shows_no_more_and_who_takes_it_over_shows_ever
     assert!(ended.as_ref().map_or(true, |report| !report.is_success()), "{ended:?}");
     assert_eq!(numbers_in(folder.path()), all(60), "it adds nothing");
 }
+
+#[tokio::test]
+async fn a_source_that_finds_nothing_is_told() {
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::write(dir.path().join("a.txt"), "a").unwrap();
+    let of = |glob: &str| {
+        document(json!({
+            "connections": { "files": { "use": "object/local", "config": { "root": dir.path() } } },
+            "nodes": {
+                "in": { "type": "source", "use": "object/text", "connection": "files", "config": { "glob": glob } },
+                "out": sink(&unique("out"), "in"),
+            }
+        }))
+    };
+    let told = |report: &RunReport| report.to_string().contains("source \"in\" found nothing to read");
+    let report = run_graph(&of("*.md")).await;
+    assert!(report.is_success() && told(&report), "{report}");
+    let report = run_graph(&of("*.txt")).await;
+    assert!(!told(&report), "{report}");
+
+    // A run that goes on where all was read has found it before.
+    let state = tempfile::tempdir().unwrap();
+    let engine = builder().state(state.path()).build().unwrap();
+    for _ in 0..2 {
+        let report = engine.run(&of("*.txt")).await.unwrap();
+        assert!(report.is_success() && !told(&report), "{report}");
+    }
+}
