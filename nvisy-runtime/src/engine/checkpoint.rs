@@ -10,6 +10,7 @@
 
 mod by_partition;
 mod careful;
+mod entries;
 mod feed;
 mod fingerprint;
 mod journal;
@@ -27,8 +28,9 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 pub(super) use self::careful::{Careful, GROUP_BYTES, Part, TIMES};
+pub(super) use self::entries::{Cursors, rehearsable};
 pub(super) use self::feed::{Feed, Replacing};
-pub(super) use self::journal::{Cursors, Journal, Outcome, rehearsable};
+pub(super) use self::journal::{Journal, Outcome};
 pub(super) use self::memory::{Memory, clear};
 pub(super) use self::recalling::Recalling;
 pub(super) use self::stage::Stage;

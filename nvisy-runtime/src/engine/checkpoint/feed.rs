@@ -29,7 +29,7 @@ use tokio::sync::Notify;
 
 use super::Request;
 use super::by_partition::ByPartition;
-use super::journal::{Cursor, Cursors, json, read_key};
+use super::entries::{Cursor, Cursors, json, read_key};
 use crate::engine::call::Caller;
 use crate::engine::report::{IncrementReport, NodeStatus};
 use crate::engine::tracker::Committed;

@@ -8,8 +8,8 @@ use nvisy_core::{Checkpoint, Result, RunId};
 use serde::{Deserialize, Serialize};
 
 use super::careful::Replay;
+use super::entries::{Cursor, of_read_key, read, read_header, read_key};
 use super::feed::{Known, Name};
-use super::journal::{Cursor, of_read_key, read, read_header, read_key};
 use super::memory;
 use crate::compiler::number;
 use crate::engine::report::{PartitionReport, count};
