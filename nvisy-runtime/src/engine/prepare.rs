@@ -1,13 +1,12 @@
 //! From a plan to nodes that are ready to run: secrets, connections, actions, sinks, edges.
 
 mod connections;
+mod work;
 
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
-use nvisy_core::plugin::AnyClient;
-use nvisy_core::{Action, Calls, Context, Error, Guarantee, Result, RunId, Spill, Staging};
+use nvisy_core::{Action, Context, Error, Result, RunId, Spill};
 use tokio::sync::{Semaphore, watch};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -15,23 +14,20 @@ use tokio_util::sync::CancellationToken;
 pub(super) use self::connections::Connections;
 use super::Engine;
 use super::call::{AdaptiveSize, Caller};
-use super::checkpoint::{self, Checkpointer, Journal, Memory, Phase, Recalling, Replacing, Request, Stage};
+use super::checkpoint::{self, Checkpointer, Journal, Memory, Phase, Recalling, Request, Stage};
 use super::connection::ConnectionState;
 use super::edge::{EdgeCount, Receiver, Sender, edge};
 use super::flood::Flood;
-use super::gather::Gatherer;
-use super::ledger::{Counter, NodeMeter};
+use super::ledger::NodeMeter;
 use super::lineage::LineageLog;
 use super::memo::Memo;
-use super::node::{Buffering, Built, Node, Remembering};
+use super::node::{Built, Node};
 use super::outlet::{Outlet, Outlets};
-use super::source::SourceWork;
 use super::tracker::{Asks, Bounds, SharedTracker, Tracker};
-use crate::actions::buffer::Buffer;
 use crate::checkpoint::file_name;
 use crate::compiler::DEFAULT_UNCOMMITTED_ITEMS;
 use crate::compiler::plan::{ExecutionPlan, PlanNode, PlanParts, Port, Work};
-use crate::graph::policy::{SpillPolicy, Ways};
+use crate::graph::policy::Ways;
 use crate::memo::MemoStore;
 
 /// How much a source may have on its way.
@@ -334,61 +330,6 @@ impl<'a> Builder<'a> {
         Ok(spill)
     }
 
-    /// Returns the work of a built action.
-    async fn acting(
-        &mut self,
-        index: usize,
-        node: &PlanNode,
-        action: Action,
-        spill: Spill,
-        caller: Caller,
-    ) -> Result<Built> {
-        let gather = Gatherer::new(node.limits, node.gather);
-        let Action::Stateful(make) = action else {
-            return Ok(Built::Action { action, caller, gather, concurrency: node.concurrency.max(1) });
-        };
-        let stop = self.drain.child_token();
-        let memory = Arc::new(Memory::new(node.name.clone(), make(), self.tracker(), stop, spill));
-        if let Some(journal) = &self.journal {
-            memory.restore(journal.state(&node.name)).await?;
-        }
-        self.memories.push((index, memory.clone()));
-        let work = Remembering {
-            memory,
-            caller,
-            asks: self.asks(),
-            phase: self.phase.clone(),
-            drain: self.drain.clone(),
-            kept: self.journal.is_some(),
-        };
-        Ok(Built::Stateful { work: Box::new(work), gather })
-    }
-
-    /// Returns the work of the buffer of a fan-out's reader.
-    async fn buffering(&mut self, index: usize, node: &PlanNode, policy: SpillPolicy) -> Result<Built> {
-        let (spill, tracker, kept) = (self.spill(node)?, self.tracker(), self.journal.is_some());
-        let (lags, done) = (Arc::new(AtomicBool::new(false)), tracker.clone());
-        let known = lags.clone();
-        let done = move || known.load(Ordering::Relaxed).then(|| done.committed_items());
-        let buffer = Buffer::new(spill.clone(), policy, Arc::new(done));
-        // Without a state all of it goes on when the run is drained.
-        let stop = if kept { self.drain.child_token() } else { CancellationToken::new() };
-        let Action::Stateful(make) = Action::stateful({
-            let buffer = buffer.clone();
-            move || buffer.clone()
-        }) else {
-            return Err(Error::internal("a buffer is an action with memory"));
-        };
-        let memory = Memory::new(node.name.clone(), make(), tracker, stop, spill).lagging(lags);
-        let memory = Arc::new(memory);
-        if let Some(journal) = &self.journal {
-            memory.restore(journal.state(&node.name)).await?;
-        }
-        self.memories.push((index, memory.clone()));
-        let (asks, phase, drain) = (self.asks(), self.phase.clone(), self.drain.clone());
-        Ok(Built::Buffer(Box::new(Buffering { memory, buffer, asks, phase, drain, kept })))
-    }
-
     /// Lets buffers lag where what is behind them allows it: where nothing stages, and nothing
     /// remembers what would come again.
     fn lag(&self) {
@@ -513,143 +454,6 @@ impl<'a> Builder<'a> {
             context: self.context(index, node),
             flood: Mutex::new(Flood::new(self.plan.graph.settings.dead_letter_limit.unwrap_or_default())),
         }
-    }
-
-    async fn work(
-        &mut self,
-        index: usize,
-        node: &PlanNode,
-        client: &AnyClient,
-        sources: &mut Sources,
-    ) -> Result<Built> {
-        let context = self.context(index, node);
-        let caller = self.caller(index, node, &context);
-        let gather = Gatherer::new(node.limits, node.gather);
-        let concurrency = node.concurrency.max(1);
-        Ok(match &node.work {
-            Work::Source { config, key } => {
-                let tracker = self.tracker();
-                let stop = self.drain.child_token();
-                sources.push((index, tracker.clone(), stop.clone()));
-                let identity = config.identity(client)?;
-                if let Some(journal) = &mut self.journal {
-                    journal.reads(&node.name, &identity);
-                }
-                let feed = match (&mut self.journal, node.incremental) {
-                    (Some(journal), Some(increments)) => {
-                        Some(journal.feed((index, &node.name), identity.clone(), increments))
-                    }
-                    _ => None,
-                };
-                Built::Source(Box::new(SourceWork {
-                    config: config.clone(),
-                    key: key.clone(),
-                    identity,
-                    client: client.clone(),
-                    context,
-                    limits: node.limits,
-                    concurrency,
-                    caller,
-                    tracker,
-                    stop,
-                    drain: self.drain.clone(),
-                    cursors: self
-                        .journal
-                        .as_mut()
-                        .map(|journal| journal.cursors(&node.name))
-                        .unwrap_or_default(),
-                    phase: self.phase.clone(),
-                    asks: self.asks(),
-                    span: self.span(),
-                    careful: self.journal.as_ref().map(Journal::careful),
-                    feed,
-                    remembered: false,
-                    paused: Counter::default(),
-                    complete: self.journal.as_ref().is_some_and(|journal| journal.is_complete(&node.name)),
-                    allow_empty: node.allow_empty,
-                    places: Mutex::default(),
-                }))
-            }
-            Work::Action(config) => {
-                // Building is no call: it takes no permit, and counts for no limit.
-                let spill = self.spill(node)?;
-                let built = caller.bounded(config.build(context, client, spill.clone())).await;
-                let action = built.map_err(|error| caller.final_error(error, 1))?;
-                self.refuse_idle(node, &action)?;
-                self.refuse_mixing(index, node, &action)?;
-                let caller = Caller { memo: self.memo(index, node, config.version())?, ..caller };
-                self.acting(index, node, action, spill, caller).await?
-            }
-            Work::Function(action) => {
-                self.refuse_mixing(index, node, action)?;
-                let caller = Caller { calls: Calls::None, ..caller };
-                self.acting(index, node, action.clone(), Spill::temporary(), caller).await?
-            }
-            Work::Sink(config) => {
-                let staging = match &self.journal {
-                    Some(journal) if config.stages() => journal.staging(&node.name),
-                    Some(_) if config.remembers() => Staging::Remember,
-                    _ => Staging::Off,
-                };
-                let remembers = staging == Staging::Remember;
-                let open = |context| {
-                    let staging = staging.clone();
-                    async move { config.open(context, client, staging).await }
-                };
-                let sink = caller.plain(open).await?;
-                let stage = match staging {
-                    Staging::Off | Staging::Remember => None,
-                    Staging::On(_) | Staging::Shown(_) => {
-                        let before = self.journal.as_ref().and_then(|journal| journal.staged(&node.name));
-                        let caller = self.caller(index, node, &self.context(index, node));
-                        let stage = Stage::new(node.name.clone(), sink.clone(), caller, before);
-                        Some(Arc::new(stage))
-                    }
-                };
-                self.stages.extend(stage.clone());
-                if remembers {
-                    let caller = self.caller(index, node, &self.context(index, node));
-                    let (node, sink) = (node.name.clone(), sink.clone());
-                    self.recalling.push(Arc::new(Recalling { node, sink, caller }));
-                }
-                // What a source has left that is gone is deleted, too, though no other is incremental.
-                let fed = self.journal.as_ref().is_some_and(Journal::has_fed);
-                let follows = self.behind_versions[index];
-                let replacing = ((follows || fed) && config.replaces()).then(|| {
-                    let caller = self.caller(index, node, &self.context(index, node));
-                    let required = super::run::required(self.plan)[index];
-                    let (node, sink, ended) = (node.name.clone(), sink.clone(), Default::default());
-                    Arc::new(Replacing { node, sink, caller, required, follows, ended })
-                });
-                if let (Some(journal), Some(replacing)) = (&mut self.journal, &replacing) {
-                    journal.replacing(replacing.clone());
-                }
-                let guarantee = if remembers { Guarantee::Transactional } else { config.guarantee() };
-                // What is staged is durable when it has been, whatever the sink says of its writes.
-                let buffers = config.buffers() || stage.is_some();
-                let (letters, lineage) = (self.letters[index], self.lineage.clone());
-                Built::Sink {
-                    sink,
-                    caller,
-                    gather,
-                    concurrency,
-                    guarantee,
-                    buffers,
-                    letters,
-                    remembers,
-                    stage,
-                    replacing,
-                    lineage,
-                }
-            }
-            Work::Branch { routes, default } => {
-                let routes = routes.iter().map(|(_, when)| when.clone()).collect();
-                Built::Branch { routes, default: default.is_some() }
-            }
-            Work::FanOut { .. } => Built::FanOut,
-            Work::FanIn => Built::FanIn,
-            Work::Spill(policy) => self.buffering(index, node, *policy).await?,
-        })
     }
 }
 
