@@ -115,7 +115,7 @@ fn csv_to_parquet_by_hand(dir: &Path) {
 // --- filter and project -------------------------------------------------------------------
 
 const ROWS: usize = 8_192;
-const BATCHES: u64 = 5_000;
+pub(crate) const BATCHES: u64 = 5_000;
 
 fn rows() -> RecordBatch {
     let n = 0..ROWS as i64;
@@ -194,12 +194,12 @@ impl Sink for Discard {
     }
 }
 
-pub(crate) fn filter_graph() -> serde_json::Value {
+pub(crate) fn filter_graph(batches: u64) -> serde_json::Value {
     json!({
         "version": 1,
         "name": "filter-and-project",
         "nodes": {
-            "rows": { "type": "source", "use": "bench/repeat", "config": { "batches": BATCHES } },
+            "rows": { "type": "source", "use": "bench/repeat", "config": { "batches": batches } },
             "kept": { "type": "action", "use": "filter", "inputs": ["rows"], "config": { "when": "row.score > 500.0 && row.kind == 'a'" } },
             "slim": { "type": "action", "use": "map", "inputs": ["kept"], "config": { "project": ["id", "text"] } },
             "sink": { "type": "sink", "use": "bench/discard", "inputs": ["slim"], "config": {} }
@@ -342,7 +342,7 @@ pub(crate) fn alone(what: &str) -> bool {
     let (what, dir) = what.split_once(':').unwrap_or((what, ""));
     let graph = match what {
         "csv" => csv_to_parquet_graph(Path::new(dir)),
-        "filter" => filter_graph(),
+        "filter" => filter_graph(BATCHES),
         _ => jsonl_graph(Path::new(dir)),
     };
     run_graph(&runtime(), &engine(), &graph);
@@ -375,7 +375,7 @@ pub(crate) fn run() -> bool {
         std::fs::remove_file(dir.join(name)).unwrap();
     }
 
-    let graph = filter_graph();
+    let graph = filter_graph(BATCHES);
     println!("\nfilter and project, {} million rows in batches of {ROWS}", BATCHES * ROWS as u64 / 1_000_000);
     let [ours, hand] = in_turns(5, [&mut || run_graph(&runtime, &engine, &graph), &mut filter_by_hand]);
     let size = rows().get_array_memory_size() as f64 * BATCHES as f64 / 1e6;

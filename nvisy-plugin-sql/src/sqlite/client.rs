@@ -5,6 +5,7 @@ mod memory;
 mod read;
 mod replace;
 mod schema;
+mod statement;
 mod write;
 
 use nvisy_core::Client;

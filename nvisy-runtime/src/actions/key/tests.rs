@@ -1,8 +1,11 @@
 use std::cmp::Ordering;
 
 use arrow::array::{Float64Array, Int64Array, UInt64Array};
+use chrono::{DateTime, TimeDelta};
 
+use super::encoding::*;
 use super::*;
+use crate::expression::{Type, Value};
 
 /// Numbers that look random, and are the same for a seed (splitmix64).
 pub(crate) struct Dice(pub(crate) u64);
