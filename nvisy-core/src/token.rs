@@ -7,13 +7,13 @@
 
 use std::fmt;
 
-#[cfg(not(loom))]
+#[cfg(not(nvisy_loom))]
 use std::sync::{
     Arc,
     atomic::{AtomicU8, AtomicU32, Ordering},
 };
 
-#[cfg(loom)]
+#[cfg(nvisy_loom)]
 use loom::sync::{
     Arc,
     atomic::{AtomicU8, AtomicU32, Ordering},
@@ -355,7 +355,7 @@ impl Tokens {
 }
 
 #[cfg(test)]
-#[cfg(not(loom))]
+#[cfg(not(nvisy_loom))]
 mod tests {
     use std::sync::Mutex;
 
@@ -455,11 +455,11 @@ mod tests {
     }
 }
 
-/// Every interleaving of a few threads: `RUSTFLAGS="--cfg loom" cargo test --lib --release token`.
+/// Every interleaving of a few threads: `cargo xtask test` runs these models.
 #[cfg(test)]
-#[cfg(loom)]
+#[cfg(nvisy_loom)]
 mod models {
-    use std::sync::{Arc as StdArc, Mutex};
+    use std::sync::{Arc as StdArc, Mutex, atomic::AtomicU64};
 
     use loom::thread;
 
@@ -479,14 +479,18 @@ mod models {
         }
     }
 
-    /// Runs `model` under every interleaving. By its end the slot has landed once, then
-    /// resolved once, as `worst`.
+    /// Runs `model` under every interleaving, and says how many those are. By its end the slot has
+    /// landed once, then resolved once, as `worst`.
     fn check(worst: Settlement, model: impl Fn(Token) + Send + Sync + 'static) {
+        let explored = StdArc::new(AtomicU64::new(0));
+        let counted = explored.clone();
         loom::model(move || {
+            counted.fetch_add(1, Ordering::Relaxed);
             let log = StdArc::new(Log::default());
             model(Token::open(1, log.clone()));
             assert_eq!(*log.0.lock().unwrap(), [None, Some(worst)]);
         });
+        println!("loom: {} interleavings", explored.load(Ordering::Relaxed));
     }
 
     #[test]

@@ -5,8 +5,21 @@ use std::process::Command;
 
 use crate::process::{Failure, Outcome, cargo, read, root, run as run_program, target_dir};
 
-/// The models that `loom` explores: the package and the filter that selects them.
-const LOOM: &[Loom] = &[Loom { package: "nvisy-core", filter: "token", source: "nvisy-core/src/token.rs" }];
+/// The models that `loom` explores.
+const LOOM: &[Loom] = &[
+    Loom {
+        package: "nvisy-core",
+        filter: "token",
+        source: "nvisy-core/src/token.rs",
+        preemptions: [None; 2],
+    },
+    Loom {
+        package: "nvisy-runtime",
+        filter: "tracker::models",
+        source: "nvisy-runtime/src/engine/tracker/models.rs",
+        preemptions: [Some(3), Some(5)],
+    },
+];
 
 /// Only what explores the interleavings is worth optimizing: the build takes a third of the time.
 const QUICK_BUILD: &[&str] = &[
@@ -18,8 +31,19 @@ const QUICK_BUILD: &[&str] = &[
 
 struct Loom {
     package: &'static str,
+    /// What selects them.
     filter: &'static str,
     source: &'static str,
+    /// How often a thread may be interrupted, in the short form and in the long one: however often,
+    /// where it does not say.
+    preemptions: [Option<u8>; 2],
+}
+
+/// How deep models are explored.
+#[derive(Clone, Copy)]
+enum Depth {
+    Short,
+    Long,
 }
 
 pub(crate) fn run(args: &[String]) -> Outcome {
@@ -52,24 +76,43 @@ pub(crate) fn run(args: &[String]) -> Outcome {
 
 /// Runs the models of a package, which must be some: a filter that selects nothing would pass.
 fn explore(model: &Loom) -> Outcome {
-    run_program(with_loom(model).arg("--no-run"))?;
-    let listed = read(with_loom(model).args(["--", "--list"]))?;
+    run_program(with_loom(model, Depth::Short).arg("--no-run"))?;
+    let listed = read(with_loom(model, Depth::Short).args(["--", "--list"]))?;
     if !has_tests(&listed) {
         return Err(Failure::new(format!("no test of {} is called `{}`", model.package, model.filter)));
     }
-    run_program(&mut with_loom(model))
+    run_program(&mut with_loom(model, Depth::Short))
 }
 
 /// Returns the call that tests in release, in a target directory of its own: the flag is part of every
 /// fingerprint.
-fn with_loom(model: &Loom) -> Command {
+fn with_loom(model: &Loom, depth: Depth) -> Command {
     let flags = env::var("RUSTFLAGS").unwrap_or_default();
-    let mut command = cargo(["test", "-p", model.package, "--lib", "--release", model.filter]);
+    let mut command = cargo(["test", "-p", model.package, "--no-default-features", "--lib", "--release"]);
     command
+        .arg(model.filter)
         .args(QUICK_BUILD.iter().flat_map(|setting| ["--config", setting]))
-        .env("RUSTFLAGS", format!("{flags} --cfg loom").trim_start())
+        .env("RUSTFLAGS", format!("{flags} --cfg nvisy_loom").trim_start())
         .env("CARGO_TARGET_DIR", target_dir().join("loom"));
+    if let Some(most) = model.preemptions[depth as usize] {
+        command.env("LOOM_MAX_PREEMPTIONS", most.to_string());
+    }
     command
+}
+
+/// Returns the calls that explore the models in their long form, each model for some minutes at the
+/// most.
+pub(crate) fn explore_long(minutes: Option<u64>) -> impl Iterator<Item = Command> {
+    LOOM.iter().map(move |model| {
+        let mut command = with_loom(model, Depth::Long);
+        if let Some(minutes) = minutes {
+            // Loom looks at the clock after so many interleavings.
+            command.env("LOOM_CHECKPOINT_INTERVAL", "1000");
+            command.env("LOOM_MAX_DURATION", (60 * minutes).to_string());
+        }
+        command.args(["--", "--nocapture", "--test-threads=1"]);
+        command
+    })
 }
 
 /// Tells whether the lines of `cargo test -- --list` name a test.

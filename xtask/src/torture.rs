@@ -1,10 +1,11 @@
 //! `cargo xtask torture`: the long form of the random tests, and what they lost, doubled and repeated.
 
 use std::io::{BufRead, BufReader};
-use std::process::Stdio;
+use std::process::{Command, Stdio};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use crate::process::{Failure, Outcome, cargo, not_started};
+use crate::test::explore_long;
 
 /// A kind of test that has a long form.
 struct Kind {
@@ -30,6 +31,20 @@ const KINDS: &[Kind] = &[
         )],
         // Of each of the two.
         cases: 50_000,
+    },
+    Kind {
+        name: "every",
+        tests: &[(
+            IT,
+            &[
+                "engine::lifecycle::a_cancelled_run_acknowledges_what_is_written_and_nothing_else",
+                "insert::whenever_it_is_killed_and_whatever_the_checkpoints_forget_each_row_is_there_once",
+                "resume::whatever_call_fails_the_runs_after_it_make_it_whole",
+                "sweep::a_run_that_is_stopped_anywhere_acknowledges_nothing_that_is_not_written",
+                "sweep::every_call_may_meet_every_fault",
+            ],
+        )],
+        cases: 1,
     },
     Kind { name: "sweep", tests: &[(IT, &["sweep::two_calls_may_meet_faults"])], cases: 20_000 },
     Kind {
@@ -90,7 +105,11 @@ const KINDS: &[Kind] = &[
         tests: &[(IT, &["resume::whenever_it_is_killed_nothing_is_lost_and_little_is_done_again"])],
         cases: 20_000,
     },
+    // The models of `cargo xtask test`, which count for themselves.
+    Kind { name: LOOM, tests: &[], cases: 0 },
 ];
+
+const LOOM: &str = "loom";
 
 /// What the tests have told, added up.
 #[derive(Debug, Default, PartialEq)]
@@ -99,6 +118,8 @@ struct Told {
     lost: u64,
     doubled: u64,
     repeated: u64,
+    /// What loom has explored.
+    interleavings: u64,
     /// How many tests passed.
     passed: u64,
 }
@@ -115,9 +136,21 @@ impl Told {
             self.lost += number("lost ").unwrap_or(0);
             self.doubled += number("doubled ").unwrap_or(0);
             self.repeated += number("repeated ").unwrap_or(0);
+        } else if line.starts_with("loom: ") {
+            self.interleavings += number(": ").unwrap_or(0);
         } else if line.starts_with("test result: ") {
             self.passed += number(". ").unwrap_or(0);
         }
+    }
+
+    /// Returns the last line.
+    fn sum(&self, seed: u64) -> String {
+        let Self { cases, lost, doubled, repeated, interleavings, .. } = self;
+        let random = (*cases > 0 || *interleavings == 0).then(|| {
+            format!("{cases} cases from seed {seed}: lost {lost}, doubled {doubled}, repeated {repeated}")
+        });
+        let loom = (*interleavings > 0).then(|| format!("{interleavings} interleavings explored by loom"));
+        format!("torture: {}", random.into_iter().chain(loom).collect::<Vec<_>>().join("; "))
     }
 }
 
@@ -175,6 +208,19 @@ pub(crate) fn run(args: &[String]) -> Outcome {
     let mut told = Told::default();
     let mut failed = Vec::new();
     for kind in KINDS.iter().filter(asked) {
+        if kind.name == LOOM {
+            for mut command in explore_long(request.minutes) {
+                println!("xtask: torture {LOOM}");
+                let explored = told.interleavings;
+                let done = listen(&mut command, &mut told)?;
+                if !done && !failed.contains(&kind.name) {
+                    failed.push(kind.name);
+                }
+                if done && told.interleavings == explored {
+                    return Err(Failure::new(format!("{command:?} explored nothing")));
+                }
+            }
+        }
         for (target, tests) in kind.tests {
             let passed = told.passed;
             let done = torture(&request, kind, seed, target, tests, &mut told)?;
@@ -186,8 +232,7 @@ pub(crate) fn run(args: &[String]) -> Outcome {
             }
         }
     }
-    let Told { cases, lost, doubled, repeated, .. } = told;
-    println!("torture: {cases} cases from seed {seed}: lost {lost}, doubled {doubled}, repeated {repeated}");
+    println!("{}", told.sum(seed));
     match failed.as_slice() {
         [] => Ok(()),
         failed => {
@@ -215,15 +260,21 @@ fn torture(
         command.env("NVISY_MINUTES", minutes.to_string());
     }
     println!("xtask: torture {} from seed {seed}", kind.name);
+    listen(&mut command, told)
+}
+
+/// Runs tests, shows what they print and takes it in. Returns whether they passed.
+fn listen(command: &mut Command, told: &mut Told) -> Result<bool, Failure> {
     let spawned = command.stdout(Stdio::piped()).spawn();
-    let mut child = spawned.map_err(|error| not_started(&command, &error))?;
+    let mut child = spawned.map_err(|error| not_started(command, &error))?;
     for line in child.stdout.take().into_iter().flat_map(|out| BufReader::new(out).lines()) {
         let line = line.unwrap_or_default();
         // Without line breaks in between, a test's first line stands behind its name.
-        let line =
-            line.split_once(" ... torture ").map_or(line.clone(), |(_, rest)| format!("torture {rest}"));
+        let said = line.split_once(" ... ").map(|(_, rest)| rest);
+        let said = said.filter(|said| said.starts_with("torture ") || said.starts_with("loom: "));
+        let line = said.unwrap_or(&line);
         println!("{line}");
-        told.hear(&line);
+        told.hear(line);
     }
     Ok(child.wait().map_err(|error| Failure::new(error.to_string()))?.success())
 }
@@ -253,6 +304,10 @@ mod tests {
         told.hear("torture power: 300 cases from seed 9: lost 1, doubled 0, repeated 5");
         told.hear("test kill::whenever ... ok");
         told.hear("test result: ok. 2 passed; 0 failed; 0 ignored");
-        assert_eq!(told, Told { cases: 350, lost: 1, doubled: 3, repeated: 205, passed: 2 });
+        let random = Told { cases: 350, lost: 1, doubled: 3, repeated: 205, passed: 2, interleavings: 0 };
+        assert_eq!(told, random);
+        assert_eq!(told.sum(9), "torture: 350 cases from seed 9: lost 1, doubled 3, repeated 205");
+        told.hear("loom: 1477 interleavings");
+        assert!(told.sum(9).ends_with("repeated 205; 1477 interleavings explored by loom"));
     }
 }

@@ -23,7 +23,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use nvisy_core::{Changes, Result};
-use tokio::sync::{Notify, watch};
+use tokio::sync::watch;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
@@ -37,7 +37,7 @@ pub(super) use self::stage::Stage;
 pub use self::state::{Begun, NodeMemory, RunState};
 use super::report::CheckpointReport;
 use super::run::RunParts;
-use super::tracker::SharedTracker;
+use super::tracker::{Notify, SharedTracker};
 
 /// How often a checkpoint is made unless the graph says otherwise.
 const EVERY: Duration = Duration::from_secs(1);
@@ -50,7 +50,7 @@ pub(super) const BYTES: u64 = 64 << 20;
 /// How a checkpoint is asked for.
 #[derive(Debug, Default)]
 pub(super) struct Request {
-    at_once: Notify,
+    pub(super) at_once: Notify,
     soon: Notify,
 }
 

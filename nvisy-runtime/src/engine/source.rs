@@ -467,20 +467,11 @@ impl SourceWork {
 
     /// Waits until more may be read. Returns whether reading goes on.
     async fn wait_for_credit(&self, outlets: &Outlets, cancel: &CancellationToken) -> bool {
-        let mut asked = None;
-        loop {
-            let changed = self.tracker.changed.notified();
-            let Some(pulse) = self.asks.lacking(&self.tracker.lock()) else { return true };
-            if asked != Some(pulse) {
-                outlets.pulse(pulse);
-                asked = Some(pulse);
-            }
-            tokio::select! {
-                biased;
-                () = cancel.cancelled() => return false,
-                () = self.stop.cancelled() => return false,
-                () = changed => {}
-            }
+        tokio::select! {
+            biased;
+            () = self.tracker.room(&self.asks, |pulse| outlets.pulse(pulse)) => true,
+            () = cancel.cancelled() => false,
+            () = self.stop.cancelled() => false,
         }
     }
 }

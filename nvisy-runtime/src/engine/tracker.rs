@@ -1,5 +1,8 @@
 //! Which slots of a source are open, and how far each partition is done with: a plain value.
 
+#[cfg(all(test, nvisy_loom))]
+mod models;
+mod notify;
 mod shared;
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
@@ -8,6 +11,7 @@ use std::sync::Arc;
 use nvisy_core::Position;
 use nvisy_core::token::Settlement;
 
+pub(super) use self::notify::Notify;
 pub(super) use self::shared::{Asks, SharedTracker};
 
 /// How much a source may have on its way, and how far it may run ahead.

@@ -22,7 +22,7 @@ use crate::sink::SinkConfig;
 use crate::testing::plain;
 
 /// The rules that [`sink`] checks, in order.
-pub const SINK_RULES: [&str; 23] = [
+pub const SINK_RULES: [&str; 24] = [
     "writes_every_item",
     "is_durable_after_a_flush",
     "writes_no_item_and_one_item",
@@ -41,6 +41,7 @@ pub const SINK_RULES: [&str; 23] = [
     "shows_what_a_checkpoint_has_when_it_opens",
     "forgets_what_no_checkpoint_has",
     "goes_on_behind_what_a_checkpoint_has",
+    "goes_on_behind_what_was_shown",
     "adds_once_what_comes_again_in_a_run",
     "deletes_just_what_is_stale_of_an_origin",
     "takes_every_kind_that_it_declares",
@@ -219,6 +220,7 @@ pub async fn sink(harness: &SinkHarness) -> Report {
         shows,
         forgets,
         goes_on,
+        goes_on_shown,
         remembers,
         stale,
         kinds,
@@ -243,6 +245,7 @@ pub async fn sink(harness: &SinkHarness) -> Report {
     examiner.check(shows, staging::shows_what_a_checkpoint_has_when_it_opens(harness, &seen)).await;
     examiner.check(forgets, staging::forgets_what_no_checkpoint_has(harness, &seen)).await;
     examiner.check(goes_on, staging::goes_on_behind_what_a_checkpoint_has(harness, &seen)).await;
+    examiner.check(goes_on_shown, staging::goes_on_behind_what_was_shown(harness, &seen)).await;
     examiner.check(remembers, memory::adds_once_what_comes_again_in_a_run(harness, &seen)).await;
     examiner.check(stale, replacing::deletes_just_what_is_stale_of_an_origin(harness, &seen)).await;
     examiner.check(kinds, rules::takes_every_kind_that_it_declares(harness, &seen)).await;

@@ -42,11 +42,12 @@ fn memory(name: &'static str, config: impl Fn(MemorySink) -> MemorySink + 'stati
 }
 
 /// What is left out of a sink that neither stages, nor remembers, nor replaces.
-const STAGING_RULES: [&str; 6] = [
+const STAGING_RULES: [&str; 7] = [
     "hides_what_is_staged_until_it_is_published",
     "shows_what_a_checkpoint_has_when_it_opens",
     "forgets_what_no_checkpoint_has",
     "goes_on_behind_what_a_checkpoint_has",
+    "goes_on_behind_what_was_shown",
     MEMORY_RULE,
     STALE,
 ];
@@ -106,6 +107,7 @@ enum Flaw {
     ForgetsWhatIsStaged,
     KeepsWhatIsLeft,
     BeginsAnew,
+    LooksForWhatWasShown,
     KeepsWhatIsStale,
     DeletesWhatCameAgain,
     DeletesOtherOrigins,
@@ -188,9 +190,12 @@ impl SinkConfig for Broken {
         let (held, writing, closed) = Default::default();
         let staging = *context.staging() != Staging::Off;
         let last = match context.staging() {
-            Staging::On(Some(staged)) => number(staged),
+            Staging::On(Some(staged)) | Staging::Shown(staged) => number(staged),
             _ => 0,
         };
+        if self.flaw == Flaw::LooksForWhatWasShown && last > 0 && table.0.lock().unwrap().is_empty() {
+            return Err(Error::new(ErrorKind::NotFound, "what was shown is gone"));
+        }
         let opened =
             Opened { flaw: self.flaw, table, held, writing, closed, staging, last: AtomicU64::new(last) };
         if staging {
@@ -406,6 +411,7 @@ async fn every_rule_of_a_sink_can_fail() {
         (Flaw::ForgetsWhatIsStaged, "shows_what_a_checkpoint_has_when_it_opens"),
         (Flaw::KeepsWhatIsLeft, "forgets_what_no_checkpoint_has"),
         (Flaw::BeginsAnew, "goes_on_behind_what_a_checkpoint_has"),
+        (Flaw::LooksForWhatWasShown, "goes_on_behind_what_was_shown"),
         (Flaw::KeepsWhatIsStale, STALE),
         (Flaw::DeletesWhatCameAgain, STALE),
         (Flaw::DeletesOtherOrigins, STALE),

@@ -175,7 +175,7 @@ impl Buffering {
             let slot = tokio::select! {
                 biased;
                 () = stop.cancelled() => continue,
-                slot = tracker.reserve(node, outlets, &self.asks) => slot,
+                slot = tracker.reserve(node, &self.asks, |pulse| outlets.pulse(pulse)) => slot,
             };
             let Some(slot) = slot else {
                 tokio::select! {

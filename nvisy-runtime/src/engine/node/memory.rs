@@ -164,7 +164,7 @@ impl Remembering {
         tokio::select! {
             biased;
             () = memory.stop.cancelled(), if ended => Reserved::Stopped,
-            slot = memory.tracker.reserve(&memory.node, outlets, &self.asks) => match slot {
+            slot = memory.tracker.reserve(&memory.node, &self.asks, |pulse| outlets.pulse(pulse)) => match slot {
                 Some(slot) => Reserved::Slot(slot),
                 None => Reserved::Held,
             },

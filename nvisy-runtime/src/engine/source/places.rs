@@ -5,11 +5,29 @@ use std::sync::Arc;
 
 use nvisy_core::{Batch, Error, Result};
 
+/// How many stretches are kept at the most.
+const STRETCHES: usize = 1 << 16;
+
 /// Which offsets each partition has given, where they stand in no object of their own.
+///
+/// Of partitions that take turns, each turn is a stretch. Beyond [`STRETCHES`] those go that nothing
+/// was added to for longest, and what another partition gives of them later is not noticed. Nor is
+/// what has its positions one by one (`Positions::each`).
 #[derive(Debug, Default)]
 pub(in crate::engine) struct Places {
-    /// Stretches that do not overlap: the first offset of each, the one behind its last, and whose.
-    given: BTreeMap<u64, (u64, Arc<str>)>,
+    /// Stretches that do not overlap, by the first offset of each.
+    given: BTreeMap<u64, Stretch>,
+    /// How often something was added.
+    turns: u64,
+}
+
+#[derive(Debug)]
+struct Stretch {
+    /// The offset behind its last.
+    end: u64,
+    partition: Arc<str>,
+    /// The turn that it was added to last.
+    turn: u64,
 }
 
 impl Places {
@@ -32,19 +50,35 @@ impl Places {
     }
 
     fn add(&mut self, partition: &Arc<str>, first: u64, end: u64) -> Result<()> {
-        let mut shared = self.given.range(..end).rev().take_while(|(_, (until, _))| *until > first);
-        if let Some((start, (_, other))) = shared.find(|(_, (_, whose))| whose != partition) {
+        let mut shared = self.given.range(..end).rev().take_while(|(_, given)| given.end > first);
+        if let Some((start, Stretch { partition: other, .. })) =
+            shared.find(|(_, given)| given.partition != *partition)
+        {
             return Err(Error::internal(format!(
                 "partitions \"{other}\" and \"{partition}\" both have an item at offset {}: an id is made of the source and the position, so give positions that name the partition (`Positions::rows`, `Position::Marker`)",
                 first.max(*start)
             )));
         }
+        self.turns += 1;
+        let turn = self.turns;
         // What follows on its own goes into one stretch.
         match self.given.range_mut(..=first).next_back() {
-            Some((_, (until, own))) if own == partition && *until >= first => *until = end.max(*until),
-            _ => _ = self.given.insert(first, (end, partition.clone())),
+            Some((_, own)) if own.partition == *partition && own.end >= first => {
+                (own.end, own.turn) = (end.max(own.end), turn);
+            }
+            _ => _ = self.given.insert(first, Stretch { end, partition: partition.clone(), turn }),
+        }
+        if self.given.len() > STRETCHES {
+            self.forget_half();
         }
         Ok(())
+    }
+
+    /// Forgets the half of the stretches that nothing was added to for longest.
+    fn forget_half(&mut self) {
+        let mut turns: Vec<u64> = self.given.values().map(|given| given.turn).collect();
+        let (_, middle, _) = turns.select_nth_unstable(STRETCHES / 2);
+        self.given.retain(|_, given| given.turn > *middle);
     }
 }
 
@@ -66,5 +100,21 @@ mod tests {
             assert_eq!(places.add(&two, first, end).is_err(), first < 10_000, "{first}");
         }
         assert!(places.add(&one, 20_009, 20_020).unwrap_err().message().contains("\"two\" and \"one\""));
+    }
+
+    #[test]
+    fn partitions_that_take_turns_cost_no_more_than_so_many_stretches() {
+        let [long, one, two]: [Arc<str>; 3] = ["long".into(), "one".into(), "two".into()];
+        let mut places = Places::default();
+        let far = u64::MAX / 2;
+        for n in 0..3 * STRETCHES as u64 {
+            places.add(if n % 2 == 0 { &one } else { &two }, n * 10, n * 10 + 10).unwrap();
+            places.add(&long, far + n, far + n + 1).unwrap();
+            assert!(places.given.len() <= STRETCHES);
+        }
+        let last = 3 * STRETCHES as u64 * 10 - 1;
+        assert!(places.add(&one, last, last + 1).is_err(), "the newest are kept");
+        assert!(places.add(&one, far, far + 1).is_err(), "so is what goes on");
+        places.add(&two, 0, 1).unwrap();
     }
 }

@@ -1,12 +1,15 @@
 //! A tracker that several share: who opens slots and waits for room, and who makes checkpoints.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, PoisonError};
+#[cfg(not(nvisy_loom))]
+use std::sync::{Mutex, MutexGuard};
 
+#[cfg(nvisy_loom)]
+use loom::sync::{Mutex, MutexGuard};
 use nvisy_core::Position;
 use nvisy_core::token::{Settlement, SlotWatch};
-use tokio::sync::Notify;
-use tokio::sync::futures::Notified;
 
+use super::notify::{Notified, Notify};
 use super::{Committed, Tracker};
 use crate::engine::checkpoint::{self, Request};
 use crate::engine::edge::Pulse;
@@ -51,8 +54,8 @@ impl Asks {
 /// The tracker of a source, and who waits for it.
 pub(in crate::engine) struct SharedTracker {
     tracker: Mutex<Tracker>,
-    /// For the source, which waits for credit.
-    pub(in crate::engine) changed: Notify,
+    /// For who opens slots, and waits for room.
+    changed: Notify,
     /// For whoever makes checkpoints.
     settled: Notify,
 }
@@ -159,30 +162,47 @@ impl SharedTracker {
         }
     }
 
+    /// Waits until more may be read. Asks for what has to happen before.
+    pub(in crate::engine) async fn room(&self, asks: &Asks, pulse: impl Fn(Pulse)) {
+        self.take(pulse, |tracker| asks.lacking(tracker).map_or(Ok(()), Err)).await;
+    }
+
     /// Opens a slot for what is not known yet, when there is credit for more. None as soon as no
     /// slot may be opened. Asks for what has to happen before.
     pub(in crate::engine) async fn reserve(
         &self,
         partition: &Arc<str>,
-        outlets: &Outlets,
         asks: &Asks,
+        pulse: impl Fn(Pulse),
     ) -> Option<u64> {
+        let open = |tracker: &mut Tracker| {
+            if tracker.is_held() {
+                return Ok(None);
+            }
+            match asks.lacking(tracker) {
+                None => Ok(Some(tracker.open(partition, Position::Offset(0), 0, 0))),
+                Some(lacking) => Err(lacking),
+            }
+        };
+        self.take(pulse, open).await
+    }
+
+    /// Takes something as soon as it is there; until then, sends the pulse that helps.
+    async fn take<T>(
+        &self,
+        pulse: impl Fn(Pulse),
+        mut take: impl FnMut(&mut Tracker) -> Result<T, Pulse>,
+    ) -> T {
         let mut asked = None;
         loop {
             let changed = self.changed.notified();
-            let pulse = {
-                let mut tracker = self.lock();
-                if tracker.is_held() {
-                    return None;
-                }
-                match asks.lacking(&tracker) {
-                    None => return Some(tracker.open(partition, Position::Offset(0), 0, 0)),
-                    pulse => pulse,
-                }
+            let taken = take(&mut self.lock());
+            let lacking = match taken {
+                Ok(taken) => return taken,
+                Err(lacking) => lacking,
             };
-            if asked != pulse {
-                pulse.into_iter().for_each(|pulse| outlets.pulse(pulse));
-                asked = pulse;
+            if asked.replace(lacking) != Some(lacking) {
+                pulse(lacking);
             }
             changed.await;
         }

@@ -129,3 +129,37 @@ pub(super) async fn goes_on_behind_what_a_checkpoint_has(harness: &SinkHarness, 
     same(&target.found(seen).await?, &expected)?;
     Ok(None)
 }
+
+pub(super) async fn goes_on_behind_what_was_shown(harness: &SinkHarness, seen: &Seen) -> Finding {
+    let Some(target) = staging(harness, seen).await? else { return LEFT_OUT };
+    let (first, second, third) = (harness.batch(0, 5)?, harness.batch(5, 3)?, harness.batch(8, 2)?);
+    let mut expected = harness.shown(&first);
+    let sink = target.open_staging(Staging::On(None), seen).await?;
+    applied(&*sink, &first, seen).await?;
+    let shown = stage(&*sink, seen).await?;
+    publish(&*sink, &shown, seen).await?;
+    // Of this no checkpoint knows.
+    applied(&*sink, &second, seen).await?;
+    stage(&*sink, seen).await?;
+    drop(sink);
+
+    let sink = target.open_staging(Staging::Shown(shown), seen).await?;
+    same(&target.found(seen).await?, &expected).map_err(|found| format!("opened: {found}"))?;
+    applied(&*sink, &second, seen).await?;
+    let shown = stage(&*sink, seen).await?;
+    publish(&*sink, &shown, seen).await?;
+    close(&*sink, seen).await?;
+    expected.extend(harness.shown(&second));
+    same(&target.found(seen).await?, &expected).map_err(|found| format!("gone on: {found}"))?;
+
+    // Somebody has taken away what was shown: here is a place where it is not.
+    let target = harness.target(seen).await?;
+    let sink = target.open_staging(Staging::Shown(shown), seen).await?;
+    applied(&*sink, &third, seen).await?;
+    let staged = stage(&*sink, seen).await?;
+    publish(&*sink, &staged, seen).await?;
+    close(&*sink, seen).await?;
+    same(&target.found(seen).await?, &harness.shown(&third))
+        .map_err(|found| format!("what was shown is taken away: {found}"))?;
+    Ok(None)
+}
