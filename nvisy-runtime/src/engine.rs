@@ -366,6 +366,26 @@ impl EngineBuilder {
         self
     }
 
+    /// Knows what a registry holds and what is added after this, and nothing else.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use nvisy_runtime::Engine;
+    /// use nvisy_runtime::registry::Registry;
+    ///
+    /// # fn main() -> nvisy_core::Result<()> {
+    /// let engine = Engine::builder().registry(Registry::new()).build()?;
+    /// assert!(engine.registry().find_action("filter").is_none());
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[must_use]
+    pub fn registry(mut self, registry: Registry) -> Self {
+        self.registry = registry;
+        self
+    }
+
     /// Adds a type of connection.
     #[must_use]
     pub fn connection<C: Connection>(mut self) -> Self {

@@ -15,6 +15,8 @@ mod checkpoint;
 mod compiler;
 mod dry_run;
 mod engine;
+#[cfg(all(feature = "ai", feature = "object", feature = "sql", feature = "vector"))]
+mod examples;
 mod expression;
 mod feeds;
 mod fixture;
