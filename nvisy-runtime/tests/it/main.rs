@@ -39,6 +39,8 @@ mod place;
 mod poison;
 mod resume;
 mod sample;
+#[cfg(all(feature = "ai", feature = "lineage", feature = "object", feature = "vector"))]
+mod secrets;
 mod shown;
 mod spill;
 mod state;

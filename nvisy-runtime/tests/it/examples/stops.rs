@@ -85,14 +85,15 @@ fn wherever_it_is_stopped_the_runs_after_it_make_it_whole() {
     }
     let mut torture = Torture::of("examples", 60, 1);
     torture.cases = torture.cases.min(cases.len() as u64);
-    let mut stopped = 0;
+    let (mut done, mut stopped) = (0_u64, 0);
     let repeated = torture.each(|seed| {
         let (example, at, how) = cases[(seed.wrapping_mul(STRIDE) % cases.len() as u64) as usize];
         let (found, read) = &clean[example];
+        done += 1;
         stop(&places[example], at, how, found, *read, &mut stopped)
     });
     torture.tell_well(repeated);
-    assert!(stopped > 20, "{stopped} of {} runs were stopped", torture.cases);
+    assert!(done < 20 || stopped > done / 2, "{stopped} of {done} runs were stopped");
 }
 
 /// Stops a run after so many polls, runs again until it ends as it should, and looks what is there.
