@@ -549,8 +549,9 @@ impl EngineBuilder {
         self
     }
 
-    /// Lets a run go on though these nodes have changed, are new or are gone since it stopped.
-    /// What was read before stays as it was made.
+    /// Lets a run go on though these nodes have changed, are new or are gone since it stopped, or, of
+    /// a source, though a partition is gone that it had read a part of. What was read before stays as
+    /// it was made.
     #[must_use]
     pub fn accept_changes(mut self, nodes: impl IntoIterator<Item = impl Into<String>>) -> Self {
         self.accepted_changes.extend(nodes.into_iter().map(Into::into));

@@ -173,6 +173,8 @@ struct Builder<'a> {
     request: Arc<Request>,
     /// Whether what comes to a node may have to be replaced later.
     behind_versions: Vec<bool>,
+    /// The nodes whose changes since the last run are accepted.
+    accepted: Vec<String>,
 }
 
 impl<'a> Builder<'a> {
@@ -220,6 +222,7 @@ impl<'a> Builder<'a> {
             phase,
             request: Arc::default(),
             behind_versions: plan.behind_versions(),
+            accepted: engine.0.accepted_changes.clone(),
         }
     }
 
@@ -567,6 +570,7 @@ impl<'a> Builder<'a> {
                     paused: Counter::default(),
                     complete: self.journal.as_ref().is_some_and(|journal| journal.is_complete(&node.name)),
                     allow_empty: node.allow_empty,
+                    is_accepted: self.accepted.iter().any(|accepted| **accepted == *node.name),
                     places: Mutex::default(),
                 }))
             }

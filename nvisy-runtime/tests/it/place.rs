@@ -245,7 +245,7 @@ async fn a_file_that_was_cut_short_replaced_or_removed_when_the_run_goes_on_is_t
         let told = match change {
             "removed" => {
                 std::fs::remove_file(&file).unwrap();
-                "partition \"in.jsonl\" is gone, of which 30 items were read"
+                "partition \"in.jsonl\" is gone, of which 30 items were read: there may have been more: put it back, accept that with `accept_changes([\"in\"])`"
             }
             "replaced" => {
                 std::fs::write(&file, lines(ITEMS).replace("\"n\": ", "\"n\":      ")).unwrap();
@@ -258,7 +258,20 @@ async fn a_file_that_was_cut_short_replaced_or_removed_when_the_run_goes_on_is_t
         };
         let report = run_graph(&graph).await;
         assert!(node(&report, "in").errors.iter().any(|error| error.message.contains(told)), "{report}");
-        assert_eq!(report.status == RunStatus::Success, change == "removed", "{report}");
+        assert_ne!(report.status, RunStatus::Success, "{report}");
+        assert_eq!(
+            node(&report, "in").errors[0].tag,
+            if change == "removed" { "connector.not_found" } else { "connector.conflict" }
+        );
+        if change == "removed" {
+            let mut other = written(&out);
+            other.dedup();
+            assert_eq!(other, all(ITEMS), "the other file is read");
+            let accepting = builder().accept_changes(["in"]).build().unwrap();
+            let report = run_on(&accepting, &graph).await;
+            assert_eq!(report.status, RunStatus::Success, "{report}");
+            assert!(report.checkpoint.unwrap().finished);
+        }
     }
 }
 
