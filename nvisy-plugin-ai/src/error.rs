@@ -2,6 +2,8 @@
 
 #[cfg(feature = "openai")]
 mod refusal;
+#[cfg(feature = "openai")]
+mod scrub;
 
 use nvisy_core::error::{Error, ErrorKind};
 

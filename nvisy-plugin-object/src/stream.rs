@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use arrow::array::{Array, RecordBatch};
 use futures::Stream;
-use nvisy_core::{Position, Positions, ReadContext, Result, SourceBatch};
+use nvisy_core::{Error, ErrorKind, Position, Positions, ReadContext, Result, SourceBatch};
 
 use crate::client::{Content, ObjectClient};
 use crate::error::from_join;
@@ -48,6 +48,15 @@ where
             }
         }
     }
+}
+
+/// The error of an object that does not have so many rows as were read of it.
+pub(crate) fn replaced(key: &str, rows: u64) -> Error {
+    let message = format!(
+        "object \"{key}\" has no row {}, up to which it was read before: it was cut short or replaced: put it back as it was, or begin anew without the run's state",
+        rows - 1
+    );
+    Error::new(ErrorKind::Conflict, message)
 }
 
 /// Returns how many rows of a batch make about so many bytes.

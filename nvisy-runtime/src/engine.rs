@@ -366,6 +366,26 @@ impl EngineBuilder {
         self
     }
 
+    /// Knows what a registry holds and what is added after this, and nothing else.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use nvisy_runtime::Engine;
+    /// use nvisy_runtime::registry::Registry;
+    ///
+    /// # fn main() -> nvisy_core::Result<()> {
+    /// let engine = Engine::builder().registry(Registry::new()).build()?;
+    /// assert!(engine.registry().find_action("filter").is_none());
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[must_use]
+    pub fn registry(mut self, registry: Registry) -> Self {
+        self.registry = registry;
+        self
+    }
+
     /// Adds a type of connection.
     #[must_use]
     pub fn connection<C: Connection>(mut self) -> Self {
@@ -529,8 +549,9 @@ impl EngineBuilder {
         self
     }
 
-    /// Lets a run go on though these nodes have changed, are new or are gone since it stopped.
-    /// What was read before stays as it was made.
+    /// Lets a run go on though these nodes have changed, are new or are gone since it stopped, or, of
+    /// a source, though a partition is gone that it had read a part of. What was read before stays as
+    /// it was made.
     #[must_use]
     pub fn accept_changes(mut self, nodes: impl IntoIterator<Item = impl Into<String>>) -> Self {
         self.accepted_changes.extend(nodes.into_iter().map(Into::into));

@@ -48,6 +48,18 @@ const KINDS: &[Kind] = &[
     },
     Kind { name: "sweep", tests: &[(IT, &["sweep::two_calls_may_meet_faults"])], cases: 20_000 },
     Kind {
+        name: "examples",
+        tests: &[(
+            IT,
+            &[
+                "examples::faults::whatever_call_fails_the_runs_after_it_make_it_whole",
+                "examples::stops::wherever_it_is_stopped_the_runs_after_it_make_it_whole",
+            ],
+        )],
+        // All that there are.
+        cases: 100_000,
+    },
+    Kind {
         name: "kill",
         tests: &[(IT, &["kill::whenever_it_is_killed_everything_is_there_once_in_the_end"])],
         cases: 2_000,

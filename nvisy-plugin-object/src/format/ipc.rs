@@ -86,7 +86,8 @@ impl Source for Ipc {
     ) -> impl Stream<Item = Result<SourceBatch>> + Send {
         let most = row_limit(context.limits());
         stream::read(partition.id.clone(), after, context.clone(), move |key, content, skip| {
-            Ok(Box::new(Pieces { batches: open(key, content)?, most, skip, current: None }))
+            let (batches, key) = (open(key, content)?, key.to_owned());
+            Ok(Box::new(Pieces { batches, most, skip, left: skip, key, current: None }))
         })
     }
 }
@@ -120,6 +121,9 @@ struct Pieces {
     batches: Batches,
     most: usize,
     skip: u64,
+    /// How many of those that are to be skipped are still to come.
+    left: u64,
+    key: String,
     current: Option<RecordBatch>,
 }
 
@@ -129,12 +133,16 @@ impl Iterator for Pieces {
     fn next(&mut self) -> Option<Self::Item> {
         loop {
             let Some(batch) = self.current.take() else {
-                let batch = match self.batches.next()? {
-                    Ok(batch) => batch,
-                    Err(error) => return Some(Err(error)),
+                let batch = match self.batches.next() {
+                    Some(Ok(batch)) => batch,
+                    Some(Err(error)) => return Some(Err(error)),
+                    None if std::mem::take(&mut self.left) > 0 => {
+                        return Some(Err(stream::replaced(&self.key, self.skip)));
+                    }
+                    None => return None,
                 };
-                let gone = usize::try_from(self.skip).unwrap_or(usize::MAX).min(batch.num_rows());
-                self.skip -= gone as u64;
+                let gone = usize::try_from(self.left).unwrap_or(usize::MAX).min(batch.num_rows());
+                self.left -= gone as u64;
                 self.current = Some(batch.slice(gone, batch.num_rows() - gone));
                 continue;
             };

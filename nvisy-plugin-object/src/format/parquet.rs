@@ -154,6 +154,9 @@ fn open(
         .try_fold(0, |sum: i64, group| sum.checked_add(group.num_rows()).filter(|_| group.num_rows() >= 0));
     let count = rows.and_then(|rows| u64::try_from(rows).ok());
     let count = count.ok_or_else(|| broken(key, "its footer claims a number of rows that cannot be"))?;
+    if skip > count {
+        return Err(stream::replaced(key, skip));
+    }
     let fit = (limits.bytes as u64).saturating_mul(count) / bytes.max(1);
     let rows = row_limit(limits).min(usize::try_from(fit).unwrap_or(usize::MAX).max(1));
     let skip = usize::try_from(skip).unwrap_or(usize::MAX);

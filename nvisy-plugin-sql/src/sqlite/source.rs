@@ -282,7 +282,7 @@ fn key_of(position: Option<Position>, len: usize) -> Result<Option<std::sync::Ar
         Some(Position::Keyset(key)) if key.len() == len => Ok(Some(key)),
         Some(other) => {
             let message = format!(
-                "position \"{other}\" is no key of {len} columns: the source was read by another key"
+                "position \"{other}\" is no key of {len} columns: the source was read by another key: begin anew without the run's state"
             );
             Err(Error::configuration(message))
         }

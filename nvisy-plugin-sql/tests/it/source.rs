@@ -435,3 +435,107 @@ async fn numbers_that_are_equal_are_one_key() {
         assert!(error.message().contains("is not unique"), "{error}");
     }
 }
+
+/// Rows 1 to 9, which change when five of them are read: of the rest nothing is lost, nothing is read
+/// that was, and what comes before them is left for the next reading.
+#[tokio::test]
+async fn a_table_whose_rows_change_is_read_on_behind_the_last_key() {
+    let keys = [
+        ("id INTEGER PRIMARY KEY", "id"),
+        ("id TEXT PRIMARY KEY", "id"),
+        ("id INTEGER PRIMARY KEY, other", "id"),
+        ("x INT DEFAULT 1, id INT, PRIMARY KEY (x, id)", "id"),
+    ];
+    let changes: [(&str, &[i64]); 8] = [
+        ("DELETE FROM t WHERE id = 5", &[6, 7, 8, 9]),
+        ("DELETE FROM t WHERE id <= 5", &[6, 7, 8, 9]),
+        ("DELETE FROM t WHERE id IN (4, 5, 6)", &[7, 8, 9]),
+        ("DELETE FROM t WHERE id > 5", &[]),
+        ("DELETE FROM t", &[]),
+        ("INSERT INTO t (id) VALUES (0)", &[6, 7, 8, 9]),
+        ("DELETE FROM t WHERE id IN (5, 9); VACUUM; REINDEX", &[6, 7, 8]),
+        // As if they were there in another order, and some were read in the meantime.
+        (
+            "CREATE TABLE u AS SELECT id FROM t; DELETE FROM t; INSERT INTO t (id) SELECT id FROM u ORDER BY id DESC",
+            &[6, 7, 8, 9],
+        ),
+    ];
+    for (columns, key) in keys {
+        for (change, left) in changes {
+            let rows = (1..10).map(|id| format!("({id})")).collect::<Vec<_>>().join(", ");
+            let filled = format!("CREATE TABLE t ({columns}); INSERT INTO t (id) VALUES {rows}");
+            let database = Database::with(&filled).await;
+            let client = Arc::new(database.client().await);
+            let source = SqliteSource::table("t").columns([key]);
+            let before = read(&source, &client).await.unwrap();
+            let after = before.positions[4].clone();
+            database.execute(change).await;
+            for items in [1, 2, 100] {
+                let whole = Partition::whole();
+                let rest = read_from(&source, &client, &whole, Some(after.clone()), items).await.unwrap();
+                let ids: Vec<i64> = rest
+                    .json()
+                    .iter()
+                    .map(|row| row["id"].to_string().trim_matches('"').parse().unwrap())
+                    .collect();
+                assert_eq!(ids, left, "{columns}: {change}, by {items}");
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_table_that_is_another_one_when_it_is_read_on_is_told() {
+    let changes = [
+        ("DROP TABLE tickets", ErrorKind::NotFound, "\"tickets\""),
+        ("ALTER TABLE tickets RENAME TO others", ErrorKind::NotFound, "\"tickets\""),
+        ("ALTER TABLE tickets RENAME COLUMN id TO number", ErrorKind::Configuration, "has no column \"id\""),
+        (
+            "CREATE TABLE u (id INT, state TEXT, PRIMARY KEY (id, state)); DROP TABLE tickets; \
+             ALTER TABLE u RENAME TO tickets",
+            ErrorKind::Configuration,
+            "the source was read by another key: begin anew without the run's state",
+        ),
+    ];
+    for (change, kind, told) in changes {
+        let database = Database::with(TICKETS).await;
+        let client = Arc::new(database.client().await);
+        let source = SqliteSource::table("tickets").columns(["id"]);
+        let after = read(&source, &client).await.unwrap().positions[1].clone();
+        database.execute(change).await;
+        let client = Arc::new(database.client().await);
+        let error = read_from(&source, &client, &Partition::whole(), Some(after), 10).await.unwrap_err();
+        assert_eq!(error.kind(), kind, "{change}: {error}");
+        assert!(error.message().contains(told), "{change}: {error}");
+    }
+}
+
+#[tokio::test]
+async fn rows_that_change_between_two_pages_are_neither_lost_nor_read_twice() {
+    use futures::StreamExt;
+    let database = Database::with(TICKETS).await;
+    let client = Arc::new(database.client().await);
+    let source = SqliteSource::table("tickets").columns(["id"]);
+    let open = OpenContext::new(Context::detached(), client.clone());
+    let context = ReadContext::new(open, source.identity(&client), nvisy_core::BatchLimits::items(1));
+    let whole = Partition::whole();
+    let mut pages = std::pin::pin!(source.read(&whole, None, &context));
+    let mut ids = Vec::new();
+    let changes = [
+        "DELETE FROM tickets WHERE id = 1; INSERT INTO tickets VALUES (0, '', '', 0), (3, '', '', 0)",
+        "UPDATE tickets SET id = 4 WHERE id = 2",
+        "DELETE FROM tickets WHERE id IN (3, 5)",
+        "",
+        "",
+    ];
+    for change in changes {
+        let Some(page) = pages.next().await else { break };
+        ids.extend(page.unwrap().batch.iter().map(|item| match item.payload() {
+            Payload::Row(row) => row.get_i64("id").unwrap(),
+            other => panic!("{other:?}"),
+        }));
+        database.execute(change).await;
+    }
+    // What has another key is another row.
+    assert_eq!(ids, [1, 2, 3, 4, 9]);
+}

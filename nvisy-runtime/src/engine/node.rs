@@ -279,13 +279,14 @@ impl Inbox {
         Ended::With(self.end)
     }
 
-    /// Takes in and fails whatever still comes.
+    /// Takes in and fails whatever still comes, and what waits when the run is cancelled: a node
+    /// before this one may have ended, and its edge is to balance.
     async fn refuse(&mut self, cancel: &CancellationToken) {
         loop {
             let parcel = tokio::select! {
                 biased;
-                () = cancel.cancelled() => return,
                 parcel = self.next() => parcel,
+                () = cancel.cancelled() => return,
             };
             match parcel {
                 None => return,

@@ -169,6 +169,8 @@ struct Builder<'a> {
     request: Arc<Request>,
     /// Whether what comes to a node may have to be replaced later.
     behind_versions: Vec<bool>,
+    /// The nodes whose changes since the last run are accepted.
+    accepted: Vec<String>,
 }
 
 impl<'a> Builder<'a> {
@@ -216,6 +218,7 @@ impl<'a> Builder<'a> {
             phase,
             request: Arc::default(),
             behind_versions: plan.behind_versions(),
+            accepted: engine.0.accepted_changes.clone(),
         }
     }
 

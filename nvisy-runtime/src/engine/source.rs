@@ -71,6 +71,8 @@ pub(super) struct SourceWork {
     pub(super) paused: Counter,
     /// Whether nothing may be left of what it has read before.
     pub(super) allow_empty: bool,
+    /// Whether the user has accepted that it has changed since the last run.
+    pub(super) is_accepted: bool,
     /// Where its partitions have given items.
     pub(super) places: Mutex<Places>,
 }
@@ -119,6 +121,7 @@ impl SourceWork {
     ) -> Result<Ended> {
         let (config, client) = (&self.config, &self.client);
         let partitions = self.caller.plain(|context| config.partitions(context, client)).await?;
+        let mut failure: Option<Error> = None;
         let expected = |items: Option<u64>| outlets.meter.expected.add(items.unwrap_or(0));
         let open = match &self.feed {
             Some(feed) if feed.increments == Increments::Versions => {
@@ -127,10 +130,10 @@ impl SourceWork {
                 open
             }
             // How many there are says nothing of how many are new.
-            Some(_) => self.resume(partitions, cursors, outlets),
+            Some(_) => self.resume(partitions, cursors, outlets, &mut failure),
             None => {
                 expected(counted(&partitions));
-                self.resume(partitions, cursors, outlets)
+                self.resume(partitions, cursors, outlets, &mut failure)
             }
         };
         let mut waiting = open.into_iter();
@@ -143,7 +146,6 @@ impl SourceWork {
         );
         let mut group = Group::default();
         let mut arrived = VecDeque::new();
-        let mut failure: Option<Error> = None;
         let (mut idle, mut complete) = (false, false);
         loop {
             let turn = tokio::select! {
@@ -235,12 +237,13 @@ impl SourceWork {
     }
 
     /// Returns what there is to read, after which position and how many items; what a run before has
-    /// done with is left out.
+    /// done with is left out. What it was reading and is gone is a failure: the rest of it is lost.
     fn resume(
         &self,
         partitions: Vec<Partition>,
         mut known: Cursors,
         outlets: &Outlets,
+        failure: &mut Option<Error>,
     ) -> Vec<(Partition, Option<Position>, u64)> {
         let mut open = Vec::with_capacity(partitions.len());
         let mut left = 0;
@@ -270,13 +273,19 @@ impl SourceWork {
             tracing::warn!({ field::NODE } = %outlets.meter.node, partitions = left, "partitions that are new are left for the next run");
         }
         for (partition, cursor) in known.iter().filter(|(_, cursor)| !cursor.ended) {
+            let node = &outlets.meter.node;
             let message = format!(
-                "partition \"{partition}\" is gone, of which {} items were read: there may have been more",
+                "partition \"{partition}\" is gone, of which {} items were read: there may have been more: put it back, \
+                 accept that with `accept_changes([\"{node}\"])`, or begin anew without the run's state",
                 cursor.items
             );
             let error = Error::new(ErrorKind::NotFound, message).at_node(outlets.meter.node.clone());
             tracing::warn!({ field::NODE } = %outlets.meter.node, { field::ERROR } = error.tag(), %error, "a partition is gone");
             outlets.meter.note_error(&error);
+            // What only grows is read on at its end: what is gone of it was read.
+            if self.feed.is_none() && !self.complete && !self.is_accepted {
+                failure.get_or_insert(error);
+            }
         }
         open
     }

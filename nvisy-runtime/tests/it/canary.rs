@@ -16,7 +16,7 @@ const CANARY: &str = "canary-7d1e";
 
 /// Writes down every field of every span and event.
 #[derive(Clone, Default)]
-struct Everything(Arc<Mutex<String>>);
+pub(crate) struct Everything(pub(crate) Arc<Mutex<String>>);
 
 struct Fields<'a>(&'a mut String);
 

@@ -15,6 +15,8 @@ mod checkpoint;
 mod compiler;
 mod dry_run;
 mod engine;
+#[cfg(all(feature = "ai", feature = "object", feature = "sql", feature = "vector"))]
+mod examples;
 mod expression;
 mod feeds;
 mod fixture;
@@ -37,6 +39,8 @@ mod place;
 mod poison;
 mod resume;
 mod sample;
+#[cfg(all(feature = "ai", feature = "lineage", feature = "object", feature = "vector"))]
+mod secrets;
 mod shown;
 mod spill;
 mod state;

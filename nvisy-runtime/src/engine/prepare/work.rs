@@ -104,6 +104,7 @@ impl Builder<'_> {
             paused: Counter::default(),
             complete: self.journal.as_ref().is_some_and(|journal| journal.is_complete(&node.name)),
             allow_empty: node.allow_empty,
+            is_accepted: self.accepted.iter().any(|accepted| **accepted == *node.name),
             places: Mutex::default(),
         })))
     }
