@@ -590,9 +590,14 @@ impl EngineBuilder {
     ///
     /// # Errors
     ///
-    /// `configuration` if a name is registered twice.
+    /// `configuration` if a name is registered twice, or that of the state directory is empty.
     pub fn build(self) -> Result<Engine> {
         self.registry.check()?;
+        if self.state.as_ref().is_some_and(|directory| directory.as_os_str().is_empty()) {
+            return Err(Error::configuration(
+                "the name of the state directory is empty: name one, such as \"state\", or leave it out",
+            ));
+        }
         let Self { registry, secrets, untrusted, state, checkpoints, memo, lineage, accepted_changes } = self;
         let Places { checkpoints, memo, spill, lineage } =
             Places { checkpoints, memo, lineage, spill: None }.or_in(state);

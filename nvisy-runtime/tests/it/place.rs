@@ -45,6 +45,16 @@ fn is_resumed(report: &RunReport) -> bool {
     report.checkpoint.as_ref().is_some_and(|checkpoint| checkpoint.resumed)
 }
 
+#[test]
+fn a_directory_without_a_name_is_none() {
+    let error = builder().state("").build().unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Configuration);
+    assert_eq!(
+        error.message(),
+        "the name of the state directory is empty: name one, such as \"state\", or leave it out"
+    );
+}
+
 #[tokio::test]
 async fn a_graph_turns_checkpoints_on_by_itself() {
     let (dir, out, is_sick) = (tempfile::tempdir().unwrap(), unique("out"), Arc::new(AtomicBool::new(true)));
