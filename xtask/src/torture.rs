@@ -110,7 +110,8 @@ const KINDS: &[Kind] = &[
                 "fuzz::lines_of_json_that_were_changed_are_read_or_set_aside",
             ],
         )],
-        cases: 20_000,
+        // Of each of the seven.
+        cases: 1_000_000,
     },
     Kind {
         name: "resume",

@@ -14,6 +14,7 @@ use futures::{FutureExt, Stream, StreamExt};
 use nvisy_core::connection::Reach;
 use nvisy_core::prelude::*;
 use nvisy_core::primitive::raw::Raw;
+use nvisy_core::testing::faulty::Script;
 use nvisy_core::testing::memory::{Form, MemoryStore};
 use nvisy_core::{Secret, testing};
 use nvisy_runtime::Engine;
@@ -125,6 +126,19 @@ pub(crate) fn with(mut value: Value, more: Value) -> Value {
     value
 }
 
+/// Lets go of what nodes have left in this process under names of their own: closures, scripts of
+/// faults, and what sinks wrote. A test of many cases does so after each.
+pub(crate) fn forget(nodes: &serde_json::Map<String, Value>) {
+    for node in nodes.values() {
+        let config = &node["config"];
+        let named = |of: &Value, remove: fn(&str)| of.as_str().into_iter().for_each(remove);
+        named(&config["work"], |work| WORKS.remove(work));
+        named(&config["script"], Script::remove);
+        named(&config["name"], MemoryStore::remove);
+        named(&config["sink"]["name"], MemoryStore::remove);
+    }
+}
+
 /// The numbers that a sink wrote, in order.
 pub(crate) fn written(store: &str) -> Vec<u64> {
     let mut written: Vec<u64> =
@@ -170,6 +184,10 @@ impl<T: Clone> Shelf<T> {
         let name = unique(kind);
         self.0.lock().unwrap().insert(name.clone(), thing);
         name
+    }
+
+    fn remove(&self, name: &str) {
+        self.0.lock().unwrap().remove(name);
     }
 
     fn get(&self, name: &str) -> T {

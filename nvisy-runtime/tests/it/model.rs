@@ -492,7 +492,7 @@ fn compiled(engine: &Engine, model: &Model) -> Graph {
     document(text)
 }
 
-/// Prints the graph if its case fails.
+/// Prints the graph if its case fails, and lets go of it.
 struct Told<'a>(&'a Model);
 
 impl Drop for Told<'_> {
@@ -500,9 +500,7 @@ impl Drop for Told<'_> {
         if std::thread::panicking() {
             eprintln!("{}", json!({ "nodes": self.0.nodes, "settings": self.0.settings }));
         }
-        for (_, store, _) in &self.0.sinks {
-            MemoryStore::remove(store);
-        }
+        forget(&self.0.nodes);
     }
 }
 

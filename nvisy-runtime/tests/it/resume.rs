@@ -88,6 +88,7 @@ fn whenever_it_is_killed_nothing_is_lost_and_little_is_done_again() {
         let most = ITEMS + (kills + resumed) * (60 + 6);
         let seen = seen.load(Ordering::Relaxed);
         assert!(seen <= most, "seed {seed}: {seen} of {most}, {kills} kills");
+        Place::remove(&out);
         seen - ITEMS
     });
     torture.tell_well(repeated);
