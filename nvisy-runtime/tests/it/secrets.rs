@@ -202,7 +202,7 @@ fn leak(bytes: &[u8]) -> Option<String> {
     const STRETCH: usize = 10;
     let all = spellings(SECRET);
     let stretches: HashSet<&[u8]> =
-        all.iter().flat_map(|(spelled, begins)| spelled[*begins..].as_bytes().windows(STRETCH)).collect();
+        all.iter().flat_map(|(spelled, begins)| spelled.as_bytes()[*begins..].windows(STRETCH)).collect();
     let at = bytes.windows(STRETCH).position(|window| stretches.contains(window))?;
     Some(String::from_utf8_lossy(&bytes[at.saturating_sub(160)..(at + 80).min(bytes.len())]).into_owned())
 }
