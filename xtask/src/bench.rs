@@ -5,6 +5,8 @@ use std::process::Command;
 
 use crate::process::{Failure, Outcome, cargo, run as run_program, target_dir};
 
+/// The package of Python, in the version that the figures of the README are against.
+const DUCKDB: &str = "duckdb==2.0.0";
 /// Benchmarks that are held against DuckDB.
 const WITH_DUCKDB: [&str; 2] = ["sort", "aggregate"];
 
@@ -27,6 +29,7 @@ fn duckdb() -> Result<PathBuf, Failure> {
     if !python.exists() {
         run_program(Command::new("python3").args(["-m", "venv"]).arg(&folder))?;
     }
-    run_program(Command::new(&python).args(["-m", "pip", "install", "--quiet", "duckdb"]))?;
+    println!("xtask: installing {DUCKDB} in {}", folder.display());
+    run_program(Command::new(&python).args(["-m", "pip", "install", "--quiet", DUCKDB]))?;
     Ok(python)
 }

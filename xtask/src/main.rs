@@ -19,7 +19,8 @@ usage: cargo xtask <command>
   test [--require-all] [-- ARGS]   run everything that is tested; ARGS go to `cargo test`
                                    --require-all: what would be skipped is a failure
   torture [--kind NAME] [--seed N] [--cases N] [--minutes N] [--release]
-                                   run random tests for long: model, sweep, kill, power, corruption, fuzz, resume
+                                   run random tests for long: model, every, sweep, examples, kill, power,
+                                   corruption, fuzz, resume, loom; --minutes are those of each test
   guards [NAME...]                 check what the compiler does not: dependencies, features, layers, files
   examples [--release] [NAME...]   build and run the examples as CI does
   bench NAME [--check]             run a benchmark of the `benches` package in release

@@ -71,7 +71,16 @@ pub(crate) fn run(args: &[String]) -> Outcome {
         }
     }
     println!("xtask: unit, integration and documentation tests");
-    run_program(cargo(["test", "--workspace", "--all-features"]).args(cargo_args))
+    let mut command = cargo(["test", "--all-features"]);
+    // Cargo would take it for all packages, whichever are named beside it.
+    command.args((!names_packages(cargo_args)).then_some("--workspace"));
+    run_program(command.args(cargo_args))
+}
+
+/// Tells whether arguments for cargo say which packages are tested.
+fn names_packages(cargo_args: &[String]) -> bool {
+    let own = cargo_args.iter().take_while(|arg| *arg != "--");
+    own.into_iter().any(|arg| arg.starts_with("-p") || arg.starts_with("--package"))
 }
 
 /// Runs the models of a package, which must be some: a filter that selects nothing would pass.
@@ -163,6 +172,13 @@ mod tests {
         check(&["--require-all"], true, &[]);
         check(&["--require-all", "--"], true, &[]);
         check(&["--", "-p", "x", "--", "--nocapture"], false, &["-p", "x", "--", "--nocapture"]);
+    }
+
+    #[test]
+    fn packages_are_named_before_the_dashes() {
+        let names = |args: &[&str]| names_packages(&args.iter().map(ToString::to_string).collect::<Vec<_>>());
+        assert!(names(&["-p", "x", "ack"]) && names(&["--package=x"]) && names(&["-px"]));
+        assert!(!names(&["ack", "--", "-p"]) && !names(&[]));
     }
 
     #[test]

@@ -38,6 +38,10 @@ pub enum Mode {
 }
 
 /// What happens to rows that have other columns than the table.
+///
+/// A column is another one, too, where SQLite would make a number of its texts, or texts of its
+/// numbers. Of columns that are declared as decimals, dates or truth values it still makes numbers of
+/// texts that are written as such: `"007"` in a `NUMERIC` column is 7.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[schemars(rename = "SqliteDrift")]
 #[serde(rename_all = "snake_case")]

@@ -124,6 +124,19 @@ async fn of_items_with_one_key_the_last_stays() {
 }
 
 #[tokio::test]
+async fn rows_that_fill_no_column_are_there_each() {
+    let database = Database::with("CREATE TABLE t (id INTEGER PRIMARY KEY, n INTEGER DEFAULT 7)").await;
+    let client = Arc::new(database.client().await);
+    let rows: Vec<Value> = (0..150).map(|_| json!({"unknown": null})).collect();
+    let report = write(&SqliteSink::table("t").insert(), &client, &batch(&rows)).await.unwrap();
+    assert!(report.others().is_empty());
+    assert_eq!(
+        database.query("SELECT count(*) AS rows, sum(n) AS sum FROM t").await,
+        [json!({"rows": 150, "sum": 150 * 7})]
+    );
+}
+
+#[tokio::test]
 async fn a_violated_constraint_rejects_its_item_alone() {
     let database = Database::with(
         "CREATE TABLE parents (id INTEGER PRIMARY KEY); INSERT INTO parents VALUES (1);

@@ -57,30 +57,19 @@ pub(super) struct Prepared {
 /// Makes a plan ready to run, within the time that the run may take.
 pub(super) async fn prepare(engine: &Engine, plan: &ExecutionPlan) -> Result<Prepared> {
     let began = Instant::now();
-    let prepared = prepare_since(began, engine, plan);
-    match plan.0.timeout {
-        None => prepared.await,
-        // Dropped half way, it lets go of what it has opened.
-        Some(timeout) => tokio::time::timeout_at(super::moment::after(began, timeout), prepared)
-            .await
-            .unwrap_or_else(|_| Err(super::executor::too_long(timeout))),
-    }
-}
-
-async fn prepare_since(began: Instant, engine: &Engine, plan: &ExecutionPlan) -> Result<Prepared> {
     // First: of two runs of a graph one is refused before it has touched anything.
     let engine = &engine.keeping(plan)?;
     let mut journal = match &engine.0.checkpoints {
         None => None,
         Some(store) => {
             let (plan, registry, accepted) = (&*plan.0, &engine.0.registry, &engine.0.accepted_changes);
-            let open = store.open(&plan.graph.name).await?;
+            let open = within(began, plan, store.open(&plan.graph.name)).await?;
             let mut journal = Journal::open(open, plan, registry, accepted, uncommitted(plan))?;
             journal.begin().await?;
             Some(journal)
         }
     };
-    let connections = match Connections::connect(engine, plan).await {
+    let connections = match within(began, &plan.0, Connections::connect(engine, plan)).await {
         Ok(connections) => connections,
         Err(error) => {
             if let Some(journal) = &mut journal {
@@ -89,7 +78,7 @@ async fn prepare_since(began: Instant, engine: &Engine, plan: &ExecutionPlan) ->
             return Err(error);
         }
     };
-    match build(engine, plan, journal, &connections).await {
+    match build(began, engine, plan, journal, &connections).await {
         Ok(built) => {
             let (builder, nodes, sources, checkpointer) = built;
             let Builder { run, meters, cancel, drain, counts, memories, lineage, .. } = builder;
@@ -116,7 +105,16 @@ async fn prepare_since(began: Instant, engine: &Engine, plan: &ExecutionPlan) ->
     }
 }
 
+/// Does something within the time that the run may take. Dropped half way, it lets go of what it has
+/// opened.
+async fn within<T>(began: Instant, plan: &PlanParts, work: impl Future<Output = Result<T>>) -> Result<T> {
+    let Some(timeout) = plan.timeout else { return work.await };
+    let done = tokio::time::timeout_at(super::moment::after(began, timeout), work).await;
+    done.unwrap_or_else(|_| Err(super::executor::too_long(timeout)))
+}
+
 async fn build<'a>(
+    began: Instant,
     engine: &Engine,
     plan: &'a ExecutionPlan,
     journal: Option<Journal>,
@@ -125,7 +123,7 @@ async fn build<'a>(
     let (phase, phase_seen) = watch::channel(Phase::Read);
     let mut builder = Builder::new(engine, plan, journal, phase_seen);
     let directory = engine.0.lineage.as_ref().and_then(Option::as_deref);
-    let (nodes, sources) = match builder.build(directory, connections).await {
+    let (nodes, sources) = match within(began, &plan.0, builder.build(directory, connections)).await {
         Ok(built) => built,
         Err(error) => {
             if let Some(journal) = &mut builder.journal {

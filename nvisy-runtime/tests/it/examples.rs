@@ -236,7 +236,7 @@ impl Found {
                 let (there, aside) = (times(found, row), letters_of(row).next().is_some());
                 // The letter of what may have been written says so.
                 let certain = letters_of(row).any(|(letter, _)| letter.error.kind != ErrorKind::Ambiguous);
-                if there == 0 && !aside {
+                if there < times(rows, row) && !aside {
                     lost.push(format!("{sink}: {row}"));
                 } else if there > times(rows, row) || there > 0 && certain {
                     doubled.push(format!("{sink}: {row}"));

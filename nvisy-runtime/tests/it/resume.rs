@@ -466,6 +466,23 @@ async fn what_ends_in_an_orderly_way_is_replayed_as_usual() {
     }
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_run_whose_time_ends_while_it_is_made_ready_has_ended_in_an_orderly_way() {
+    let (store, script) = (MemoryStore::new(), unique("script"));
+    Script::named(&script).inject(Site::Open, 1, FaultKind::Hang);
+    let graph = document(json!({
+        "settings": { "timeout": "5s" },
+        "nodes": {
+            "in": numbers(5),
+            "out": { "type": "sink", "use": "faulty/sink", "inputs": ["in"],
+                     "config": { "script": script, "sink": { "name": unique("out") } } },
+        },
+    }));
+    let error = within(engine_with(&store).run(&graph)).await.unwrap_err();
+    assert_eq!(error.message(), "the run took longer than its timeout of 5s");
+    assert!(!RunState::of("test", &store.peek("test").unwrap()).unwrap().running);
+}
+
 #[test]
 fn a_run_that_was_stopped_while_it_was_careful_is_careful_when_it_goes_on() {
     let (store, out, seen) = (MemoryStore::new(), unique("out"), Arc::default());

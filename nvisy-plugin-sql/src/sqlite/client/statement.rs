@@ -89,7 +89,8 @@ pub(super) fn declaration(data_type: &DataType) -> &'static str {
 }
 
 /// Returns whether a column takes values of a type as they are: SQLite would make a number of
-/// a text, or a text of a number, where the declaration wants one.
+/// a text, or a text of a number, where the declaration wants one. Decimals and dates are texts here:
+/// columns that are declared as such take them, though SQLite makes a number of one that is written so.
 pub(super) fn holds(declared: &str, data_type: &DataType) -> bool {
     let upper = declared.to_ascii_uppercase();
     let has = |part: &str| upper.contains(part);

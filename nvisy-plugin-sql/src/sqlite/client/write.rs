@@ -83,8 +83,13 @@ struct Shape {
 }
 
 impl Shape {
+    /// How many rows one statement inserts. What fills no column is inserted alone: there is no
+    /// statement for several of it.
     fn rows(&self) -> usize {
-        (MAX_PARAMETERS / self.columns.len().max(1)).clamp(1, MAX_ROWS)
+        match self.columns.len() {
+            0 => 1,
+            columns => (MAX_PARAMETERS / columns).clamp(1, MAX_ROWS),
+        }
     }
 
     fn statement(&mut self, target: &Target, rows: usize) -> &str {
@@ -224,7 +229,7 @@ impl SqliteClient {
         let values = match prepared.into_iter().next() {
             Some(Ok(values)) => values,
             Some(Err(error)) => return Ok(Err(error)),
-            None => return Ok(Ok(Taken::Now)),
+            None => return Err(Error::internal("an item was prepared, and is not there")),
         };
         let sql = shapes[values.shape].statement(target, 1);
         let written = match execute(&mut transaction, sql, &[&values]).await {
@@ -431,16 +436,15 @@ impl Plan {
             values.push(value.as_deref().map_or(Bound::Null, Bound::Text));
         }
         if target.write != Write::Insert {
-            let mut names =
+            let names =
                 self.columns.iter().map(|(_, name)| name.as_str()).chain(target.extra.iter().copied());
             for key in &target.key {
                 let at = names.clone().position(|name| name.eq_ignore_ascii_case(key));
                 if at.is_none_or(|at| values[at] == Bound::Null) {
-                    let message = "is null or missing: an upsert needs a value in each of its key columns";
+                    let message = "is null or missing, and is part of the key: give it a value, or leave it out of `key`";
                     return Err(Error::invalid(format!("row.{key}"), message));
                 }
             }
-            names.by_ref().for_each(drop);
         }
         Ok(values)
     }

@@ -207,13 +207,14 @@ fn newer(graph: &str, version: u32) -> Result<()> {
         return Ok(());
     }
     let message = format!(
-        "the state of the graph \"{graph}\" was written by a newer version: run it with that, or remove its directory to begin anew"
+        "the state of the graph \"{graph}\" was written by a newer version: run it with that, or begin anew without it (of a state directory, remove the graph's folder)"
     );
     Err(Error::new(ErrorKind::Conflict, message))
 }
 
 fn unreadable(graph: &str) -> Error {
-    let message =
-        format!("the state of the graph \"{graph}\" cannot be read: remove its directory to begin anew");
+    let message = format!(
+        "the state of the graph \"{graph}\" cannot be read: begin anew without it (of a state directory, remove the graph's folder)"
+    );
     Error::new(ErrorKind::Validation, message)
 }
