@@ -20,13 +20,17 @@ pub struct Partition {
     /// same items. None where the source cannot tell, or nobody asks.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub version: Option<Arc<str>>,
+    /// Whether it is a range of one whole, as of the keys of a table: with another cut its items are in
+    /// other partitions, and a run that goes on would read them again.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub range: bool,
 }
 
 impl Partition {
     /// Names a partition.
     #[must_use]
     pub fn new(id: impl Into<Arc<str>>) -> Self {
-        Self { id: id.into(), items: None, version: None }
+        Self { id: id.into(), items: None, version: None, range: false }
     }
 
     /// The one partition of a source that has no parts.
@@ -39,6 +43,14 @@ impl Partition {
     #[must_use]
     pub fn with_items(mut self, items: u64) -> Self {
         self.items = Some(items);
+        self
+    }
+
+    /// Says that it is a range of one whole: a run that goes on fails where ranges that it has read are
+    /// not listed any more.
+    #[must_use]
+    pub fn as_range(mut self) -> Self {
+        self.range = true;
         self
     }
 

@@ -7,12 +7,13 @@ use std::sync::Arc;
 use nvisy_core::config::Problem;
 use nvisy_core::primitive::object::Object;
 use nvisy_core::{
-    Batch, Context, Error, ErrorKind, Guarantee, OpenContext, Payload, Position, Result, RetryClass, RunId,
-    Sink, SinkConfig, WriteReport, WriteStatus,
+    Batch, Context, Error, ErrorKind, Guarantee, OpenContext, Payload, Position, Result, RetryClass, Sink,
+    SinkConfig, WriteReport, WriteStatus,
 };
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::owners::By;
 use super::{MAX_NUMBERS, OnExisting, TWICE, all_taken, name};
 use crate::client::ObjectClient;
 use crate::compression::Compression;
@@ -30,7 +31,9 @@ use crate::upload::taken;
 /// With `{id}` in the path every object has a name of its own, and is there once however often
 /// it is written. Without it two of a run may have the same name: the second is rejected with
 /// `conflict`, and nothing of the first is lost. The names of a run are remembered for that, at
-/// most 4,194,304 of them at 16 bytes each.
+/// most 4,194,304 of them at 16 bytes each; a run that goes on after it was stopped knows those no
+/// more that it had written before. Copies of one item have its id: where two nodes write them, put
+/// `{node}` in the path, too.
 ///
 /// # Examples
 ///
@@ -134,7 +137,7 @@ pub struct WholeFiles {
     compress: bool,
     /// Whether two items might have the same name.
     may_collide: bool,
-    run: Option<RunId>,
+    by: By,
 }
 
 impl WholeFiles {
@@ -158,7 +161,7 @@ impl WholeFiles {
             on_existing,
             compress,
             may_collide,
-            run: context.context().run(),
+            by: (context.context().node().clone(), context.context().run()),
         })
     }
 
@@ -185,7 +188,7 @@ impl WholeFiles {
             _ => None,
         });
         if self.may_collide {
-            self.client.owners().claim(&name, id, self.run)?;
+            self.client.owners().claim(&name, id, &self.by)?;
         }
         Ok(name)
     }

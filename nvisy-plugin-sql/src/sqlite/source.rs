@@ -216,7 +216,7 @@ impl Source for SqliteSource {
         };
         let mut partitions = Vec::with_capacity(ranges.len());
         for (first, last) in ranges {
-            let partition = Partition::new(format!("{first}..{}", i128::from(last) + 1));
+            let partition = Partition::new(format!("{first}..{}", i128::from(last) + 1)).as_range();
             let items = client.count(&selection, Some((first, last))).await?;
             partitions.push(items.map_or(partition.clone(), |items| partition.with_items(items)));
         }

@@ -30,7 +30,7 @@ use super::edge::{End, Pulse};
 use super::ledger::Counter;
 use super::node::Ended;
 use super::outlet::Outlets;
-use super::tracker::{Asks, SharedTracker};
+use super::tracker::{Asks, Committed, SharedTracker};
 use crate::expression::{Expression, Value};
 
 /// A source that is ready to be read.
@@ -237,7 +237,8 @@ impl SourceWork {
     }
 
     /// Returns what there is to read, after which position and how many items; what a run before has
-    /// done with is left out. What it was reading and is gone is a failure: the rest of it is lost.
+    /// done with is left out. What it was reading and is gone is a failure: the rest of it is lost, or, of
+    /// ranges of one whole, would come again.
     fn resume(
         &self,
         partitions: Vec<Partition>,
@@ -249,6 +250,7 @@ impl SourceWork {
         let mut left = 0;
         let nothing = partitions.is_empty() && known.iter().next().is_none();
         outlets.meter.found_nothing.store(nothing, Ordering::Relaxed);
+        let ranges = partitions.iter().any(|partition| partition.range);
         for partition in partitions {
             let (after, at) = match known.take(&partition.id) {
                 Some(cursor) => {
@@ -272,18 +274,36 @@ impl SourceWork {
             outlets.meter.left.add(left);
             tracing::warn!({ field::NODE } = %outlets.meter.node, partitions = left, "partitions that are new are left for the next run");
         }
+        let fails = self.feed.is_none() && !self.complete && !self.is_accepted;
+        let node = &outlets.meter.node;
+        let begun = |cursor: &Committed| cursor.items > 0 || cursor.position.is_some();
+        if ranges
+            && fails
+            && let Some((partition, cursor)) = known.iter().find(|(_, cursor)| begun(cursor))
+        {
+            // What is in it is in others now.
+            let message = format!(
+                "the whole is cut into other ranges than when the run stopped, which had read {} items of \"{partition}\": \
+                 they would be read again: accept that with `accept_changes([\"{node}\"])`, as where sinks write by id, or \
+                 begin anew without the run's state",
+                cursor.items
+            );
+            let error = Error::new(ErrorKind::Conflict, message).at_node(node.clone());
+            outlets.meter.note_error(&error);
+            failure.get_or_insert(error);
+            return Vec::new();
+        }
         for (partition, cursor) in known.iter().filter(|(_, cursor)| !cursor.ended) {
-            let node = &outlets.meter.node;
             let message = format!(
                 "partition \"{partition}\" is gone, of which {} items were read: there may have been more: put it back, \
                  accept that with `accept_changes([\"{node}\"])`, or begin anew without the run's state",
                 cursor.items
             );
-            let error = Error::new(ErrorKind::NotFound, message).at_node(outlets.meter.node.clone());
-            tracing::warn!({ field::NODE } = %outlets.meter.node, { field::ERROR } = error.tag(), %error, "a partition is gone");
+            let error = Error::new(ErrorKind::NotFound, message).at_node(node.clone());
+            tracing::warn!({ field::NODE } = %node, { field::ERROR } = error.tag(), %error, "a partition is gone");
             outlets.meter.note_error(&error);
             // What only grows is read on at its end: what is gone of it was read.
-            if self.feed.is_none() && !self.complete && !self.is_accepted {
+            if fails && begun(cursor) {
                 failure.get_or_insert(error);
             }
         }

@@ -72,6 +72,8 @@ pub(super) struct Rows {
     bytes: usize,
     /// The steps that were written out last: items that come together share them.
     last_steps: (Vec<Arc<Step>>, String),
+    /// Where gaps are written, kept for the next ones.
+    written: Vec<u8>,
 }
 
 impl Default for Rows {
@@ -93,6 +95,7 @@ impl Default for Rows {
             len: 0,
             bytes: 0,
             last_steps: (Vec::new(), "[]".to_owned()),
+            written: Vec::new(),
         }
     }
 }
@@ -118,7 +121,8 @@ impl Rows {
     /// Adds what a sink has written.
     pub(super) fn push(&mut self, sink: &str, batch: &Batch) {
         for (items, origin) in batch.source_items() {
-            let parts = items.clone().any(|at| document(batch, at).is_some_and(is_part));
+            let has_parts = || items.clone().any(|at| document(batch, at).is_some_and(is_part));
+            let parts = batch.as_items().is_some() && has_parts();
             match &origin {
                 Some(origin) if !parts && self.stretch(sink, origin) => {}
                 Some(origin) => {
@@ -140,11 +144,11 @@ impl Rows {
         let Some((object, mut offsets)) = origin.offsets() else { return false };
         let Some(first) = offsets.next() else { return true };
         let (mut last, mut items, mut even) = (first, 1, true);
-        let mut gaps = Vec::new();
+        self.written.clear();
         for offset in offsets {
             let gap = offset.wrapping_sub(last) as i64;
             even &= gap == 1;
-            leb128(&mut gaps, ((gap << 1) ^ (gap >> 63)) as u64);
+            leb128(&mut self.written, ((gap << 1) ^ (gap >> 63)) as u64);
             (last, items) = (offset, items + 1);
         }
         self.id.append_null();
@@ -153,8 +157,8 @@ impl Rows {
         self.object.append_option(object);
         self.offset.append_value(first);
         self.items.append_value(items);
-        self.bytes += gaps.len();
-        self.gaps.append_option((!even).then_some(gaps));
+        self.bytes += if even { 0 } else { self.written.len() };
+        self.gaps.append_option((!even).then_some(&self.written));
         self.position.append_null();
         self.part(None);
         self.remember(origin.steps().iter().copied());

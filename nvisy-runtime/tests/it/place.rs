@@ -164,7 +164,7 @@ async fn state_of_a_newer_version_is_refused_with_the_remedy() {
     let engine = builder().checkpoints(store.clone()).build().unwrap();
     let error = refused(&engine, &sick(&out, &Arc::default(), json!({}))).await;
     assert_eq!(error.kind(), ErrorKind::Conflict, "{error}");
-    assert!(error.message().contains("newer version: run it with that, or remove its directory"), "{error}");
+    assert!(error.message().contains("newer version: run it with that, or begin anew without it"), "{error}");
     assert_eq!(store.peek("test").unwrap().generation, 1, "it is left as it is");
 }
 
@@ -324,10 +324,56 @@ async fn a_table_that_is_cut_into_other_ranges_when_the_run_goes_on_is_told() {
     let report = run_graph(&graph).await;
     assert_ne!(report.status, RunStatus::Success, "{report}");
     let told = &node(&report, "in").errors[0].message;
-    assert!(told.contains("partition \"0..32\" is gone") && told.contains("accept_changes"), "{told}");
+    assert!(told.contains("cut into other ranges") && told.contains("accept_changes"), "{told}");
+    assert_eq!(
+        node(&report, "in").received,
+        0,
+        "nothing is read of ranges that hold what was read: {report}"
+    );
+    // Nor when it is tried again.
+    let report = run_graph(&graph).await;
+    assert_eq!((report.status, node(&report, "in").received), (RunStatus::Failure, 0), "{report}");
     let accepting = builder().accept_changes(["in"]).build().unwrap();
     let report = run_on(&accepting, &graph).await;
     assert_eq!((report.status, written(&out)), (RunStatus::Success, all(400)), "{report}");
+}
+
+/// Ranges that were read to their end are cut otherwise, too, when the run goes on for another source.
+#[cfg(feature = "sql")]
+#[tokio::test]
+async fn ranges_that_were_read_to_their_end_are_not_read_again_under_other_names() {
+    let (dir, out) = (tempfile::tempdir().unwrap(), unique("out"));
+    let db = json!({ "use": "sql/sqlite", "config": { "path": dir.path().join("t.db"), "create": true } });
+    let fill = async |rows: u64| {
+        let convert =
+            json!({ "type": "action", "use": "convert", "inputs": ["in"], "config": { "to": "row" } });
+        let table = json!({ "type": "sink", "use": "sql/sqlite", "connection": db, "inputs": ["rows"],
+                            "config": { "table": "t", "key": ["n"], "create": true } });
+        let report = run(json!({ "in": numbers(rows), "rows": convert, "table": table })).await;
+        assert_eq!(report.status, RunStatus::Success, "{report}");
+    };
+    let is_sick = Arc::new(AtomicBool::new(true));
+    let sick = is_sick.clone();
+    let work = each(Form::Transform, "beside", move |item| match n(&item) {
+        20 if sick.load(Ordering::Relaxed) => Err(Error::new(ErrorKind::Permission, "not today")),
+        _ => Ok(Outcome::emit(item)),
+    });
+    let graph = document(json!({
+        "settings": in_directory(&dir.path().join("state")),
+        "nodes": {
+            "in": { "type": "source", "use": "sql/sqlite", "connection": db,
+                    "config": { "table": "t", "columns": ["n"], "key": ["n"], "partitions": 2 } },
+            "out": sink(&out, "in"),
+            "beside": batches(ITEMS, 5), "work": work, "other": sink(&unique("other"), "work"),
+        },
+    }));
+    fill(40).await;
+    assert_ne!(run_graph(&graph).await.status, RunStatus::Success);
+    assert_eq!(written(&out).len(), 40);
+    is_sick.store(false, Ordering::Relaxed);
+    fill(400).await;
+    let report = run_graph(&graph).await;
+    assert_eq!((report.status, node(&report, "in").received), (RunStatus::PartialFailure, 0), "{report}");
 }
 
 #[tokio::test]
