@@ -4,6 +4,8 @@ use std::fmt;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use arrow::array::RecordBatch;
+use arrow::error::ArrowError;
 use nvisy_core::{Batch, Error, Result, RunId};
 use tokio::sync::Mutex as AsyncMutex;
 
@@ -18,7 +20,7 @@ const BYTES: usize = 8 << 20;
 
 /// Writes down what sinks have written.
 pub(crate) struct Log {
-    rows: Mutex<Rows>,
+    noted: Mutex<Noted>,
     /// One thread at a time writes; who is next waits, so that no more is gathered meanwhile.
     files: Arc<AsyncMutex<Files>>,
 }
@@ -31,11 +33,11 @@ impl Log {
     /// If it cannot be written.
     pub(crate) async fn open(directory: PathBuf, run: RunId, graph: String) -> Result<Self> {
         let files = blocking(move || Files::open(&directory, run, &graph)).await?;
-        Ok(Self { rows: Mutex::default(), files: Arc::new(AsyncMutex::new(files)) })
+        Ok(Self { noted: Mutex::default(), files: Arc::new(AsyncMutex::new(files)) })
     }
 
-    fn rows(&self) -> MutexGuard<'_, Rows> {
-        self.rows.lock().unwrap_or_else(PoisonError::into_inner)
+    fn noted(&self) -> MutexGuard<'_, Noted> {
+        self.noted.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Notes what a sink has written.
@@ -45,17 +47,17 @@ impl Log {
     /// Dropped, it has noted all.
     pub(crate) async fn note(&self, sink: &str, batch: &Batch) {
         let full = {
-            let mut rows = self.rows();
-            rows.push(sink, batch);
-            rows.len() >= ROWS || rows.bytes() >= BYTES
+            let mut noted = self.noted();
+            noted.add(sink, batch);
+            noted.is_full()
         };
         if !full {
             return;
         }
         let mut files = self.files.clone().lock_owned().await;
-        // From here on nothing waits: rows that are taken out are written.
-        let taken = self.rows().take();
-        drop(tokio::task::spawn_blocking(move || match taken {
+        // From here on nothing waits: what is taken out is written.
+        let taken = std::mem::take(&mut *self.noted());
+        drop(tokio::task::spawn_blocking(move || match taken.into_rows() {
             Ok(rows) => files.write(&rows),
             Err(error) => files.fail(unwritable(error)),
         }));
@@ -68,16 +70,69 @@ impl Log {
     /// If that, or anything since the log was opened, could not be written.
     pub(crate) async fn durable(&self) -> Result<()> {
         let mut files = self.files.clone().lock_owned().await;
-        let taken = self.rows().take();
+        let taken = std::mem::take(&mut *self.noted());
         blocking(move || {
-            let rows = taken.map_err(unwritable)?;
+            let rows = taken.into_rows().map_err(unwritable)?;
             files.seal(&rows)
         })
         .await
     }
 }
 
-fn unwritable(error: arrow::error::ArrowError) -> Error {
+/// What is noted, and not written.
+#[derive(Default)]
+struct Noted {
+    rows: Rows,
+    /// What sinks have written, without payloads: who writes it looks at each item, not who notes it.
+    batches: Vec<(Arc<str>, Batch)>,
+    /// How many bytes those take, about.
+    bytes: usize,
+}
+
+impl Noted {
+    fn add(&mut self, sink: &str, batch: &Batch) {
+        // Payloads say something of items, and nothing of rows.
+        let Some(Ok(bare)) = batch.as_rows().map(|rows| without_columns(batch, rows)) else {
+            return self.rows.push(sink, batch);
+        };
+        self.bytes += 256 + if is_whole(&bare) { 0 } else { 4 * bare.len() };
+        let sink = match self.batches.last() {
+            Some((last, _)) if **last == *sink => last.clone(),
+            _ => sink.into(),
+        };
+        self.batches.push((sink, bare));
+    }
+
+    fn is_full(&self) -> bool {
+        self.rows.len() + self.batches.len() >= ROWS || self.rows.bytes() + self.bytes >= BYTES
+    }
+
+    fn into_rows(mut self) -> Result<RecordBatch, ArrowError> {
+        for (sink, batch) in &self.batches {
+            self.rows.push(sink, batch);
+        }
+        self.rows.take()
+    }
+}
+
+/// Returns whether items follow one another as the source had them: then no number is kept for each.
+fn is_whole(batch: &Batch) -> bool {
+    batch.source_items().into_iter().all(|(items, origin)| {
+        let Some((_, mut offsets)) = origin.as_ref().and_then(|origin| origin.offsets()) else {
+            return false;
+        };
+        let (first, last) = (offsets.next(), offsets.next_back());
+        last.is_none_or(|last| first.is_some_and(|first| last.wrapping_sub(first) == items.len() as u64 - 1))
+    })
+}
+
+/// Returns the rows of a batch as they are known by their ids and lineage alone.
+fn without_columns(batch: &Batch, rows: &RecordBatch) -> Result<Batch> {
+    let none = rows.project(&[]).map_err(unwritable)?;
+    batch.without_tokens().with_rows(none)
+}
+
+fn unwritable(error: ArrowError) -> Error {
     Error::internal("rows of the log of lineage do not fit together").with_source(error)
 }
 
