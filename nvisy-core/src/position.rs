@@ -46,8 +46,8 @@ impl Partition {
         self
     }
 
-    /// Says that it is a range of one whole: a run that goes on fails where ranges that it has read are
-    /// not listed any more.
+    /// Says that it is a range of one whole: a run that goes on fails where other ranges are listed than
+    /// those that it has read, unless the source is incremental.
     #[must_use]
     pub fn as_range(mut self) -> Self {
         self.range = true;

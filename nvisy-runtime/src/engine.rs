@@ -550,8 +550,8 @@ impl EngineBuilder {
     }
 
     /// Lets a run go on though these nodes have changed, are new or are gone since it stopped, or, of
-    /// a source, though a partition is gone that it had read a part of. What was read before stays as
-    /// it was made.
+    /// a source, though a partition is gone that it had read a part of, or a table is cut into other
+    /// ranges, which are read again as a whole. What was read before stays as it was made.
     #[must_use]
     pub fn accept_changes(mut self, nodes: impl IntoIterator<Item = impl Into<String>>) -> Self {
         self.accepted_changes.extend(nodes.into_iter().map(Into::into));

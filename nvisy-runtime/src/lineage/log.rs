@@ -92,19 +92,18 @@ struct Noted {
 impl Noted {
     fn add(&mut self, sink: &str, batch: &Batch) {
         // Payloads say something of items, and nothing of rows.
-        let Some(Ok(bare)) = batch.as_rows().map(|rows| without_columns(batch, rows)) else {
-            return self.rows.push(sink, batch);
-        };
-        self.bytes += 256 + if is_whole(&bare) { 0 } else { 4 * bare.len() };
+        let bare = || Some((size_of_stretches(batch)?, without_columns(batch, batch.as_rows()?).ok()?));
+        let Some((bytes, bare)) = bare() else { return self.rows.push(sink, batch) };
         let sink = match self.batches.last() {
             Some((last, _)) if **last == *sink => last.clone(),
             _ => sink.into(),
         };
+        self.bytes += bytes;
         self.batches.push((sink, bare));
     }
 
     fn is_full(&self) -> bool {
-        self.rows.len() + self.batches.len() >= ROWS || self.rows.bytes() + self.bytes >= BYTES
+        self.rows.len() >= ROWS || self.rows.bytes() + self.bytes >= BYTES
     }
 
     fn into_rows(mut self) -> Result<RecordBatch, ArrowError> {
@@ -115,15 +114,19 @@ impl Noted {
     }
 }
 
-/// Returns whether items follow one another as the source had them: then no number is kept for each.
-fn is_whole(batch: &Batch) -> bool {
-    batch.source_items().into_iter().all(|(items, origin)| {
-        let Some((_, mut offsets)) = origin.as_ref().and_then(|origin| origin.offsets()) else {
-            return false;
-        };
+/// Returns about how many bytes a batch takes until it is written, if its stretches take a row each:
+/// where items take one each, they count when they are noted.
+fn size_of_stretches(batch: &Batch) -> Option<usize> {
+    let mut bytes = 0;
+    for (items, origin) in batch.source_items() {
+        let (_, mut offsets) = origin.as_ref()?.offsets()?;
         let (first, last) = (offsets.next(), offsets.next_back());
-        last.is_none_or(|last| first.is_some_and(|first| last.wrapping_sub(first) == items.len() as u64 - 1))
-    })
+        // Where they follow one another as the source had them, no number is kept for each.
+        let whole =
+            first.zip(last).is_none_or(|(first, last)| last.wrapping_sub(first) == items.len() as u64 - 1);
+        bytes += 256 + if whole { 0 } else { 4 * items.len() };
+    }
+    Some(bytes)
 }
 
 /// Returns the rows of a batch as they are known by their ids and lineage alone.
@@ -144,6 +147,7 @@ impl fmt::Debug for Log {
 
 #[cfg(test)]
 mod tests {
+    use arrow::array::{ArrayRef, Int64Array};
     use nvisy_core::lineage::{Lineage, Step};
     use nvisy_core::metadata::Metadata;
     use nvisy_core::position::KeyValue;
@@ -244,6 +248,21 @@ mod tests {
             assert_eq!((found.traces.len(), found.skipped.len()), (1, 0));
             assert_eq!((found.traces[0].offset, found.traces[0].run), (Some(n as u64), Some(run)));
         }
+    }
+
+    #[test]
+    fn rows_under_ids_of_their_own_count_one_by_one_and_others_by_the_stretch() {
+        let column: ArrayRef = Arc::new(Int64Array::from_iter_values(0..100));
+        let rows = RecordBatch::try_from_iter([("n", column)]).unwrap();
+        let (source, metadata) = (SourceIdentity::new("db"), Arc::new(Metadata::default()));
+        let batch = Batch::read_rows(rows, Positions::from(0), &source, step("in"), metadata).unwrap();
+        let own = (0..100).map(|n| source.id_of_key(&[n])).collect();
+        let mut noted = Noted::default();
+        noted.add("out", &batch);
+        assert_eq!((noted.rows.len(), noted.batches.len(), noted.bytes), (0, 1, 256));
+        noted.add("out", &batch.clone().with_ids(own).unwrap());
+        assert_eq!((noted.rows.len(), noted.batches.len(), noted.bytes), (100, 1, 256));
+        assert_eq!(noted.into_rows().unwrap().num_rows(), 101);
     }
 
     #[tokio::test]
