@@ -285,21 +285,29 @@ async fn a_file_that_was_cut_short_replaced_or_removed_when_the_run_goes_on_is_t
     }
 }
 
+/// The connection of a database in a folder.
+#[cfg(feature = "sql")]
+fn table_in(dir: &Path) -> Value {
+    json!({ "use": "sql/sqlite", "config": { "path": dir.join("t.db"), "create": true } })
+}
+
+/// Has so many rows in its table `t`.
+#[cfg(feature = "sql")]
+async fn fill(db: &Value, rows: u64) {
+    let convert = json!({ "type": "action", "use": "convert", "inputs": ["in"], "config": { "to": "row" } });
+    let table = json!({ "type": "sink", "use": "sql/sqlite", "connection": db, "inputs": ["rows"],
+                        "config": { "table": "t", "key": ["n"], "create": true } });
+    let report = run(json!({ "in": numbers(rows), "rows": convert, "table": table })).await;
+    assert_eq!(report.status, RunStatus::Success, "{report}");
+}
+
 /// Key ranges are other ones when a table has grown a lot: what was read of the old ones would be read
 /// again, and written again where that is not by id.
 #[cfg(feature = "sql")]
 #[tokio::test]
 async fn a_table_that_is_cut_into_other_ranges_when_the_run_goes_on_is_told() {
     let (dir, out) = (tempfile::tempdir().unwrap(), unique("out"));
-    let db = json!({ "use": "sql/sqlite", "config": { "path": dir.path().join("t.db"), "create": true } });
-    let fill = async |rows: u64| {
-        let convert =
-            json!({ "type": "action", "use": "convert", "inputs": ["in"], "config": { "to": "row" } });
-        let table = json!({ "type": "sink", "use": "sql/sqlite", "connection": db, "inputs": ["rows"],
-                            "config": { "table": "t", "key": ["n"], "create": true } });
-        let report = run(json!({ "in": numbers(rows), "rows": convert, "table": table })).await;
-        assert_eq!(report.status, RunStatus::Success, "{report}");
-    };
+    let db = table_in(dir.path());
     let is_sick = Arc::new(AtomicBool::new(true));
     let sick = is_sick.clone();
     let work = each(Form::Transform, "in", move |item| match item.primitive().payload() {
@@ -317,10 +325,10 @@ async fn a_table_that_is_cut_into_other_ranges_when_the_run_goes_on_is_told() {
             "out": sink(&out, "work"),
         },
     }));
-    fill(40).await;
+    fill(&db, 40).await;
     assert_ne!(run_graph(&graph).await.status, RunStatus::Success);
     is_sick.store(false, Ordering::Relaxed);
-    fill(400).await;
+    fill(&db, 400).await;
     let report = run_graph(&graph).await;
     assert_ne!(report.status, RunStatus::Success, "{report}");
     let told = &node(&report, "in").errors[0].message;
@@ -343,15 +351,7 @@ async fn a_table_that_is_cut_into_other_ranges_when_the_run_goes_on_is_told() {
 #[tokio::test]
 async fn ranges_that_were_read_to_their_end_are_not_read_again_under_other_names() {
     let (dir, out) = (tempfile::tempdir().unwrap(), unique("out"));
-    let db = json!({ "use": "sql/sqlite", "config": { "path": dir.path().join("t.db"), "create": true } });
-    let fill = async |rows: u64| {
-        let convert =
-            json!({ "type": "action", "use": "convert", "inputs": ["in"], "config": { "to": "row" } });
-        let table = json!({ "type": "sink", "use": "sql/sqlite", "connection": db, "inputs": ["rows"],
-                            "config": { "table": "t", "key": ["n"], "create": true } });
-        let report = run(json!({ "in": numbers(rows), "rows": convert, "table": table })).await;
-        assert_eq!(report.status, RunStatus::Success, "{report}");
-    };
+    let db = table_in(dir.path());
     let is_sick = Arc::new(AtomicBool::new(true));
     let sick = is_sick.clone();
     let work = each(Form::Transform, "beside", move |item| match n(&item) {
@@ -367,11 +367,11 @@ async fn ranges_that_were_read_to_their_end_are_not_read_again_under_other_names
             "beside": batches(ITEMS, 5), "work": work, "other": sink(&unique("other"), "work"),
         },
     }));
-    fill(40).await;
+    fill(&db, 40).await;
     assert_ne!(run_graph(&graph).await.status, RunStatus::Success);
     assert_eq!(written(&out).len(), 40);
     is_sick.store(false, Ordering::Relaxed);
-    fill(400).await;
+    fill(&db, 400).await;
     let report = run_graph(&graph).await;
     assert_eq!((report.status, node(&report, "in").received), (RunStatus::PartialFailure, 0), "{report}");
 }
