@@ -20,7 +20,7 @@ use arrow::compute::concat_batches;
 use self::columns::{Envelopes, Ids};
 use self::content::{Content, Items, gather};
 pub use self::limits::BatchLimits;
-pub use self::source_items::SourceItems;
+pub use self::source_items::{Offsets, SourceItems};
 use self::trail::Trail;
 pub use self::wire::{BatchReader, BatchWriter};
 use crate::error::{Error, Result};

@@ -57,24 +57,40 @@ impl SourceItems<'_> {
     /// Returns the object that they are in, if any, and the offset of each, where the ids of the
     /// items follow from that and nothing else is needed to compute them.
     #[must_use]
-    pub fn offsets(&self) -> Option<(Option<&Arc<str>>, impl DoubleEndedIterator<Item = u64> + '_)> {
+    pub fn offsets(&self) -> Option<(Option<&Arc<str>>, Offsets)> {
         if !self.natural || self.keys.is_some() {
             return None;
         }
-        let (object, start, each) = match self.positions {
-            Positions::Sequence { object, start } => (object.as_ref(), *start, None),
-            Positions::Offsets { object, offsets } => (Some(object), 0, Some(offsets)),
-            Positions::Each(_) => return None,
-        };
-        let offsets = (0..self.len).map(move |at| {
-            let index = self.indices.get(at);
-            match each {
-                Some(offsets) => offsets.get(index as usize).copied().unwrap_or(u64::MAX),
-                None => start + u64::from(index),
+        Some(match (self.positions, &self.indices) {
+            (Positions::Sequence { object, start }, Indices::From(first)) => {
+                let first = start + u64::from(*first);
+                (object.as_ref(), Offsets::Consecutive { first, len: self.len })
             }
-        });
-        Some((object, offsets))
+            (Positions::Sequence { object, start }, Indices::Each(each)) => {
+                let offsets = each.iter().map(|index| start + u64::from(*index));
+                (object.as_ref(), Offsets::Each(offsets.collect()))
+            }
+            (Positions::Offsets { object, offsets }, indices) => {
+                let offset = |at| offsets.get(indices.get(at) as usize).copied().unwrap_or(u64::MAX);
+                (Some(object), Offsets::Each((0..self.len).map(offset).collect()))
+            }
+            (Positions::Each(_), _) => return None,
+        })
     }
+}
+
+/// Where items that stand side by side are in their object. See [`SourceItems::offsets`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Offsets {
+    /// Each is one behind the one before it.
+    Consecutive {
+        /// The offset of the first.
+        first: u64,
+        /// How many they are.
+        len: usize,
+    },
+    /// The offset of each.
+    Each(Vec<u64>),
 }
 
 impl Batch {
@@ -87,6 +103,7 @@ impl Batch {
     /// ```
     /// use std::sync::Arc;
     ///
+    /// use nvisy_core::batch::Offsets;
     /// use nvisy_core::lineage::Step;
     /// use nvisy_core::metadata::Metadata;
     /// use nvisy_core::primitive::raw::Raw;
@@ -102,7 +119,7 @@ impl Batch {
     /// let (items, origin) = &read.source_items()[0];
     /// let (object, offsets) = origin.as_ref().and_then(|origin| origin.offsets()).unwrap();
     /// assert_eq!((items.clone(), object.map(|o| &**o)), (0..2, Some("a.jsonl")));
-    /// assert_eq!(offsets.collect::<Vec<_>>(), [0, 17]);
+    /// assert_eq!(offsets, Offsets::Each(vec![0, 17]));
     /// # Ok(())
     /// # }
     /// ```

@@ -4,8 +4,6 @@ use std::fmt;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use arrow::array::RecordBatch;
-use arrow::error::ArrowError;
 use nvisy_core::{Batch, Error, Result, RunId};
 use tokio::sync::Mutex as AsyncMutex;
 
@@ -20,7 +18,7 @@ const BYTES: usize = 8 << 20;
 
 /// Writes down what sinks have written.
 pub(crate) struct Log {
-    noted: Mutex<Noted>,
+    rows: Mutex<Rows>,
     /// One thread at a time writes; who is next waits, so that no more is gathered meanwhile.
     files: Arc<AsyncMutex<Files>>,
 }
@@ -33,11 +31,11 @@ impl Log {
     /// If it cannot be written.
     pub(crate) async fn open(directory: PathBuf, run: RunId, graph: String) -> Result<Self> {
         let files = blocking(move || Files::open(&directory, run, &graph)).await?;
-        Ok(Self { noted: Mutex::default(), files: Arc::new(AsyncMutex::new(files)) })
+        Ok(Self { rows: Mutex::default(), files: Arc::new(AsyncMutex::new(files)) })
     }
 
-    fn noted(&self) -> MutexGuard<'_, Noted> {
-        self.noted.lock().unwrap_or_else(PoisonError::into_inner)
+    fn rows(&self) -> MutexGuard<'_, Rows> {
+        self.rows.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Notes what a sink has written.
@@ -47,17 +45,17 @@ impl Log {
     /// Dropped, it has noted all.
     pub(crate) async fn note(&self, sink: &str, batch: &Batch) {
         let full = {
-            let mut noted = self.noted();
-            noted.add(sink, batch);
-            noted.is_full()
+            let mut rows = self.rows();
+            rows.push(sink, batch);
+            rows.len() >= ROWS || rows.bytes() >= BYTES
         };
         if !full {
             return;
         }
         let mut files = self.files.clone().lock_owned().await;
-        // From here on nothing waits: what is taken out is written.
-        let taken = std::mem::take(&mut *self.noted());
-        drop(tokio::task::spawn_blocking(move || match taken.into_rows() {
+        // From here on nothing waits: rows that are taken out are written.
+        let taken = self.rows().take();
+        drop(tokio::task::spawn_blocking(move || match taken {
             Ok(rows) => files.write(&rows),
             Err(error) => files.fail(unwritable(error)),
         }));
@@ -70,72 +68,16 @@ impl Log {
     /// If that, or anything since the log was opened, could not be written.
     pub(crate) async fn durable(&self) -> Result<()> {
         let mut files = self.files.clone().lock_owned().await;
-        let taken = std::mem::take(&mut *self.noted());
+        let taken = self.rows().take();
         blocking(move || {
-            let rows = taken.into_rows().map_err(unwritable)?;
+            let rows = taken.map_err(unwritable)?;
             files.seal(&rows)
         })
         .await
     }
 }
 
-/// What is noted, and not written.
-#[derive(Default)]
-struct Noted {
-    rows: Rows,
-    /// What sinks have written, without payloads: who writes it looks at each item, not who notes it.
-    batches: Vec<(Arc<str>, Batch)>,
-    /// How many bytes those take, about.
-    bytes: usize,
-}
-
-impl Noted {
-    fn add(&mut self, sink: &str, batch: &Batch) {
-        // Payloads say something of items, and nothing of rows.
-        let bare = || Some((size_of_stretches(batch)?, without_columns(batch, batch.as_rows()?).ok()?));
-        let Some((bytes, bare)) = bare() else { return self.rows.push(sink, batch) };
-        let sink = match self.batches.last() {
-            Some((last, _)) if **last == *sink => last.clone(),
-            _ => sink.into(),
-        };
-        self.bytes += bytes;
-        self.batches.push((sink, bare));
-    }
-
-    fn is_full(&self) -> bool {
-        self.rows.len() >= ROWS || self.rows.bytes() + self.bytes >= BYTES
-    }
-
-    fn into_rows(mut self) -> Result<RecordBatch, ArrowError> {
-        for (sink, batch) in &self.batches {
-            self.rows.push(sink, batch);
-        }
-        self.rows.take()
-    }
-}
-
-/// Returns about how many bytes a batch takes until it is written, if its stretches take a row each:
-/// where items take one each, they count when they are noted.
-fn size_of_stretches(batch: &Batch) -> Option<usize> {
-    let mut bytes = 0;
-    for (items, origin) in batch.source_items() {
-        let (_, mut offsets) = origin.as_ref()?.offsets()?;
-        let (first, last) = (offsets.next(), offsets.next_back());
-        // Where they follow one another as the source had them, no number is kept for each.
-        let whole =
-            first.zip(last).is_none_or(|(first, last)| last.wrapping_sub(first) == items.len() as u64 - 1);
-        bytes += 256 + if whole { 0 } else { 4 * items.len() };
-    }
-    Some(bytes)
-}
-
-/// Returns the rows of a batch as they are known by their ids and lineage alone.
-fn without_columns(batch: &Batch, rows: &RecordBatch) -> Result<Batch> {
-    let none = rows.project(&[]).map_err(unwritable)?;
-    batch.without_tokens().with_rows(none)
-}
-
-fn unwritable(error: ArrowError) -> Error {
+fn unwritable(error: arrow::error::ArrowError) -> Error {
     Error::internal("rows of the log of lineage do not fit together").with_source(error)
 }
 
@@ -147,7 +89,6 @@ impl fmt::Debug for Log {
 
 #[cfg(test)]
 mod tests {
-    use arrow::array::{ArrayRef, Int64Array};
     use nvisy_core::lineage::{Lineage, Step};
     use nvisy_core::metadata::Metadata;
     use nvisy_core::position::KeyValue;
@@ -248,21 +189,6 @@ mod tests {
             assert_eq!((found.traces.len(), found.skipped.len()), (1, 0));
             assert_eq!((found.traces[0].offset, found.traces[0].run), (Some(n as u64), Some(run)));
         }
-    }
-
-    #[test]
-    fn rows_under_ids_of_their_own_count_one_by_one_and_others_by_the_stretch() {
-        let column: ArrayRef = Arc::new(Int64Array::from_iter_values(0..100));
-        let rows = RecordBatch::try_from_iter([("n", column)]).unwrap();
-        let (source, metadata) = (SourceIdentity::new("db"), Arc::new(Metadata::default()));
-        let batch = Batch::read_rows(rows, Positions::from(0), &source, step("in"), metadata).unwrap();
-        let own = (0..100).map(|n| source.id_of_key(&[n])).collect();
-        let mut noted = Noted::default();
-        noted.add("out", &batch);
-        assert_eq!((noted.rows.len(), noted.batches.len(), noted.bytes), (0, 1, 256));
-        noted.add("out", &batch.clone().with_ids(own).unwrap());
-        assert_eq!((noted.rows.len(), noted.batches.len(), noted.bytes), (100, 1, 256));
-        assert_eq!(noted.into_rows().unwrap().num_rows(), 101);
     }
 
     #[tokio::test]

@@ -24,7 +24,7 @@ use arrow::array::{
 };
 use arrow::datatypes::{DataType, Field, Int32Type, Schema, SchemaRef};
 use arrow::error::ArrowError;
-use nvisy_core::batch::SourceItems;
+use nvisy_core::batch::{Offsets, SourceItems};
 use nvisy_core::lineage::Step;
 use nvisy_core::primitive::document::Document;
 use nvisy_core::{Batch, Payload, Position, PrimitiveId};
@@ -141,24 +141,29 @@ impl Rows {
 
     /// Adds source items in one row. Returns whether that is possible.
     fn stretch(&mut self, sink: &str, origin: &SourceItems<'_>) -> bool {
-        let Some((object, mut offsets)) = origin.offsets() else { return false };
-        let Some(first) = offsets.next() else { return true };
-        let (mut last, mut items, mut even) = (first, 1, true);
-        self.written.clear();
-        for offset in offsets {
-            let gap = offset.wrapping_sub(last) as i64;
-            even &= gap == 1;
-            leb128(&mut self.written, ((gap << 1) ^ (gap >> 63)) as u64);
-            (last, items) = (offset, items + 1);
-        }
+        let Some((object, offsets)) = origin.offsets() else { return false };
+        let first = match offsets {
+            Offsets::Consecutive { len: 0, .. } => return true,
+            Offsets::Consecutive { first, len } => {
+                self.items.append_value(len as u32);
+                self.gaps.append_null();
+                first
+            }
+            Offsets::Each(offsets) => {
+                let Some(first) = offsets.first() else { return true };
+                self.items.append_value(offsets.len() as u32);
+                self.written.clear();
+                write_gaps(&mut self.written, &offsets);
+                self.bytes += self.written.len();
+                self.gaps.append_value(&self.written);
+                *first
+            }
+        };
         self.id.append_null();
         self.root.append_null();
         self.source.append_value(origin.source().name());
         self.object.append_option(object);
         self.offset.append_value(first);
-        self.items.append_value(items);
-        self.bytes += if even { 0 } else { self.written.len() };
-        self.gaps.append_option((!even).then_some(&self.written));
         self.position.append_null();
         self.part(None);
         self.remember(origin.steps().iter().copied());
@@ -268,6 +273,19 @@ fn is_part(document: &Document) -> bool {
     document.byte_range.is_some() || document.chunk.is_some()
 }
 
+/// Writes how far each offset is behind the one before it.
+fn write_gaps(bytes: &mut Vec<u8>, offsets: &[u64]) {
+    let gaps = offsets.windows(2).map(|pair| pair[1].wrapping_sub(pair[0]));
+    // Of rows that a filter has left, all gaps are small, and need no loop each.
+    if gaps.clone().fold(0, |all, gap| all | gap) < 0x40 {
+        bytes.extend(gaps.map(|gap| (gap as u8) << 1));
+        return;
+    }
+    for gap in gaps.map(|gap| gap as i64) {
+        leb128(bytes, ((gap << 1) ^ (gap >> 63)) as u64);
+    }
+}
+
 fn leb128(bytes: &mut Vec<u8>, mut value: u64) {
     while value >= 0x80 {
         bytes.push(value as u8 | 0x80);
@@ -309,13 +327,16 @@ mod tests {
 
     #[test]
     fn gaps_read_as_they_were_written() {
-        let told = [7, 8, 9, 200, 3, u64::MAX, 0, 1 << 40];
-        let mut gaps = Vec::new();
-        for pair in told.windows(2) {
-            let gap = pair[1].wrapping_sub(pair[0]) as i64;
-            leb128(&mut gaps, ((gap << 1) ^ (gap >> 63)) as u64);
-        }
-        assert_eq!(offsets(7, told.len() as u32, Some(&gaps)).unwrap(), told);
+        let far = [7, 8, 9, 200, 3, u64::MAX, 0, 1 << 40];
+        let near = [7, 7, 9, 72, 135, 136, 136, 199];
+        let [mut gaps, mut small] = [Vec::new(), Vec::new()];
+        write_gaps(&mut small, &near);
+        assert_eq!(small.len(), 7);
+        assert_eq!(offsets(7, 8, Some(&small)).unwrap(), near);
+        write_gaps(&mut small, &[0, 64]);
+        assert_eq!(small.len(), 9);
+        write_gaps(&mut gaps, &far);
+        assert_eq!(offsets(7, 8, Some(&gaps)).unwrap(), far);
         assert_eq!(offsets(7, 3, None).unwrap(), [7, 8, 9]);
         assert_eq!(offsets(7, 100, Some(&gaps)), None, "fewer than said");
         assert_eq!(offsets(7, 4, Some(&[0xff, 0xff, 0xff])), None, "cut");

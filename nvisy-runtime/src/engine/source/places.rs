@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use nvisy_core::batch::Offsets;
 use nvisy_core::{Batch, Error, Result};
 
 /// How many stretches are kept at the most.
@@ -38,13 +39,18 @@ impl Places {
     /// If another one has given some of it.
     pub(super) fn note(&mut self, partition: &Arc<str>, batch: &Batch) -> Result<()> {
         for (_, origin) in batch.source_items() {
-            let Some((None, mut offsets)) = origin.as_ref().and_then(|origin| origin.offsets()) else {
-                continue;
+            let (first, last) = match origin.as_ref().and_then(|origin| origin.offsets()) {
+                Some((None, Offsets::Consecutive { first, len })) if len > 0 => {
+                    (first, first.saturating_add(len as u64 - 1))
+                }
+                Some((None, Offsets::Each(each))) => match each[..] {
+                    [first, .., last] => (first, last),
+                    [only] => (only, only),
+                    [] => continue,
+                },
+                _ => continue,
             };
-            let Some(first) = offsets.next() else { continue };
-            // They follow one another: no item is looked at but the first and the last.
-            let end = offsets.next_back().unwrap_or(first).saturating_add(1);
-            self.add(partition, first, end)?;
+            self.add(partition, first, last.saturating_add(1))?;
         }
         Ok(())
     }
