@@ -12,6 +12,7 @@
 
 mod erased;
 
+use std::any::TypeId;
 use std::fmt;
 use std::sync::Arc;
 
@@ -91,9 +92,9 @@ pub trait Transform: Send + Sync + 'static {
         context: &Context,
     ) -> impl Future<Output = Result<Outcome<Self::Output>>> + Send;
 
-    /// Returns what its calls cost others. Default [`Calls::Idempotent`].
+    /// Returns what its calls cost others: see [`ActionConfig::calls`]. Default [`Calls::None`].
     fn calls(&self) -> Calls {
-        Calls::Idempotent
+        Calls::None
     }
 
     /// Returns the version of what it makes: see [`ActionConfig::version`].
@@ -290,9 +291,13 @@ pub trait ActionConfig: Config {
         1
     }
 
-    /// Returns what its calls cost others. Default [`Calls::None`].
+    /// Returns what its calls cost others. Default [`Calls::None`] without a client, and
+    /// [`Calls::Idempotent`] with one.
+    ///
+    /// Where it calls somebody without a client, it has to say so: what calls nobody is not tried
+    /// again, counts for no limit, and does its work in a dry run, too.
     fn calls(&self) -> Calls {
-        Calls::None
+        if TypeId::of::<Self::Client>() == TypeId::of::<NoClient>() { Calls::None } else { Calls::Idempotent }
     }
 
     /// Returns the version of what it makes: another one where the same input and config give

@@ -102,6 +102,12 @@ pub trait SecretResolver: Send + Sync {
     ///
     /// Whatever keeps the place where secrets are from being read; never with a value in it.
     fn resolve(&self, reference: &SecretRef) -> Result<Option<Secret>>;
+
+    /// Returns where somebody puts a secret for it to be found, as the end of a sentence: `set the
+    /// environment variable of its name`. Default that it goes to whom the engine asks.
+    fn remedy(&self) -> String {
+        "give it to the engine's `SecretResolver`".to_owned()
+    }
 }
 
 /// What a connection is told when it connects.
@@ -184,7 +190,7 @@ impl ConnectContext {
     pub fn secret(&self, reference: &SecretRef) -> Result<Secret> {
         self.secrets.resolve(reference)?.ok_or_else(|| {
             let name = reference.name();
-            let message = format!("the secret \"{name}\" is not set: set the environment variable {name}");
+            let message = format!("the secret \"{name}\" is not set: {}", self.secrets.remedy());
             Error::new(ErrorKind::Authentication, message).at_connection(self.name.clone())
         })
     }

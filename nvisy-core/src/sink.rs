@@ -19,8 +19,6 @@ use crate::replace::ReplaceSet;
 pub enum Guarantee {
     /// It is there twice.
     Append,
-    /// It takes the cursor into its own transaction.
-    Transactional,
     /// It is there once: writing replaces by id.
     Upsert,
 }

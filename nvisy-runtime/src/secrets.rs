@@ -69,4 +69,13 @@ impl SecretResolver for Secrets {
         }
         Ok(None)
     }
+
+    fn remedy(&self) -> String {
+        let remedies: Vec<String> = self.providers.iter().map(|provider| provider.remedy()).collect();
+        if remedies.is_empty() {
+            "the engine knows none: see `EngineBuilder::secrets`".to_owned()
+        } else {
+            remedies.join(", or ")
+        }
+    }
 }

@@ -196,6 +196,25 @@ impl Database {
     pub fn error(&self, error: sqlx::Error) -> Error {
         translate(&self.place, error)
     }
+
+    /// Returns the error of a table, a collection, or `what` else the file does not have under
+    /// `name`: it says which there are.
+    #[must_use]
+    pub fn no_such(&self, what: &str, name: &str, there: &[String]) -> Error {
+        const SHOWN: usize = 10;
+        let mut held: Vec<String> = there.iter().take(SHOWN).map(|name| format!("\"{name}\"")).collect();
+        if there.len() > SHOWN {
+            held.push("…".to_owned());
+        }
+        let held = if held.is_empty() { "none".to_owned() } else { held.join(", ") };
+        let place = &self.place;
+        Error::new(
+            ErrorKind::NotFound,
+            format!(
+                "{place}: {what} \"{name}\" does not exist; it holds {held}: check its name, or let a sink create it, with `create`"
+            ),
+        )
+    }
 }
 
 fn pool(connections: u32) -> SqlitePoolOptions {

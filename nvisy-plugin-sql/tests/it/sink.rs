@@ -352,7 +352,7 @@ async fn what_cannot_be_written_to_is_told_at_the_start() {
     let items = batch(&[json!({"a": 1})]);
     let error = write(&SqliteSink::table("missing"), &client, &items).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::NotFound);
-    assert!(error.message().contains("table \"missing\" does not exist; it holds t"), "{error}");
+    assert!(error.message().contains("table \"missing\" does not exist; it holds \"t\""), "{error}");
     let error = write(&SqliteSink::table("t"), &client, &items).await.unwrap_err();
     assert!(error.message().contains("has no primary key or unique index over (nvisy_id)"), "{error}");
 

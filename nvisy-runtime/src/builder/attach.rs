@@ -60,6 +60,13 @@ impl<C: Connection> Link for C {
 }
 
 impl Shared {
+    /// Notes that something was said of a node that does not apply to it.
+    pub(super) fn wrong(&self, node: &str, field: &str, why: &str) {
+        let message = format!("node \"{node}\": {why}");
+        let path = format!("nodes.{node}.{field}");
+        self.state().problems.push(Diagnostic::new(code::POLICY_NOT_APPLICABLE, path, message));
+    }
+
     pub(super) fn link(&self, linked: Option<Linked>) -> Option<ConnectionUse> {
         match linked?.0 {
             Ok(connection) => Some(connection),

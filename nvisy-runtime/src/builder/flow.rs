@@ -8,7 +8,6 @@ use nvisy_core::{ActionConfig, Any, Item, Kind, Outcome, Result, SinkConfig};
 
 use super::attach::{IntoAction, IntoSink};
 use super::{Shared, config};
-use crate::compiler::{Diagnostic, code};
 use crate::graph::connection::empty_config;
 use crate::graph::{ActionNode, FanInNode, FanOutNode, Function, NodeBody, PortRef, SinkNode, SpillPolicy};
 
@@ -238,9 +237,7 @@ impl<K: Kind> Flow<K> {
     }
 
     fn wrong(&self, field: &str, why: &str) {
-        let message = format!("node \"{}\": {why}", self.node);
-        let path = format!("nodes.{}.{field}", self.node);
-        self.shared.state().problems.push(Diagnostic::new(code::POLICY_NOT_APPLICABLE, path, message));
+        self.shared.wrong(&self.node, field, why);
     }
 }
 

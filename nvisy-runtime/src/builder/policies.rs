@@ -20,15 +20,20 @@ macro_rules! policies {
             }
 
             /// Sets the connection that the node works through: a shared one by reference, or
-            /// one of its own by value.
+            /// one of its own by value. A branch, a fan-out or a fan-in has none:
+            /// [`build`](super::GraphBuilder::build) says so.
             pub fn on<L: Link>(self, connection: L) -> Self {
                 let connection = self.shared.link(Some(connection.link()));
+                let mut takes = true;
                 self.shared.edit(&self.node, |node| match &mut node.body {
                     NodeBody::Source(node) => node.connection = connection,
                     NodeBody::Action(node) => node.connection = connection,
                     NodeBody::Sink(node) => node.connection = connection,
-                    NodeBody::Branch(_) | NodeBody::FanOut(_) | NodeBody::FanIn(_) => {}
+                    NodeBody::Branch(_) | NodeBody::FanOut(_) | NodeBody::FanIn(_) => takes = false,
                 });
+                if !takes {
+                    self.shared.wrong(&self.node, "connection", "it works through no connection: set it on the node that does");
+                }
                 self
             }
 

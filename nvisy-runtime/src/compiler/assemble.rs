@@ -362,9 +362,6 @@ fn delivery(source: &PlanNode, sink: &PlanNode, config: &dyn ErasedSinkConfig, w
         Guarantee::Upsert => {
             (DeliveryGuarantee::ExactlyOnceEffect, "ids are deterministic, and the sink replaces by id")
         }
-        Guarantee::Transactional => {
-            (DeliveryGuarantee::ExactlyOnceEffect, "the sink takes the cursor into its own transaction")
-        }
     };
     let replayed = config.replayed().filter(|_| !way.best_effort);
     let mut because = replayed.unwrap_or_else(|| because.to_owned());

@@ -51,6 +51,8 @@ struct State {
     closed: bool,
     sent: u64,
     received: u64,
+    /// Items that were waiting when nobody received any more.
+    abandoned: u64,
     received_bytes: u64,
     sender: Option<Waker>,
     receiver: Option<Waker>,
@@ -100,10 +102,10 @@ pub(super) struct Receiver {
 pub(super) struct EdgeCount(Arc<Shared>);
 
 impl EdgeCount {
-    /// Items that were sent and received.
-    pub(super) fn sent_received(&self) -> (u64, u64) {
+    /// Items that were sent, received, and abandoned on their way.
+    pub(super) fn items(&self) -> [u64; 3] {
         let state = self.0.lock();
-        (state.sent, state.received)
+        [state.sent, state.received, state.abandoned]
     }
 
     /// Bytes that were received, in memory.
@@ -246,6 +248,8 @@ impl Drop for Receiver {
         state.closed = true;
         // What still waits here is abandoned: its tokens say so.
         let queue = std::mem::take(&mut state.queue);
+        let left = |(parcel, _): &_| if let Parcel::Batch(batch) = parcel { batch.len() as u64 } else { 0 };
+        state.abandoned = queue.iter().map(left).sum();
         if let Some(waker) = state.sender.take() {
             waker.wake();
         }
@@ -275,7 +279,9 @@ mod tests {
         sender.send(batch(3)).await.unwrap();
         sender.send(batch(1)).await.unwrap();
         assert!(sender.try_send(batch(1)).is_err());
-        assert_eq!(count.sent_received(), (14, 10));
+        assert_eq!(count.items(), [14, 10, 0]);
+        drop(receiver);
+        assert_eq!(count.items(), [14, 10, 4]);
     }
 
     #[tokio::test]

@@ -18,7 +18,7 @@ use nvisy_core::action::Calls;
 use nvisy_core::observability::field;
 use nvisy_core::plugin::ErasedSink;
 use nvisy_core::token::Settlement;
-use nvisy_core::{Action, Error, Guarantee, Result};
+use nvisy_core::{Action, Error, Result};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
@@ -69,7 +69,8 @@ pub(super) enum Built {
         caller: Caller,
         gather: Gatherer,
         concurrency: usize,
-        guarantee: Guarantee,
+        /// Whether an item that is written again may be there twice.
+        appends: bool,
         buffers: bool,
         /// Whether nothing comes but dead letters.
         letters: bool,
@@ -185,7 +186,7 @@ async fn drive(
             caller,
             gather,
             concurrency,
-            guarantee,
+            appends,
             buffers,
             letters,
             remembers,
@@ -197,7 +198,7 @@ async fn drive(
             let worker = SinkWorker {
                 sink,
                 caller,
-                guarantee,
+                appends,
                 buffers,
                 letters,
                 remembers,
@@ -251,7 +252,8 @@ impl Inbox {
     /// Returns what comes next; none when all edges have ended.
     ///
     /// Where one ends and others do not, nobody is left who could ask for what came over it and is
-    /// gathered: its end is a pulse.
+    /// gathered: its end is a pulse. A node that failed has kept those to itself that came behind its
+    /// failure, also those that asked for durability.
     async fn next(&mut self) -> Option<Parcel> {
         loop {
             let (from, parcel) = self.edges.next().await?;
@@ -266,7 +268,8 @@ impl Inbox {
                     self.end = self.end.max(*end);
                     self.open -= 1;
                     if self.open > 0 {
-                        return Some(Parcel::Pulse(Pulse::Gathered));
+                        let broken = *end == End::Broken;
+                        return Some(Parcel::Pulse(if broken { Pulse::Durable } else { Pulse::Gathered }));
                     }
                     continue;
                 }

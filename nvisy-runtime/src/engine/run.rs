@@ -284,12 +284,9 @@ impl RunParts {
 
     /// Everything that does not add up. A run that was cancelled leaves items on their way.
     fn imbalances(&self, plan: &PlanParts) -> Vec<String> {
-        let settled = |index: usize| {
-            matches!(
-                self.meters[index].status(),
-                NodeStatus::Completed | NodeStatus::Skipped | NodeStatus::Failed
-            )
-        };
+        let status = |index: usize| self.meters[index].status();
+        let settled =
+            |index| matches!(status(index), NodeStatus::Completed | NodeStatus::Skipped | NodeStatus::Failed);
         let mut wrong: Vec<String> = self
             .meters
             .iter()
@@ -298,8 +295,11 @@ impl RunParts {
             .filter_map(|(_, meter)| meter.imbalance())
             .collect();
         for (edge, count) in plan.edges.iter().zip(&self.edges) {
-            let (sent, received) = count.sent_received();
-            if sent != received && settled(edge.from) && settled(edge.to) {
+            let [sent, received, abandoned] = count.items();
+            // What comes to a failed node it takes in and fails, until the run is cancelled.
+            let refused = self.cancel.is_cancelled() && status(edge.to) == NodeStatus::Failed;
+            let taken = if refused { received + abandoned } else { received };
+            if sent != taken && settled(edge.from) && settled(edge.to) {
                 let (from, to) = (&plan.nodes[edge.from].name, &plan.nodes[edge.to].name);
                 wrong.push(format!(
                     "the edge from \"{from}\" to \"{to}\" was given {sent} items and gave {received}"

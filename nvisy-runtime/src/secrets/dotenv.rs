@@ -53,6 +53,10 @@ impl SecretResolver for DotEnv {
         }
         Ok(None)
     }
+
+    fn remedy(&self) -> String {
+        format!("put it under its name into the file \"{}\"", self.path.display())
+    }
 }
 
 #[cfg(test)]

@@ -21,4 +21,8 @@ impl SecretResolver for Environment {
             }
         }
     }
+
+    fn remedy(&self) -> String {
+        "set the environment variable of its name".to_owned()
+    }
 }

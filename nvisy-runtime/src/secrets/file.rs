@@ -36,6 +36,10 @@ impl SecretResolver for SecretFiles {
             }
         }
     }
+
+    fn remedy(&self) -> String {
+        format!("put it into a file of its name in \"{}\"", self.directory.display())
+    }
 }
 
 #[cfg(test)]

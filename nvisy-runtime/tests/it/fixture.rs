@@ -71,7 +71,12 @@ pub(crate) async fn run_graph(graph: &Graph) -> RunReport {
 }
 
 pub(crate) async fn run_on(engine: &Engine, graph: &Graph) -> RunReport {
-    let report = within(engine.run(graph)).await.unwrap_or_else(|error| panic!("{error:?}"));
+    let run = within(engine.start(graph)).await.unwrap_or_else(|error| panic!("{error:?}"));
+    let mut snapshots = Box::pin(run.progress(PATIENCE));
+    let Ok(report) = tokio::time::timeout(PATIENCE, run.wait()).await else {
+        panic!("no progress in ten minutes: {:#?}", snapshots.next().await);
+    };
+    let report = report.unwrap_or_else(|error| panic!("{error:?}"));
     assert!(report.imbalances.is_empty(), "{report}");
     report
 }

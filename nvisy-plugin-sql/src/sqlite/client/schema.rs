@@ -1,6 +1,6 @@
 //! What a table declares: columns, keys, row ids.
 
-use nvisy_core::{Error, ErrorKind, Result};
+use nvisy_core::{Error, Result};
 use sqlx::pool::PoolConnection;
 use sqlx::{Row, Sqlite, SqliteConnection};
 
@@ -82,21 +82,13 @@ impl SqliteClient {
 
     /// The error of a table that is not there: names those that are.
     pub(crate) async fn no_such_table(&self, name: &str) -> Error {
-        let mut names: Vec<String> = match self.database.reader().await {
+        let tables: Vec<String> = match self.database.reader().await {
             Ok(mut connection) => {
                 sqlx::query_scalar(TABLES).fetch_all(&mut *connection).await.unwrap_or_default()
             }
             Err(error) => return error,
         };
-        let more = if names.len() > 10 { ", …" } else { "" };
-        names.truncate(10);
-        let there =
-            if names.is_empty() { "it holds none".into() } else { format!("it holds {}", names.join(", ")) };
-        let place = self.database.place();
-        let message = format!(
-            "{place}: table \"{name}\" does not exist; {there}{more}: check its name, or let a sink create it, with `create`"
-        );
-        Error::new(ErrorKind::NotFound, message)
+        self.database.no_such("table", name, &tables)
     }
 }
 

@@ -196,25 +196,11 @@ impl SqliteClient {
 
     /// Returns the collection of a name.
     pub(crate) async fn existing(&self, name: &str) -> Result<Collection> {
-        match self.collection(name).await? {
-            Some(collection) => Ok(collection),
-            None => Err(self.no_such_collection(name).await),
+        if let Some(collection) = self.collection(name).await? {
+            return Ok(collection);
         }
-    }
-
-    /// The error of a collection that is not there: names those that are.
-    async fn no_such_collection(&self, name: &str) -> Error {
-        let names: Vec<String> = match self.collections().await {
-            Ok(collections) => collections.into_iter().take(10).map(|c| format!("\"{}\"", c.name)).collect(),
-            Err(error) => return error,
-        };
-        let there =
-            if names.is_empty() { "it holds none".into() } else { format!("it holds {}", names.join(", ")) };
-        let place = self.database.place();
-        let message = format!(
-            "{place}: collection \"{name}\" does not exist; {there}: check its name, or let a sink create it, with `create`"
-        );
-        Error::new(ErrorKind::NotFound, message)
+        let there: Vec<String> = self.collections().await?.into_iter().map(|c| c.name).collect();
+        Err(self.database.no_such("collection", name, &there))
     }
 
     /// Creates a collection, unless there is such a one.

@@ -2,7 +2,7 @@
 
 use nvisy_core::outcome::Attribution;
 use nvisy_core::plugin::ErasedSink;
-use nvisy_core::{Batch, ErrorKind, Guarantee, Result, RetryClass, WriteStatus};
+use nvisy_core::{Batch, ErrorKind, Result, RetryClass, WriteStatus};
 
 use super::part::{Failure, Part, Settled};
 use super::{Attempt, Caller};
@@ -12,7 +12,8 @@ impl Caller {
     ///
     /// What a sink says of a write holds: an error that is not `ambiguous` wrote nothing, and may
     /// be tried again. Where nobody knows whether something was written, because the sink says so
-    /// or because the write was broken off, it is tried again only if that does no harm.
+    /// or because the write was broken off, it is tried again only if that does no harm: not where
+    /// the sink `appends`.
     ///
     /// # Errors
     ///
@@ -20,10 +21,9 @@ impl Caller {
     pub(in crate::engine) async fn write(
         &self,
         sink: &dyn ErasedSink,
-        guarantee: Guarantee,
+        appends: bool,
         input: &Batch,
     ) -> Result<Settled> {
-        let appends = guarantee == Guarantee::Append;
         let mut todo = vec![Part::all()];
         let mut failed: Vec<Failure> = Vec::new();
         while let Some(part) = todo.pop() {

@@ -40,7 +40,7 @@ pub(super) fn rehearsed(plan: &ExecutionPlan) -> (ExecutionPlan, Samples, Tallie
                 *config = Arc::new(Sampled { config: config.clone(), sample: seen.clone() });
                 sample = Some(seen);
             }
-            Work::Action(config) if config.calls() != Calls::None => {
+            Work::Action(config) if node.calls != Calls::None => {
                 let counted = Arc::new(Mutex::new(Tally::default()));
                 *config = Arc::new(Uncalled { config: config.clone(), tally: counted.clone() });
                 tally = Some(counted);

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use futures::future::{BoxFuture, FutureExt};
 use nvisy_core::plugin::ErasedSink;
 use nvisy_core::token::{Settlement, Token, Tokens};
-use nvisy_core::{Batch, Guarantee, Result};
+use nvisy_core::{Batch, Result};
 
 use super::work::{CallerCut, Worker};
 use crate::engine::call::{Caller, Failure, Settled};
@@ -19,7 +19,7 @@ use crate::engine::outlet::Outlets;
 pub(super) struct SinkWorker {
     pub(super) sink: Arc<dyn ErasedSink>,
     pub(super) caller: Caller,
-    pub(super) guarantee: Guarantee,
+    pub(super) appends: bool,
     pub(super) buffers: bool,
     pub(super) letters: bool,
     /// Whether it is closed when the run has finished, and not before.
@@ -88,7 +88,7 @@ impl SinkWorker {
 
 impl Worker for SinkWorker {
     fn work<'a>(&'a self, batch: &'a Batch, _: Option<Vec<u64>>) -> BoxFuture<'a, Result<Settled>> {
-        self.caller.write(&*self.sink, self.guarantee, batch).boxed()
+        self.caller.write(&*self.sink, self.appends, batch).boxed()
     }
 
     fn deliver<'a>(

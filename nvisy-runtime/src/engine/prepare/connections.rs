@@ -107,8 +107,7 @@ fn resolve_secrets(secrets: &dyn SecretResolver, plan: &ExecutionPlan) -> Result
         return Ok(());
     }
     let missing = missing.join(", ");
-    let message =
-        format!("not set: {missing}: put them into the environment or a .env file, under these names");
+    let message = format!("secrets are not set: {missing}: {}", secrets.remedy());
     Err(Error::new(ErrorKind::Authentication, message))
 }
 

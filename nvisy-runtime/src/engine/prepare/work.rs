@@ -211,7 +211,7 @@ impl Builder<'_> {
         if let (Some(journal), Some(replacing)) = (&mut self.journal, &replacing) {
             journal.replacing(replacing.clone());
         }
-        let guarantee = if remembers { Guarantee::Transactional } else { config.guarantee() };
+        let appends = config.guarantee() == Guarantee::Append && !remembers;
         // What is staged is durable when it has been, whatever the sink says of its writes.
         let buffers = config.buffers() || stage.is_some();
         let (letters, lineage) = (self.letters[index], self.lineage.clone());
@@ -220,7 +220,7 @@ impl Builder<'_> {
             caller,
             gather: Gatherer::new(node.limits, node.gather),
             concurrency: node.concurrency.max(1),
-            guarantee,
+            appends,
             buffers,
             letters,
             remembers,

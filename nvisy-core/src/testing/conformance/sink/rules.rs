@@ -96,7 +96,7 @@ pub(super) async fn keeps_its_guarantee_when_items_come_again(harness: &SinkHarn
     let found = target.found(seen).await?;
     match target.config.guarantee() {
         Guarantee::Upsert => same(&found, &expected)?,
-        Guarantee::Append | Guarantee::Transactional => same_or_more_often(&found, &expected)?,
+        Guarantee::Append => same_or_more_often(&found, &expected)?,
     }
     Ok(None)
 }
@@ -212,7 +212,7 @@ pub(super) async fn can_be_dropped_at_any_poll(harness: &SinkHarness, seen: &See
         let found = target.found(seen).await?;
         let again = match target.config.guarantee() {
             Guarantee::Upsert => same(&found, &expected),
-            Guarantee::Append | Guarantee::Transactional => same_or_more_often(&found, &expected),
+            Guarantee::Append => same_or_more_often(&found, &expected),
         };
         again.map_err(|found| format!("dropped after {polls} polls, then written again: {found}"))?;
         if whole {
