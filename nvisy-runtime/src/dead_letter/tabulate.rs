@@ -8,7 +8,8 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// Makes rows of dead letters, for sinks that take nothing else: see
-/// [`DeadLetter::to_row`] for the columns.
+/// [`DeadLetter::to_row`] for the columns. A row's id is made of the item's and of the node that it
+/// failed at: where one item fails at two nodes, a table has both.
 ///
 /// # Examples
 ///
@@ -25,7 +26,9 @@ impl Transform for Tabulate {
     type Output = Row;
 
     async fn transform(&self, item: Item<Raw>, _: &Context) -> Result<Outcome<Row>> {
-        let row = DeadLetter::from_primitive(item.primitive())?.to_row()?;
-        Ok(Outcome::emit(item.with(row)))
+        let letter = DeadLetter::from_primitive(item.primitive())?;
+        let row = letter.to_row()?;
+        // One item may fail at several nodes: each row has an id of its own.
+        Ok(Outcome::emit(item.derive(&letter.node, 0, row)))
     }
 }

@@ -150,8 +150,15 @@ impl Checkpointer {
     /// Lets sources read again that a cut has left held, as soon as no buffer has more than it is
     /// meant to: a cut has taken in what was on its way, and that must not be so again and again.
     async fn free_sources(&self, parts: &RunParts) -> std::convert::Infallible {
-        for memory in &self.memories {
-            memory.until_room().await;
+        let room = async {
+            for memory in &self.memories {
+                memory.until_room().await;
+            }
+        };
+        tokio::select! {
+            () = room => {}
+            // They read no more, and what they have at hand is taken in.
+            () = parts.drain.cancelled() => {}
         }
         let held = parts.sources.iter().filter(|(_, tracker, _)| tracker.is_held());
         held.for_each(|(_, tracker, _)| tracker.hold(false));
@@ -321,6 +328,7 @@ impl Drop for Held<'_> {
     fn drop(&mut self) {
         self.phase.send_replace(Phase::Read);
         let full = self.parts.memories.iter().any(|(_, memory)| memory.is_full());
+        let full = full && !self.parts.drain.is_cancelled();
         let is_source = |tracker: &SharedTracker| {
             self.parts.sources.iter().any(|(_, source, _)| std::ptr::eq(&**source, tracker))
         };

@@ -150,7 +150,8 @@ impl Outlets {
         self.send_letters(sender, letters.collect(), part).await
     }
 
-    /// Does with items that failed what the policy says.
+    /// Does with items that failed what the policy says. They stood somewhere among `all` that came
+    /// with them.
     ///
     /// # Errors
     ///
@@ -158,16 +159,18 @@ impl Outlets {
     pub(super) async fn aside(
         &self,
         items: Vec<(Primitive, Error, u32)>,
+        all: u64,
         tokens: Tokens,
         first: Error,
     ) -> Result<()> {
+        let failed = items.len() as u64;
         self.note(items.iter().map(|(primitive, error, _)| (primitive.id(), error)));
         match self.letter_box() {
-            Some(_) if self.flood().rises(items.len() as u64, 0..items.len() as u64) => {
-                self.flooded(items.len() as u64, tokens, items.last().map_or(&first, |(_, last, _)| last))
+            Some(_) if self.flood().rises(all, (0..failed).map(|nth| nth * all / failed)) => {
+                self.flooded(failed, tokens, items.last().map_or(&first, |(_, last, _)| last))
             }
             Some(sender) => self.send_letters(sender, items, tokens).await,
-            None => self.give_up(items.len() as u64, tokens, first),
+            None => self.give_up(failed, tokens, first),
         }
     }
 

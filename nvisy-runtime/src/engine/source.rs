@@ -441,11 +441,12 @@ impl SourceWork {
         let slot = self.tracker.open(&partition.id, after, all, bytes).await;
         self.asks.early(&self.tracker.lock());
         let tokens = Tokens::one(Token::open(slot, self.tracker.clone()));
+        let counted = !rejected.is_empty();
         if let Some(first) = rejected.first() {
             let first = first.error.clone();
             let rejected = rejected.into_iter().map(|r| (r.primitive, r.error, 1)).collect();
             let part = tokens.split();
-            if let Err(error) = outlets.aside(rejected, part, first).await {
+            if let Err(error) = outlets.aside(rejected, all, part, first).await {
                 // The good items of the batch are refused with the bad.
                 outlets.meter.failed.add(items);
                 tokens.settle(Settlement::Failed);
@@ -456,7 +457,11 @@ impl SourceWork {
             None => (batch, Vec::new()),
             Some(key) => self.name(key, batch)?,
         };
-        let result = outlets.set_aside(&batch, &tokens, failed_of(&failed)).await;
+        let result = if failed.is_empty() && counted {
+            Ok(())
+        } else {
+            outlets.set_aside(&batch, &tokens, failed_of(&failed)).await
+        };
         let batch = if failed.is_empty() {
             batch
         } else {

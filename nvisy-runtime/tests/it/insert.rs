@@ -82,6 +82,30 @@ fn run_until(store: &MemoryStore, dir: &Path, out: &str, items: u64) -> Option<R
 }
 
 #[test]
+fn a_graph_that_was_corrected_is_refused_where_rows_of_the_former_one_may_be() {
+    let (dir, store) = (tempfile::tempdir().unwrap(), MemoryStore::new());
+    let graph = |value: &str| {
+        let set = json!({ "set": { "twice": value } });
+        document(json!({
+            "nodes": {
+                "in": batches(20, 20),
+                "rows": { "type": "action", "use": "convert", "inputs": ["in"], "config": { "to": "row" } },
+                "map": { "type": "action", "use": "map", "inputs": ["rows"], "config": set },
+                "table": added(dir.path(), "sql/sqlite", "map"),
+            },
+        }))
+    };
+    let runtime = new_runtime();
+    let engine = engine_with(&store);
+    let failed = graph("100 / (row.n - 7)");
+    let report = runtime.block_on(engine.run(&failed)).unwrap();
+    assert_eq!(report.status, RunStatus::Failure, "{report}");
+    let error = runtime.block_on(engine.run(&graph("row.n * 2"))).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Conflict, "{error}");
+    assert!(error.message().contains("node \"map\" is another one"), "{error}");
+}
+
+#[test]
 fn whenever_it_is_killed_and_whatever_the_checkpoints_forget_each_row_is_there_once() {
     for (seed, back) in (1..=4_u64).flat_map(|seed| (0..=3).map(move |back| (seed, back))) {
         let (dir, store, out) = (tempfile::tempdir().unwrap(), MemoryStore::new(), unique("out"));

@@ -270,6 +270,34 @@ async fn a_reader_that_failed_holds_nobody_up() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn of_two_sinks_behind_a_buffer_at_its_bound_one_may_fail_and_the_run_ends() {
+    let (folder, broken) = (tempfile::tempdir().unwrap(), Arc::new(AtomicBool::new(true)));
+    let [slow, fast, beside] = ["slow", "fast", "beside"].map(unique);
+    let Value::Object(mut nodes) = json!(breaking(&fast, &slow, &broken, json!({})))["nodes"].take() else {
+        panic!("a graph has nodes")
+    };
+    // More than can be on its way when a checkpoint is made.
+    nodes.insert("in".into(), batches(20_000, 100));
+    nodes["copies"]["spill"] = json!({ "both": { "memory": "1KB", "disk": "1KB" } });
+    nodes.insert("both".into(), json!({ "type": "fan_out", "inputs": ["copies"] }));
+    nodes["fails"]["inputs"] = json!(["both"]);
+    nodes.insert("beside".into(), sink(&beside, "both"));
+    let graph = graph(json!(nodes));
+    let report = run_on(&engine_in(folder.path()), &graph).await;
+    assert_eq!(report.status, RunStatus::PartialFailure, "{report}");
+    assert_eq!(written(&fast), all(20_000), "{report}");
+    let failure = node(&report, "copies.both").failure.as_ref().unwrap_or_else(|| panic!("{report}"));
+    assert!(failure.message.contains("the bound of its buffer is reached"), "{report}");
+
+    broken.store(false, Ordering::Relaxed);
+    let report = run_on(&engine_in(folder.path()), &graph).await;
+    assert_eq!(report.status, RunStatus::Success, "{report}");
+    for store in [&fast, &slow, &beside] {
+        assert_eq!(written(store), all(20_000), "{report}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_run_that_is_drained_ends_with_what_waits_or_leaves_it_to_the_next() {
     for state in [false, true] {
         let folder = tempfile::tempdir().unwrap();

@@ -15,7 +15,7 @@ use super::entries::{
 };
 use super::feed::{self, Feed, Name, Replacing};
 use super::{Stage, fingerprint, memory};
-use crate::compiler::plan::PlanParts;
+use crate::compiler::plan::{PlanNode, PlanParts, Work};
 use crate::engine::report::CheckpointReport;
 use crate::engine::run::RunParts;
 use crate::engine::tracker::SharedTracker;
@@ -78,8 +78,13 @@ impl Journal {
         let (generation, mut epoch) =
             before.as_ref().map_or((0, 0), |header| (header.generation, header.epoch));
         let changed = |header: &Header| !fingerprint::changes(&header.nodes, &nodes, accepted).is_empty();
-        // Where a run ended before anything of it was done with, another graph goes back on nothing.
-        let is_nothing = || !last.entries.iter().any(|(key, bytes)| is_progress(key, bytes));
+        // Where a run ended before anything of it was done with, another graph goes back on nothing;
+        // but a sink that remembers what it has written has that from before, whatever was done with.
+        let remembers = |node: &PlanNode| matches!(&node.work, Work::Sink(sink) if sink.remembers());
+        let is_nothing = || {
+            let progress = last.entries.iter().any(|(key, bytes)| is_progress(key, bytes));
+            !progress && !plan.nodes.iter().any(remembers)
+        };
         let over = |header: &Header| header.finished || !header.running && changed(header) && is_nothing();
         epoch += u64::from(before.as_ref().is_some_and(|header| changed(header) && over(header)));
         let now = u64::try_from(chrono::Utc::now().timestamp_millis()).unwrap_or(0);

@@ -114,7 +114,16 @@ impl Buffering {
         Ok(())
     }
 
-    /// Says so again whenever something that it let go of has arrived.
+    /// Returns whether there will be no room in this run: something that failed is kept for the next
+    /// one with all that came behind it, and nothing is on its way whose end could make room.
+    fn is_stuck(&self) -> bool {
+        let Memory { tracker, full, .. } = &*self.memory;
+        let kept = self.memory.lags() && *full.borrow() && tracker.has_failed();
+        kept && self.buffer.waiting() == 0 && tracker.is_settled()
+    }
+
+    /// Says so again whenever something that it let go of has arrived. Returns why there will be no
+    /// room any more.
     async fn measure_on(&self) -> Error {
         loop {
             let settles = self.memory.tracker.settles();
@@ -123,6 +132,9 @@ impl Buffering {
             settles.as_mut().enable();
             if let Err(error) = self.measure().await {
                 return error;
+            }
+            if self.is_stuck() {
+                return broken(AT_THE_BOUND);
             }
             settles.await;
         }
@@ -138,7 +150,7 @@ impl Buffering {
                 return Ok(());
             }
             if self.memory.stop.is_cancelled() {
-                return Err(broken(", and the bound of its buffer is reached"));
+                return Err(broken(AT_THE_BOUND));
             }
             tokio::select! {
                 Ok(()) = full.changed() => {}
@@ -203,6 +215,8 @@ impl Buffering {
         }
     }
 }
+
+const AT_THE_BOUND: &str = ", and the bound of its buffer is reached";
 
 fn broken(why: &str) -> Error {
     Error::new(ErrorKind::Internal, format!("what reads from it has failed{why}"))

@@ -142,6 +142,44 @@ async fn sources_and_sinks_that_set_too_much_aside_fail_too() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn what_a_source_rejects_counts_among_all_that_came_with_it() {
+    for (every, too_many) in [(80, false), (19, true)] {
+        let [out, aside] = ["out", "aside"].map(unique);
+        let rejected: Vec<u64> = (0..10_000).step_by(every).collect();
+        let source = with(batches(10_000, 5_000), json!({ "config": { "rejected": rejected } }));
+        let graph =
+            graph(json!({ "in": source, "out": sink(&out, "in"), "aside": sink(&aside, "in.dead_letter") }));
+        let report = run_graph(&graph).await;
+        assert_eq!(node(&report, "in").failure.is_some(), too_many, "{report}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_item_that_fails_at_two_nodes_has_a_row_for_each() {
+    let [rows, first, second] = ["rows", "first", "second"].map(unique);
+    let broken = Broken::default();
+    broken.set(true);
+    let report = run_graph(&graph(json!({
+        "in": numbers(3),
+        "copies": { "type": "fan_out", "inputs": ["in"] },
+        "one": broken.act("copies", |_| true),
+        "other": broken.act("copies", |_| true),
+        "first": sink(&first, "one"),
+        "second": sink(&second, "other"),
+        "aside": { "type": "fan_in", "inputs": ["one.dead_letter", "other.dead_letter"] },
+        "rows": { "type": "action", "use": "dead_letter/tabulate", "inputs": ["aside"] },
+        "kept": sink(&rows, "rows"),
+    })))
+    .await;
+    assert_eq!(node(&report, "kept").received, 6, "{report}");
+    let mut letters: Vec<_> =
+        letters(&rows).into_iter().map(|letter| (letter.primitive.id(), letter.node)).collect();
+    letters.sort();
+    letters.dedup();
+    assert_eq!(letters.len(), 6);
+}
+
+#[tokio::test(start_paused = true)]
 async fn replaying_twice_changes_nothing_and_what_fails_again_adds_up() {
     let [out, aside, kept] = ["out", "aside", "kept"].map(unique);
     let broken = Broken::default();
