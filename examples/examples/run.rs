@@ -20,7 +20,8 @@ use nvisy_runtime::{prelude::*, progress};
 const HELP: &str = "\
 Runs a graph that is written as JSON.
 
-usage: run GRAPH.json [--check | --explain | --mermaid | --dot | --dry-run | --status] [--state DIR] [--report FILE]
+usage: run GRAPH.json [--check | --explain | --mermaid | --dot | --dry-run | --status] [--state DIR]
+                      [--accept NODE] [--report FILE]
        run --state DIR (--trace-back ID | --trace-forward ID|PATH)
        run --schema
 
@@ -32,6 +33,8 @@ usage: run GRAPH.json [--check | --explain | --mermaid | --dot | --dry-run | --s
   --dry-run        connect, look at some of the items, and say what a run would do
   --state DIR      keep there what it takes to go on: run again with it, a run that was
                    stopped or killed goes on where it stood
+  --accept NODE    go on though that node has changed since the run stopped, or though what its
+                   source had read in part is gone; once for each
   --status         say where the run in DIR, or where the graph keeps it, stands
   --trace-back ID  say where what was written under that id comes from
   --trace-forward ID|PATH
@@ -65,7 +68,7 @@ enum Command {
     Help,
     Schema,
     Trace { state: PathBuf, trace: Trace },
-    Graph { path: PathBuf, task: Task, state: Option<PathBuf> },
+    Graph { path: PathBuf, task: Task, state: Option<PathBuf>, accepted: Vec<String> },
 }
 
 /// What to look for in the log of lineage.
@@ -122,7 +125,10 @@ impl From<Error> for Stop {
 async fn execute(command: Command) -> Result<u8, Stop> {
     let builder = Engine::builder();
     let engine = match &command {
-        Command::Graph { state: Some(state), .. } => builder.state(state).build()?,
+        Command::Graph { state: Some(state), accepted, .. } => {
+            builder.state(state).build()?.accepting(accepted)
+        }
+        Command::Graph { accepted, .. } => builder.build()?.accepting(accepted),
         _ => builder.build()?,
     };
     let (path, task, state) = match command {
@@ -135,7 +141,7 @@ async fn execute(command: Command) -> Result<u8, Stop> {
             return Ok(exit::SUCCESS);
         }
         Command::Trace { state, trace } => return tell(&state, trace),
-        Command::Graph { path, task, state } => (path, task, state),
+        Command::Graph { path, task, state, .. } => (path, task, state),
     };
     let text = fs::read_to_string(&path).map_err(|error| Stop::file(&path, &error))?;
     let plan = engine.compile_json(&text).map_err(|diagnostics| Stop {
@@ -268,7 +274,7 @@ fn save(report: &RunReport, to: &Path) -> std::io::Result<()> {
 impl Command {
     fn read(arguments: impl Iterator<Item = String>) -> Result<Self, String> {
         let (mut path, mut task, mut report, mut state, mut schema) = (None, None, None, None, false);
-        let mut trace = None;
+        let (mut trace, mut accepted) = (None, Vec::new());
         let mut arguments = arguments.peekable();
         if arguments.peek().is_none() {
             return Err("which graph?".to_owned());
@@ -282,6 +288,10 @@ impl Command {
                 }
                 "--report" => {
                     report = Some(PathBuf::from(arguments.next().ok_or("--report: which file?")?));
+                    continue;
+                }
+                "--accept" => {
+                    accepted.push(arguments.next().ok_or("--accept: which node?")?);
                     continue;
                 }
                 "--state" => {
@@ -320,7 +330,9 @@ impl Command {
         match (trace, state.clone()) {
             (None, _) => {}
             (Some(_), None) => return Err("whose lineage? --state DIR says".to_owned()),
-            (Some(trace), Some(state)) if path.is_none() && task.is_none() && report.is_none() && !schema => {
+            (Some(trace), Some(state))
+                if path.is_none() && task.is_none() && report.is_none() && accepted.is_empty() && !schema =>
+            {
                 return Ok(Self::Trace { state, trace });
             }
             (Some(_), Some(_)) => {
@@ -332,8 +344,10 @@ impl Command {
             (_, _, _, true) => Err("--schema stands alone".to_owned()),
             (None, ..) => Err("which graph?".to_owned()),
             (Some(_), Some(_), Some(_), _) => Err("there is a report only of a run".to_owned()),
-            (Some(path), Some(task), None, _) => Ok(Self::Graph { path, task, state }),
-            (Some(path), None, report, _) => Ok(Self::Graph { path, task: Task::Run { report }, state }),
+            (Some(path), Some(task), None, _) => Ok(Self::Graph { path, task, state, accepted }),
+            (Some(path), None, report, _) => {
+                Ok(Self::Graph { path, task: Task::Run { report }, state, accepted })
+            }
         }
     }
 }

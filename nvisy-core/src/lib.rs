@@ -43,6 +43,9 @@ pub mod spill;
 #[cfg(feature = "testing")]
 pub mod testing;
 
+/// The crate that rows are made of: whoever makes or takes a `RecordBatch` needs this very version.
+pub use arrow;
+
 pub use self::action::{Action, ActionConfig, BatchTransform, Calls, Columnar, Pipe, Stateful, Transform};
 pub use self::batch::{Batch, BatchLimits};
 pub use self::checkpoint::{Changes, Checkpoint, CheckpointStore, Checkpoints, Recovery};

@@ -108,7 +108,6 @@ impl Engine {
             checkpoints: None,
             memo: None,
             lineage: None,
-            accepted_changes: Vec::new(),
         }
     }
 
@@ -266,6 +265,38 @@ impl Engine {
         Ok(Self(Arc::new(self.with_places(places.or_in(Some(directory.into()))))))
     }
 
+    /// Returns this engine as it lets a run go on though these nodes of its graph have changed, are
+    /// new or are gone since it stopped, or, of a source, though a partition is gone that it had read
+    /// a part of, or a table is cut into other ranges, which are read again as a whole. What was read
+    /// before stays as it was made.
+    ///
+    /// Use it for that one run: to every other one such a change is an error that protects its data.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use nvisy_runtime::Engine;
+    /// use nvisy_runtime::graph::Graph;
+    ///
+    /// # async fn go_on(engine: Engine, corrected: &Graph) -> nvisy_core::Result<()> {
+    /// let report = engine.accepting(["mask"]).run(corrected).await?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[must_use]
+    pub fn accepting(&self, nodes: impl IntoIterator<Item = impl Into<String>>) -> Self {
+        let parts = &*self.0;
+        let places = Places {
+            checkpoints: parts.checkpoints.clone(),
+            memo: parts.memo.clone(),
+            spill: parts.spill.clone(),
+            lineage: parts.lineage.clone(),
+        };
+        let mut parts = self.with_places(places);
+        parts.accepted_changes.extend(nodes.into_iter().map(Into::into));
+        Self(Arc::new(parts))
+    }
+
     /// Returns an engine of the same types for a rehearsal.
     fn rehearsing(&self, checkpoints: Option<Arc<dyn CheckpointStore>>, spill: PathBuf) -> Self {
         let memo = self.0.memo.clone();
@@ -348,7 +379,6 @@ pub struct EngineBuilder {
     memo: Option<Arc<dyn MemoStore>>,
     /// The outer one says whether somebody has said anything.
     lineage: Option<Option<PathBuf>>,
-    accepted_changes: Vec<String>,
 }
 
 impl EngineBuilder {
@@ -431,7 +461,7 @@ impl EngineBuilder {
     /// Raise it when the function makes something else of the same input than before: no run sees
     /// that. What incremental runs have made with it is made again then, as where the config of a
     /// node has changed, and a run that stopped half way does not go on unless the node is
-    /// [accepted](Self::accept_changes). Actions say it themselves: [`ActionConfig::version`].
+    /// [accepted](Engine::accepting). Actions say it themselves: [`ActionConfig::version`].
     ///
     /// # Examples
     ///
@@ -549,15 +579,6 @@ impl EngineBuilder {
         self
     }
 
-    /// Lets a run go on though these nodes have changed, are new or are gone since it stopped, or, of
-    /// a source, though a partition is gone that it had read a part of, or a table is cut into other
-    /// ranges, which are read again as a whole. What was read before stays as it was made.
-    #[must_use]
-    pub fn accept_changes(mut self, nodes: impl IntoIterator<Item = impl Into<String>>) -> Self {
-        self.accepted_changes.extend(nodes.into_iter().map(Into::into));
-        self
-    }
-
     /// Says that graphs come from strangers: local files, private and link-local addresses are
     /// refused, also behind a name or a redirect, and so is every secret, unless
     /// [`secrets`](Self::secrets) says which there are.
@@ -598,7 +619,7 @@ impl EngineBuilder {
                 "the name of the state directory is empty: name one, such as \"state\", or leave it out",
             ));
         }
-        let Self { registry, secrets, untrusted, state, checkpoints, memo, lineage, accepted_changes } = self;
+        let Self { registry, secrets, untrusted, state, checkpoints, memo, lineage } = self;
         let Places { checkpoints, memo, spill, lineage } =
             Places { checkpoints, memo, lineage, spill: None }.or_in(state);
         let options = CompileOptions { untrusted, without_secrets: untrusted && secrets.is_none() };
@@ -616,7 +637,7 @@ impl EngineBuilder {
             memo,
             spill,
             lineage,
-            accepted_changes,
+            accepted_changes: Vec::new(),
             connections,
             rehearses: false,
         };

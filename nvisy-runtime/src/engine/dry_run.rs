@@ -23,6 +23,7 @@ const PARTITIONS: u64 = 32;
 
 /// What a run would do: see [`Engine::dry_run`].
 #[derive(Clone, Debug, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct DryRun {
     /// The graph's name.
     pub graph: Arc<str>,
@@ -42,6 +43,7 @@ pub struct DryRun {
 
 /// What a connection would create.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct Creation {
     /// The connection.
     pub connection: Arc<str>,
@@ -51,6 +53,7 @@ pub struct Creation {
 
 /// What there is to read of a source.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct SourceForecast {
     /// The node.
     pub name: Arc<str>,
@@ -71,6 +74,7 @@ pub struct SourceForecast {
 
 /// What would come to a node.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct NodeForecast {
     /// The node.
     pub name: Arc<str>,
@@ -86,6 +90,7 @@ pub struct NodeForecast {
 
 /// What the calls of a node would be for.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct CallsForecast {
     /// Items that it would be called with.
     pub items: Forecast,
@@ -99,6 +104,7 @@ pub struct CallsForecast {
 /// A number that is to be expected.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
+#[non_exhaustive]
 pub enum Forecast {
     /// Counted.
     Exactly(u64),

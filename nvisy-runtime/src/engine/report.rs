@@ -5,6 +5,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
+use nvisy_core::config::duration;
 use nvisy_core::error::ErrorReport;
 use nvisy_core::metadata::Timestamp;
 use nvisy_core::observability::ModelUsage;
@@ -54,6 +55,7 @@ impl fmt::Display for RunStatus {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 #[repr(u8)]
+#[non_exhaustive]
 pub enum NodeStatus {
     /// Nothing has come yet.
     Waiting = 0,
@@ -102,12 +104,16 @@ impl fmt::Display for NodeStatus {
 
 /// How long calls took.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct Latency {
     /// Half of the calls were faster, about.
+    #[serde(with = "duration")]
     pub p50: Duration,
     /// Nineteen of twenty were faster, about.
+    #[serde(with = "duration")]
     pub p95: Duration,
     /// Ninety-nine of a hundred were faster, about.
+    #[serde(with = "duration")]
     pub p99: Duration,
 }
 
@@ -115,6 +121,7 @@ pub struct Latency {
 ///
 /// `received = emitted_from + absorbed + dropped + dead_lettered + failed + in_flight`.
 #[derive(Clone, Debug, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct NodeReport {
     /// The node's name.
     pub name: Arc<str>,
@@ -177,10 +184,13 @@ pub struct NodeReport {
     #[serde(default, skip_serializing_if = "is_zero")]
     pub deleted: u64,
     /// How long it worked, waiting for answers included.
+    #[serde(with = "duration")]
     pub busy: Duration,
     /// How long it waited for rate limits.
+    #[serde(with = "duration")]
     pub rate_limit_wait: Duration,
     /// How long it waited for permits.
+    #[serde(with = "duration")]
     pub permit_wait: Duration,
     /// How long calls took.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -225,6 +235,7 @@ impl fmt::Display for IncrementReport {
 
 /// How far a partition of a source is done with: everything up to there is settled.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct PartitionReport {
     /// The source node.
     pub source: Arc<str>,
@@ -238,6 +249,7 @@ pub struct PartitionReport {
 
 /// What a run did: the ledger, checked, and what it took. Serializes, and reads well printed.
 #[derive(Clone, Debug, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct RunReport {
     /// The run.
     pub run: RunId,
@@ -250,6 +262,7 @@ pub struct RunReport {
     /// When it began.
     pub started_at: Timestamp,
     /// How long it took.
+    #[serde(with = "duration")]
     pub duration: Duration,
     /// The weakest guarantee of its paths.
     pub guarantee: Option<DeliveryGuarantee>,
@@ -261,6 +274,10 @@ pub struct RunReport {
     /// What checkpoints there are of it, where it has a store for them.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub checkpoint: Option<CheckpointReport>,
+    /// Why the run failed where no node did: its timeout, or a checkpoint or the log of lineage that
+    /// could not be made durable.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub failure: Option<ErrorReport>,
     /// What does not add up. Empty, or the run failed.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub imbalances: Vec<String>,
@@ -271,6 +288,7 @@ pub struct RunReport {
 
 /// The checkpoints of a run.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct CheckpointReport {
     /// How many there have been of the graph.
     pub generation: u64,
@@ -453,10 +471,7 @@ impl fmt::Display for RunReport {
                 writeln!(f, "  {}: {} deleted", node.name, count(node.deleted, "stale item"))?;
             }
             if let Some(failure) = &node.failure {
-                writeln!(f, "  {}: failed: {} [{}]", node.name, failure.message, failure.tag)?;
-                for cause in &failure.causes {
-                    writeln!(f, "    because {cause}")?;
-                }
+                write_failure(f, &node.name, failure)?;
             }
             for errors in node.errors.chunk_by(|a, b| a.message == b.message && a.tag == b.tag) {
                 write!(f, "  {}: {} [{}]", node.name, errors[0].message, errors[0].tag)?;
@@ -477,6 +492,9 @@ impl fmt::Display for RunReport {
             }
             writeln!(f)?;
         }
+        if let Some(failure) = &self.failure {
+            write_failure(f, "the run", failure)?;
+        }
         for warning in &self.warnings {
             writeln!(f, "  warning: {warning}")?;
         }
@@ -484,10 +502,17 @@ impl fmt::Display for RunReport {
     }
 }
 
+fn write_failure(f: &mut fmt::Formatter<'_>, who: &str, failure: &ErrorReport) -> fmt::Result {
+    writeln!(f, "  {who}: failed: {} [{}]", failure.message, failure.tag)?;
+    failure.causes.iter().try_for_each(|cause| writeln!(f, "    because {cause}"))
+}
+
 /// How a run stands: what [`RunHandle::progress`](super::RunHandle::progress) gives.
 #[derive(Clone, Debug, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct Progress {
     /// How long the run has been going.
+    #[serde(with = "duration")]
     pub elapsed: Duration,
     /// The nodes, in the order of the plan.
     pub nodes: Vec<NodeProgress>,
@@ -496,6 +521,7 @@ pub struct Progress {
     /// How many items the sources hold in all, if they can tell.
     pub expected: Option<u64>,
     /// When it will be done, about, if the sources know their size.
+    #[serde(default, with = "duration::option", skip_serializing_if = "Option::is_none")]
     pub eta: Option<Duration>,
     /// Whether this is the last snapshot.
     pub done: bool,
@@ -503,6 +529,7 @@ pub struct Progress {
 
 /// How a node stands.
 #[derive(Clone, Debug, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct NodeProgress {
     /// The node's name.
     pub name: Arc<str>,

@@ -153,7 +153,7 @@ impl RunParts {
         let plan = &*self.plan.0;
         let imbalances = self.imbalances(plan);
         let failure = self.failure.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        let mut warnings: Vec<String> = failure.iter().map(Error::to_string).collect();
+        let mut warnings = Vec::new();
         let required = required(plan);
         let mut failed = failure.is_some();
         for (index, meter) in self.meters.iter().enumerate() {
@@ -223,6 +223,7 @@ impl RunParts {
             nodes: plan.nodes.iter().zip(&self.meters).map(|(node, meter)| self.line(node, meter)).collect(),
             partitions: self.partitions(plan),
             checkpoint: None,
+            failure: failure.as_ref().map(Error::to_report),
             imbalances,
             warnings,
         }

@@ -284,7 +284,7 @@ impl SourceWork {
             // What is in it is in others now.
             let message = format!(
                 "the whole is cut into other ranges than when the run stopped, which had read {} items of \"{partition}\": \
-                 they would be read again: accept that with `accept_changes([\"{node}\"])`, as where sinks write by id, or \
+                 they would be read again: accept that with `Engine::accepting([\"{node}\"])`, as where sinks write by id, or \
                  begin anew without the run's state",
                 cursor.items
             );
@@ -296,7 +296,7 @@ impl SourceWork {
         for (partition, cursor) in known.iter().filter(|(_, cursor)| !cursor.ended) {
             let message = format!(
                 "partition \"{partition}\" is gone, of which {} items were read: there may have been more: put it back, \
-                 accept that with `accept_changes([\"{node}\"])`, or begin anew without the run's state",
+                 accept that with `Engine::accepting([\"{node}\"])`, or begin anew without the run's state",
                 cursor.items
             );
             let error = Error::new(ErrorKind::NotFound, message).at_node(node.clone());

@@ -209,4 +209,10 @@ fn what_a_run_would_create_is_said_and_not_created() {
     let dry = runtime.block_on(engines[1].dry_run(&graph)).unwrap();
     assert!(dry.is_success() && dry.creates.is_empty(), "{dry}");
     assert_eq!(below(place.path()), before);
+    // The local model calls nobody: what comes out of it is known.
+    std::fs::write(at("new/docs/b.md"), "other words").unwrap();
+    let dry = runtime.block_on(engines[0].dry_run(&graph)).unwrap();
+    let store = dry.nodes.iter().find(|node| &*node.name == "store").unwrap();
+    assert_eq!(store.items.map(Forecast::number), Some(2), "{dry}");
+    assert!(dry.nodes.iter().all(|node| node.calls.is_none()), "{dry}");
 }

@@ -322,7 +322,7 @@ async fn a_run_whose_end_cannot_be_kept_has_not_finished_and_goes_on_in_an_order
     let full = Slow { refuses: ends, ..slow(&store, 0) };
     let report = run_on(&engine_on(full).build().unwrap(), &graph).await;
     assert!(!report.checkpoint.as_ref().unwrap().finished, "{report}");
-    assert!(report.warnings.iter().any(|warning| warning.contains("no space is left")), "{report}");
+    assert!(report.failure.as_ref().unwrap().message.contains("no space is left"), "{report}");
     let state = RunState::of("test", &store.peek("test").unwrap()).unwrap();
     assert!(!state.finished && !state.running, "it has ended in an orderly way: {state}");
 

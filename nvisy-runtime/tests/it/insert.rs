@@ -62,7 +62,7 @@ fn new_runtime() -> tokio::runtime::Runtime {
 }
 
 fn engine_with(store: &MemoryStore) -> Engine {
-    builder().checkpoints(store.clone()).accept_changes(["seen"]).build().unwrap()
+    builder().checkpoints(store.clone()).build().unwrap().accepting(["seen"])
 }
 
 /// Runs until so many items are seen, and then is gone, as if killed.

@@ -276,7 +276,7 @@ async fn what_cannot_be_logged_is_not_counted_as_done() {
     let engine = builder().state(&state).build().unwrap();
     let report = engine.run(&sick).await.unwrap();
     assert_ne!(report.status, RunStatus::Success, "{report}");
-    assert!(report.warnings.iter().any(|warning| warning.contains("log of lineage")), "{report}");
+    assert!(report.failure.as_ref().unwrap().message.contains("log of lineage"), "{report}");
     let checkpoint = report.checkpoint.as_ref().unwrap();
     assert!(!checkpoint.finished && checkpoint.generation == 2, "none but that it began and ended: {report}");
 

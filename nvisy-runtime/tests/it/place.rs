@@ -181,7 +181,7 @@ async fn a_partition_that_is_gone_when_the_run_goes_on_is_told() {
         source.config["partitions"] = json!(partitions);
         graph
     };
-    let engine = builder().checkpoints(store).accept_changes(["in", "work"]).build().unwrap();
+    let engine = builder().checkpoints(store).build().unwrap().accepting(["in", "work"]);
     assert_ne!(run_on(&engine, &of(3)).await.status, RunStatus::Success);
     is_sick.store(false, Ordering::Relaxed);
     let report = run_on(&engine, &of(2)).await;
@@ -255,7 +255,7 @@ async fn a_file_that_was_cut_short_replaced_or_removed_when_the_run_goes_on_is_t
         let told = match change {
             "removed" => {
                 std::fs::remove_file(&file).unwrap();
-                "partition \"in.jsonl\" is gone, of which 30 items were read: there may have been more: put it back, accept that with `accept_changes([\"in\"])`"
+                "partition \"in.jsonl\" is gone, of which 30 items were read: there may have been more: put it back, accept that with `Engine::accepting([\"in\"])`"
             }
             "replaced" => {
                 std::fs::write(&file, lines(ITEMS).replace("\"n\": ", "\"n\":      ")).unwrap();
@@ -277,7 +277,7 @@ async fn a_file_that_was_cut_short_replaced_or_removed_when_the_run_goes_on_is_t
             let mut other = written(&out);
             other.dedup();
             assert_eq!(other, all(ITEMS), "the other file is read");
-            let accepting = builder().accept_changes(["in"]).build().unwrap();
+            let accepting = builder().build().unwrap().accepting(["in"]);
             let report = run_on(&accepting, &graph).await;
             assert_eq!(report.status, RunStatus::Success, "{report}");
             assert!(report.checkpoint.unwrap().finished);
@@ -332,7 +332,7 @@ async fn a_table_that_is_cut_into_other_ranges_when_the_run_goes_on_is_told() {
     let report = run_graph(&graph).await;
     assert_ne!(report.status, RunStatus::Success, "{report}");
     let told = &node(&report, "in").errors[0].message;
-    assert!(told.contains("cut into other ranges") && told.contains("accept_changes"), "{told}");
+    assert!(told.contains("cut into other ranges") && told.contains("Engine::accepting"), "{told}");
     assert_eq!(
         node(&report, "in").received,
         0,
@@ -341,7 +341,7 @@ async fn a_table_that_is_cut_into_other_ranges_when_the_run_goes_on_is_told() {
     // Nor when it is tried again.
     let report = run_graph(&graph).await;
     assert_eq!((report.status, node(&report, "in").received), (RunStatus::Failure, 0), "{report}");
-    let accepting = builder().accept_changes(["in"]).build().unwrap();
+    let accepting = builder().build().unwrap().accepting(["in"]);
     let report = run_on(&accepting, &graph).await;
     assert_eq!((report.status, written(&out)), (RunStatus::Success, all(400)), "{report}");
 }

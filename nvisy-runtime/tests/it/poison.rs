@@ -63,7 +63,6 @@ fn child() {
     let noted = std::fs::OpenOptions::new().create(true).append(true).open(dir.join("noted")).unwrap();
     let engine = Engine::builder()
         .state(dir.join("state"))
-        .accept_changes(["letters"])
         .function("work", move |item: Item<Row>| {
             let n = item.get_i64("n").unwrap_or(-1);
             (&noted).write_all(format!("{n}\n").as_bytes()).unwrap();
@@ -73,7 +72,8 @@ fn child() {
             Ok(Outcome::emit(item))
         })
         .build()
-        .unwrap();
+        .unwrap()
+        .accepting(["letters"]);
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
     let report = runtime.block_on(async {
         let plan = engine.compile_json(&graph(dir)).unwrap_or_else(|diagnostics| panic!("{diagnostics}"));

@@ -181,7 +181,7 @@ async fn a_graph_that_changed_goes_on_only_if_that_is_accepted() {
     let error = engine_with(&store).start(&changed).await.map(drop).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Conflict);
     assert!(error.message().contains("node \"more\" is new"), "{error}");
-    assert!(error.message().contains("accept_changes"), "{error}");
+    assert!(error.message().contains("Engine::accepting"), "{error}");
 
     // How it works may change: what it makes is the same.
     let handle = engine_with(&store).start(&policies).await.unwrap();
@@ -195,7 +195,7 @@ async fn a_graph_that_changed_goes_on_only_if_that_is_accepted() {
     source.config["batch_items"] = json!(4);
     let error = engine_with(&store).start(&other).await.map(drop).unwrap_err();
     assert!(error.message().contains("node \"in\" is another one"), "{error}");
-    let accepting = builder().checkpoints(store.clone()).accept_changes(["in"]).build().unwrap();
+    let accepting = engine_with(&store).accepting(["in"]);
     let report = run_on(&accepting, &other).await;
     assert_eq!((report.status, written(&out)), (RunStatus::Success, all(ITEMS)), "{report}");
 }
@@ -307,7 +307,7 @@ async fn a_run_whose_checkpoints_cannot_be_kept_fails_and_goes_on_from_the_last(
     let engine = builder().checkpoints(full).build().unwrap();
     let report = within(engine.run(&graph)).await.unwrap();
     assert_eq!(report.status, RunStatus::Failure, "{report}");
-    assert!(report.warnings.iter().any(|warning| warning.contains("no space is left")), "{report}");
+    assert!(report.failure.as_ref().unwrap().message.contains("no space is left"), "{report}");
     assert!(node(&report, "in").received < ITEMS, "it stops: {report}");
 
     let report = run_on(&engine_with(&store), &graph).await;
@@ -431,7 +431,7 @@ fn after_a_kill_one_group_is_on_its_way_in_the_whole_graph() {
 
     let (now, both) = (Arc::default(), Arc::<AtomicBool>::default());
     let work = beside(&outs, &now, &both);
-    let accepting = builder().checkpoints(store).accept_changes(["work_a", "work_b"]).build().unwrap();
+    let accepting = builder().checkpoints(store).build().unwrap().accepting(["work_a", "work_b"]);
     let report = run_until(&accepting, &work, PATIENCE).unwrap();
     assert_eq!(report.status, RunStatus::Success, "{report}");
     assert!(!both.load(Ordering::Relaxed), "{report}");

@@ -39,7 +39,7 @@ fn graph(dir: &Path, bell: &Arc<Notify>, after: u64) -> Graph {
 }
 
 fn engine_in(dir: &Path) -> Engine {
-    builder().state(dir.join("state")).accept_changes(["seen"]).build().unwrap()
+    builder().state(dir.join("state")).build().unwrap().accepting(["seen"])
 }
 
 /// Runs until about so many items are seen, and is stopped then.

@@ -98,7 +98,7 @@ impl Journal {
             if !changes.is_empty() {
                 let (name, changes) = (&graph.name, changes.join("; "));
                 let message = format!(
-                    "the graph \"{name}\" is not the one whose run stopped half way: {changes}: run the graph as it was to its end, accept the nodes by their names (`EngineBuilder::accept_changes`), or begin anew without its state, as in another state directory"
+                    "the graph \"{name}\" is not the one whose run stopped half way: {changes}: run the graph as it was to its end, accept the nodes by their names (`Engine::accepting`), or begin anew without its state, as in another state directory"
                 );
                 return Err(Error::new(ErrorKind::Conflict, message));
             }

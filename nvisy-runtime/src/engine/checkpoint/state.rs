@@ -31,6 +31,7 @@ use crate::engine::report::{PartitionReport, count};
 /// # }
 /// ```
 #[derive(Clone, Debug, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct RunState {
     /// The graph's name.
     pub graph: Arc<str>,
@@ -62,6 +63,7 @@ pub struct RunState {
 
 /// How much a checkpoint has of what a node remembers. What it keeps in files beside is not counted.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct NodeMemory {
     /// The node.
     pub node: Arc<str>,
@@ -73,6 +75,7 @@ pub struct NodeMemory {
 
 /// Items that were noted before they were sent into the graph.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct Begun {
     /// The source node.
     pub source: Arc<str>,

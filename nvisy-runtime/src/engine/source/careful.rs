@@ -143,7 +143,7 @@ impl SourceWork {
         if outlets.letter_box().is_none() && outlets.on_error != OnError::Drop {
             outlets.meter.failed.add(items);
             tokens.settle(Settlement::Failed);
-            let help = "give the source a sink for dead letters (`settings.dead_letter`; accept the new node with `EngineBuilder::accept_changes`) or the policy `\"on_error\": \"drop\"`, or find what ends the process, and begin anew without the state";
+            let help = "give the source a sink for dead letters (`settings.dead_letter`; accept the new node with `Engine::accepting`) or the policy `\"on_error\": \"drop\"`, or find what ends the process, and begin anew without the state";
             return Err(too_often(first, Some(help)));
         }
         if let Some(careful) = &self.careful {

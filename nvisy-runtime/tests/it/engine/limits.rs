@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use nvisy_core::prelude::*;
 use nvisy_core::testing::memory::{Form, MemoryStore};
-use nvisy_runtime::engine::{NodeStatus, RunStatus};
+use nvisy_runtime::engine::{NodeStatus, RunReport, RunStatus};
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
@@ -402,7 +402,12 @@ async fn a_run_has_a_timeout() {
 
     assert_eq!(report.status, RunStatus::Failure, "{report}");
     assert_eq!(report.duration.as_secs(), 30);
-    assert!(report.warnings[0].contains("timeout of 30s"), "{:?}", report.warnings);
+    let failure = report.failure.as_ref().unwrap();
+    assert_eq!((failure.kind, &*failure.tag), (ErrorKind::Timeout, "connector.timeout"), "{report}");
+    assert!(report.to_string().contains("the run: failed: the run took longer than its timeout of 30s"));
+    let json = serde_json::to_value(&report).unwrap();
+    assert_eq!(json["duration"], "30s");
+    assert_eq!(serde_json::from_value::<RunReport>(json).unwrap().duration.as_secs(), 30);
 }
 
 fn asking(connection: &str, input: &str) -> Value {
