@@ -291,6 +291,38 @@ impl Error {
         self
     }
 
+    /// Returns what the operating system says of a file or folder, which `place` names: with the kind
+    /// that it is to a run, and the remedy.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use nvisy_core::{Error, ErrorKind};
+    ///
+    /// let full = std::io::ErrorKind::StorageFull.into();
+    /// let error = Error::of_file("folder \"state\"", full);
+    /// assert_eq!(error.kind(), ErrorKind::Permission);
+    /// assert_eq!(error.message(), "folder \"state\": the disk is full: free some space");
+    /// ```
+    #[must_use]
+    pub fn of_file(place: impl fmt::Display, error: std::io::Error) -> Self {
+        use std::io::ErrorKind as Io;
+        let (kind, message) = match error.kind() {
+            Io::PermissionDenied | Io::ReadOnlyFilesystem => {
+                (ErrorKind::Permission, "cannot be written or read: check who may".to_owned())
+            }
+            Io::StorageFull | Io::QuotaExceeded | Io::FileTooLarge => {
+                (ErrorKind::Permission, "the disk is full: free some space".to_owned())
+            }
+            Io::NotFound => (ErrorKind::NotFound, "does not exist".to_owned()),
+            Io::NotADirectory | Io::AlreadyExists | Io::InvalidFilename | Io::IsADirectory => {
+                (ErrorKind::Configuration, format!("is no place for it: {error}"))
+            }
+            _ => (ErrorKind::Connection, format!("the disk failed: {error}")),
+        };
+        Self::new(kind, format!("{place}: {message}")).with_source(error)
+    }
+
     /// Returns the kind.
     #[must_use]
     pub fn kind(&self) -> ErrorKind {

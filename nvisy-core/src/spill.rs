@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 use std::{fs, io};
 
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Error, Result};
 use crate::id::RunId;
 
 /// A folder for what a node keeps beyond memory. Clones are the same folder.
@@ -52,16 +52,11 @@ impl Spill {
     ///
     /// # Errors
     ///
-    /// `permission` or `internal` if it cannot be made.
+    /// If it cannot be made: see [`Error::of_file`].
     pub fn path(&self) -> Result<&Path> {
         let path = &self.0.path;
-        self.0.make().map_err(|error| {
-            let kind = match error.kind() {
-                io::ErrorKind::PermissionDenied => ErrorKind::Permission,
-                _ => ErrorKind::Internal,
-            };
-            Error::new(kind, format!("the folder \"{}\" cannot be made", path.display())).with_source(error)
-        })?;
+        let made = self.0.make();
+        made.map_err(|error| Error::of_file(format_args!("folder \"{}\"", path.display()), error))?;
         Ok(path)
     }
 }

@@ -11,5 +11,4 @@ mod directory;
 mod memory;
 
 pub use self::directory::DirectoryStore;
-pub(crate) use self::directory::{blocking, file_name, make, sync_directory};
 pub use self::memory::MemoryStore;

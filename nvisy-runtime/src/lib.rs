@@ -15,6 +15,7 @@ pub mod graph;
 
 mod allowance;
 pub mod compiler;
+mod disk;
 pub mod expression;
 pub mod registry;
 mod suggest;

@@ -22,7 +22,7 @@ use serde::{Deserialize, Serialize};
 use self::hash::{Keys, Secret};
 use self::log::{End, Log};
 use self::seen::Seen;
-use crate::checkpoint::blocking;
+use crate::disk::blocking;
 use crate::expression::Expression;
 
 /// Drops items that were there before: the first of its like wins.

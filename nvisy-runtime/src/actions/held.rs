@@ -10,7 +10,7 @@ use tokio::task::JoinHandle;
 use super::key::{Direction, Keys, Values};
 use super::sorter::Sorter;
 use super::spill::Written;
-use crate::checkpoint::blocking;
+use crate::disk::blocking;
 use crate::expression::Expression;
 
 /// How many runs are being written at once.

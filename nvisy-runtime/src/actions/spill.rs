@@ -14,7 +14,7 @@ use nvisy_core::spill::Spill;
 use nvisy_core::{Error, ErrorKind, Result};
 use serde::{Deserialize, Serialize};
 
-use crate::checkpoint::sync_directory;
+use crate::disk::sync_directory;
 
 /// So many runs of one level become one of the next unless it is said otherwise: what is read at
 /// once is bounded, and what is written each second is not left in pieces.
@@ -197,10 +197,10 @@ impl Runs {
         let folder = self.spill.path()?;
         for (number, run) in self.live.iter_mut().filter(|(_, run)| !run.synced) {
             let path = folder.join(file_name(self.name, *number));
-            File::open(&path).and_then(|file| file.sync_all()).map_err(|e| failed(&path, "synced", e))?;
+            File::open(&path).and_then(|file| file.sync_all()).map_err(|e| failed(&path, e))?;
             run.synced = true;
         }
-        sync_directory(folder).map_err(|error| failed(folder, "synced", error))
+        sync_directory(folder).map_err(|error| failed(folder, error))
     }
 
     /// What was saved last is durable: deletes what neither it nor the checkpoint before names.
@@ -240,12 +240,12 @@ impl Runs {
 
     fn sweep(&self) -> Result<()> {
         let folder = self.spill.path()?;
-        let files = fs::read_dir(folder).map_err(|error| failed(folder, "listed", error))?;
+        let files = fs::read_dir(folder).map_err(|error| failed(folder, error))?;
         for file in files.flatten() {
             let name = file.file_name();
             let number = name.to_str().and_then(|name| number_of(self.name, name));
             if number.is_some_and(|number| !self.live.contains_key(&number)) {
-                fs::remove_file(file.path()).map_err(|error| failed(&file.path(), "removed", error))?;
+                fs::remove_file(file.path()).map_err(|error| failed(&file.path(), error))?;
             }
         }
         Ok(())
@@ -274,22 +274,8 @@ fn number_of(name: &str, file: &str) -> Option<u64> {
     u64::from_str_radix(number, 16).ok()
 }
 
-fn failed(path: &Path, what: &str, error: std::io::Error) -> Error {
-    let (kind, remedy) = remedy(&error);
-    Error::new(kind, format!("\"{}\" cannot be {what}{remedy}", path.display())).with_source(error)
-}
-
-/// Returns what is wrong with a disk, as a kind, and what to do about it.
-pub(super) fn remedy(error: &std::io::Error) -> (ErrorKind, &'static str) {
-    match error.kind() {
-        IoErrorKind::PermissionDenied | IoErrorKind::ReadOnlyFilesystem => {
-            (ErrorKind::Permission, ": check who may")
-        }
-        IoErrorKind::StorageFull | IoErrorKind::QuotaExceeded | IoErrorKind::FileTooLarge => {
-            (ErrorKind::Permission, ": the disk is full: free some space")
-        }
-        _ => (ErrorKind::Internal, ""),
-    }
+fn failed(path: &Path, error: std::io::Error) -> Error {
+    Error::of_file(format_args!("file \"{}\" of what does not fit into memory", path.display()), error)
 }
 
 /// A run that is written.
@@ -311,7 +297,7 @@ impl RunWriter {
     fn create(path: PathBuf, number: u64, level: u8) -> Result<Self> {
         // Somebody may still write to one of that name who was given up: the new one is another.
         _ = fs::remove_file(&path);
-        let file = File::create_new(&path).map_err(|error| failed(&path, "written", error))?;
+        let file = File::create_new(&path).map_err(|error| failed(&path, error))?;
         let file = BufWriter::with_capacity(BUFFER, file);
         let run = Run { bytes: 0, checksum: 0, items: 0, taken: 0, level, synced: false, named: false };
         Ok(Self { path, number, file, run, finished: false })
@@ -337,7 +323,7 @@ impl RunWriter {
             file.write_all(&head)?;
             parts.iter().try_for_each(|part| file.write_all(part))
         };
-        write(&mut self.file).map_err(|error| failed(&self.path, "written", error))?;
+        write(&mut self.file).map_err(|error| failed(&self.path, error))?;
         self.run.checksum = checksum;
         self.run.bytes += HEAD as u64 + u64::from(len);
         self.run.items += u64::from(count);
@@ -345,7 +331,7 @@ impl RunWriter {
     }
 
     pub(super) fn finish(mut self) -> Result<Written> {
-        self.file.flush().map_err(|error| failed(&self.path, "written", error))?;
+        self.file.flush().map_err(|error| failed(&self.path, error))?;
         self.finished = true;
         Ok(Written { number: self.number, run: self.run.clone() })
     }
@@ -373,9 +359,9 @@ impl RunReader {
     fn open(path: PathBuf, run: &Run) -> Result<Self> {
         let file = File::open(&path).map_err(|error| match error.kind() {
             IoErrorKind::NotFound => damaged(&path, "it is missing"),
-            _ => failed(&path, "read", error),
+            _ => failed(&path, error),
         })?;
-        let len = file.metadata().map_err(|error| failed(&path, "read", error))?.len();
+        let len = file.metadata().map_err(|error| failed(&path, error))?.len();
         if len != run.bytes {
             return Err(damaged(&path, &format!("it has {len} bytes, and {} were written", run.bytes)));
         }
@@ -418,7 +404,7 @@ impl RunReader {
         if (bytes.len() as u64) > self.left {
             return Err(self.damaged());
         }
-        self.file.read_exact(bytes).map_err(|error| failed(&self.path, "read", error))?;
+        self.file.read_exact(bytes).map_err(|error| failed(&self.path, error))?;
         self.left -= bytes.len() as u64;
         Ok(())
     }
@@ -435,24 +421,4 @@ fn damaged(path: &Path, how: &str) -> Error {
          put it back, or let the run begin anew without its state"
     );
     Error::new(ErrorKind::Validation, message)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_disk_that_is_full_or_closed_is_told_with_the_remedy() {
-        let told = |kind: IoErrorKind| failed(Path::new("sort.run"), "written", kind.into());
-        for (kind, remedy) in [
-            (IoErrorKind::StorageFull, "the disk is full: free some space"),
-            (IoErrorKind::QuotaExceeded, "the disk is full: free some space"),
-            (IoErrorKind::ReadOnlyFilesystem, "check who may"),
-        ] {
-            let error = told(kind);
-            assert_eq!(error.kind(), ErrorKind::Permission);
-            assert_eq!(error.message(), format!("\"sort.run\" cannot be written: {remedy}"));
-        }
-        assert_eq!(told(IoErrorKind::BrokenPipe).kind(), ErrorKind::Internal);
-    }
 }

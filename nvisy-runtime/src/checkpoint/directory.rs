@@ -19,11 +19,10 @@ use futures::future::BoxFuture;
 use nvisy_core::{
     Changes, Checkpoint, CheckpointStore, Checkpoints, Error, ErrorKind, Recovery, Result, RetryClass,
 };
-use sha2::{Digest, Sha256};
 
 use self::disk::Directory;
-pub(crate) use self::disk::sync_directory;
 use self::log::{Growth, Log, io_error, recover};
+use crate::disk::{blocking, file_name, make};
 
 /// Keeps the checkpoints of each graph in a directory of its own below a path.
 ///
@@ -190,55 +189,9 @@ impl fmt::Debug for Open {
     }
 }
 
-/// Calls `call` on a thread that may block. Once begun it runs to its end.
-pub(crate) async fn blocking<T: Send + 'static>(
-    call: impl FnOnce() -> Result<T> + Send + 'static,
-) -> Result<T> {
-    match tokio::task::spawn_blocking(call).await {
-        Ok(done) => done,
-        Err(error) if error.is_panic() => Err(Error::from_panic(&*error.into_panic())),
-        Err(_) => Err(Error::cancelled()),
-    }
-}
-
-/// Makes a directory and those above it, durably.
-pub(crate) fn make(path: &Path) -> std::io::Result<()> {
-    if path.try_exists()? {
-        return Ok(());
-    }
-    let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
-    if let Some(parent) = parent {
-        make(parent)?;
-    }
-    match std::fs::create_dir(path) {
-        Err(error) if error.kind() != std::io::ErrorKind::AlreadyExists => return Err(error),
-        _ => {}
-    }
-    sync_directory(parent.unwrap_or(Path::new(".")))
-}
-
 /// Names the directory of a graph.
 fn directory_name(graph: &str) -> String {
     file_name("graph-", graph)
-}
-
-/// Names a file after a thing, with letters that every file system keeps apart.
-pub(crate) fn file_name(kind: &str, of: &str) -> String {
-    const LONGEST: usize = 150;
-    let mut name = String::from(kind);
-    for byte in of.bytes() {
-        match byte {
-            b'a'..=b'z' | b'0'..=b'9' | b'-' | b'_' => name.push(char::from(byte)),
-            _ => name.push_str(&format!("%{byte:02x}")),
-        }
-    }
-    if name.len() > LONGEST {
-        let hash = Sha256::digest(of.as_bytes());
-        name.truncate(LONGEST - 66);
-        name.push_str("%%");
-        hash.iter().for_each(|byte| name.push_str(&format!("{byte:02x}")));
-    }
-    name
 }
 
 fn shown(path: &Path) -> String {

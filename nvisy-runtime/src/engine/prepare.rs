@@ -24,9 +24,9 @@ use super::memo::Memo;
 use super::node::{Built, Node};
 use super::outlet::{Outlet, Outlets};
 use super::tracker::{Asks, Bounds, SharedTracker, Tracker};
-use crate::checkpoint::file_name;
 use crate::compiler::DEFAULT_UNCOMMITTED_ITEMS;
 use crate::compiler::plan::{ExecutionPlan, PlanNode, PlanParts, Port, Work};
+use crate::disk::file_name;
 use crate::graph::policy::Ways;
 use crate::memo::MemoStore;
 

@@ -9,7 +9,7 @@ use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
 use arrow::array::RecordBatch;
-use nvisy_core::{Error, ErrorKind, Result, RunId};
+use nvisy_core::{Error, Result, RunId};
 use parquet::arrow::ArrowWriter;
 use parquet::basic::Encoding;
 use parquet::errors::ParquetError;
@@ -19,7 +19,7 @@ use parquet::schema::types::ColumnPath;
 
 use super::rows::SCHEMA;
 use super::scan;
-use crate::checkpoint::{make, sync_directory};
+use crate::disk::{make, sync_directory};
 
 /// The keys of what a file says of itself.
 pub(super) mod key {
@@ -272,20 +272,5 @@ fn parquet_error(path: &Path, error: ParquetError) -> Error {
 }
 
 pub(super) fn io_error(path: &Path, error: io::Error) -> Error {
-    use io::ErrorKind as Io;
-    let (kind, message) = match error.kind() {
-        Io::PermissionDenied | Io::ReadOnlyFilesystem => {
-            (ErrorKind::Permission, "cannot be written or read: check who may".to_owned())
-        }
-        Io::StorageFull | Io::QuotaExceeded | Io::FileTooLarge => {
-            (ErrorKind::Permission, "the disk is full: free some space".to_owned())
-        }
-        Io::NotFound => (ErrorKind::NotFound, "does not exist".to_owned()),
-        Io::NotADirectory | Io::AlreadyExists | Io::IsADirectory => {
-            (ErrorKind::Configuration, format!("is no place for a log: {error}"))
-        }
-        _ => (ErrorKind::Connection, format!("the disk failed: {error}")),
-    };
-    let path = path.display();
-    Error::new(kind, format!("log of lineage \"{path}\": {message}")).with_source(error)
+    Error::of_file(format_args!("log of lineage \"{}\"", path.display()), error)
 }

@@ -9,7 +9,7 @@ use tokio::sync::Mutex as AsyncMutex;
 
 use super::files::Files;
 use super::rows::Rows;
-use crate::checkpoint::blocking;
+use crate::disk::blocking;
 
 /// How many rows are gathered before they are written.
 const ROWS: usize = 1 << 16;

@@ -15,7 +15,7 @@ use ulid::Ulid;
 
 use super::segment::{Place, Segment, size};
 use super::{MAX_BYTES, MemoStore};
-use crate::checkpoint::{blocking, make};
+use crate::disk::{blocking, make};
 
 /// Keeps results in the files `memo-….log` of a directory. Default 1 GiB, of which the oldest go
 /// first, a file at a time.
@@ -237,7 +237,7 @@ impl Open {
         self.refresh()?;
         let name: Arc<str> = format!("{PREFIX}{}{SUFFIX}", Ulid::generate()).into();
         let segment = Segment::create(&self.path.join(&*name))?;
-        crate::checkpoint::sync_directory(&self.path)?;
+        crate::disk::sync_directory(&self.path)?;
         self.segments.insert(name.clone(), segment);
         self.active = Some(name.clone());
         Ok(name)

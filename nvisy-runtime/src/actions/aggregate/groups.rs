@@ -14,7 +14,7 @@ use super::origins::Origins;
 use super::part::Part;
 use crate::actions::key::Keys;
 use crate::actions::spill::Runs;
-use crate::checkpoint::blocking;
+use crate::disk::blocking;
 
 /// So many items are worth a thread.
 const MANY: usize = 4_096;

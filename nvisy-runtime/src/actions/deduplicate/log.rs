@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use tokio::task::JoinHandle;
 
 use super::run::{damaged, failed};
-use crate::checkpoint::{blocking, make, sync_directory};
+use crate::disk::{blocking, make, sync_directory};
 
 const NAME: &str = "keys";
 const KEY: usize = size_of::<u128>();
@@ -53,25 +53,25 @@ impl Log {
             Some(folder) => folder,
             None => spill.path()?,
         };
-        make(folder).map_err(|error| failed(folder, "be made", error))?;
+        make(folder).map_err(|error| failed(folder, error))?;
         let path = folder.join(NAME);
         let open = File::options().read(true).write(true).create(end.bytes == 0).truncate(false).open(&path);
         let mut file = open.map_err(|error| match error.kind() {
             std::io::ErrorKind::NotFound => damaged(&path),
-            _ => failed(&path, "be opened", error),
+            _ => failed(&path, error),
         })?;
         let mut found = End::default();
         let mut input = BufReader::with_capacity(1 << 20, &file);
         while found.bytes < end.bytes {
             let mut len = [0; 4];
             let read = input.read_exact(&mut len);
-            read.map_err(|error| failed(&path, "be read", error))?;
+            read.map_err(|error| failed(&path, error))?;
             let keys = u32::from_le_bytes(len) as usize;
             if keys == 0 || keys > BLOCK {
                 return Err(damaged(&path));
             }
             let mut bytes = vec![0; keys * KEY + 4];
-            input.read_exact(&mut bytes).map_err(|error| failed(&path, "be read", error))?;
+            input.read_exact(&mut bytes).map_err(|error| failed(&path, error))?;
             let (bytes, sum) = bytes.split_at(keys * KEY);
             if sum != sum_of(found.bytes, len, bytes).to_le_bytes() {
                 return Err(damaged(&path));
@@ -89,7 +89,7 @@ impl Log {
             .and_then(|()| file.seek(SeekFrom::Start(end.bytes)))
             .and_then(|_| file.sync_all())
             .and_then(|()| sync_directory(folder))
-            .map_err(|error| failed(&path, "be written", error))?;
+            .map_err(|error| failed(&path, error))?;
         let block = Vec::with_capacity(BLOCK * KEY + 4);
         Ok(Self { path, file: Arc::new(file), end, block, early: None, begun: end.bytes })
     }
@@ -114,7 +114,7 @@ impl Log {
         self.block.extend_from_slice(&sum);
         let mut file = &*self.file;
         let written = file.write_all(&len).and_then(|()| file.write_all(&self.block));
-        written.map_err(|error| failed(&self.path, "be written", error))?;
+        written.map_err(|error| failed(&self.path, error))?;
         self.end.bytes += (len.len() + self.block.len()) as u64;
         self.end.keys += u64::from(keys);
         self.block.clear();
@@ -146,11 +146,11 @@ impl Log {
         self.write()?;
         if let Some(early) = self.early.take() {
             let synced = early.await.map_err(std::io::Error::other).and_then(|synced| synced);
-            synced.map_err(|error| failed(&self.path, "be written", error))?;
+            synced.map_err(|error| failed(&self.path, error))?;
         }
         self.begun = self.end.bytes;
         let (file, path) = (self.file.clone(), self.path.clone());
-        blocking(move || file.sync_data().map_err(|error| failed(&path, "be written", error))).await?;
+        blocking(move || file.sync_data().map_err(|error| failed(&path, error))).await?;
         Ok(self.end)
     }
 }

@@ -6,8 +6,6 @@ use std::path::{Path, PathBuf};
 
 use nvisy_core::{Error, ErrorKind, Result};
 
-use crate::actions::spill::remedy;
-
 const KEY: usize = size_of::<u128>();
 /// Keys that are read at once.
 const BLOCK: usize = 64;
@@ -41,7 +39,7 @@ impl Run {
         filter: usize,
         mut keys: impl Iterator<Item = Result<u128>>,
     ) -> Result<Self> {
-        let failed = |error| failed(&path, "be written", error);
+        let failed = |error| failed(&path, error);
         let mut file =
             File::options().read(true).write(true).create(true).truncate(true).open(&path).map_err(failed)?;
         let mut filter = Filter::new(expected, filter);
@@ -92,7 +90,7 @@ impl Run {
             let mut room = [0; BLOCK * KEY];
             let bytes = &mut room[..self.len_of(at) * KEY];
             read_at(&self.file, bytes, (at * BLOCK * KEY) as u64)
-                .map_err(|error| failed(&self.path, "be read", error))?;
+                .map_err(|error| failed(&self.path, error))?;
             self.check(block, bytes)?;
             if has(bytes, key) {
                 return Ok(true);
@@ -104,11 +102,11 @@ impl Run {
 
     /// Returns all keys in order.
     pub(super) fn iter(&self) -> Result<impl Iterator<Item = Result<u128>> + '_> {
-        let file = File::open(&self.path).map_err(|error| failed(&self.path, "be read", error))?;
+        let file = File::open(&self.path).map_err(|error| failed(&self.path, error))?;
         let mut input = BufReader::with_capacity(1 << 18, file);
         let blocks = self.blocks.iter().enumerate().map(move |(at, block)| {
             let mut bytes = vec![0; self.len_of(at) * KEY];
-            input.read_exact(&mut bytes).map_err(|error| failed(&self.path, "be read", error))?;
+            input.read_exact(&mut bytes).map_err(|error| failed(&self.path, error))?;
             self.check(block, &bytes)?;
             Ok(bytes)
         });
@@ -162,13 +160,11 @@ fn read_at(mut file: &File, bytes: &mut [u8], at: u64) -> std::io::Result<()> {
 }
 
 /// The error of a file that is there and cannot be used.
-pub(super) fn failed(path: &Path, what: &str, error: std::io::Error) -> Error {
+pub(super) fn failed(path: &Path, error: std::io::Error) -> Error {
     if error.kind() == IoKind::UnexpectedEof {
         return damaged(path);
     }
-    let (kind, remedy) = remedy(&error);
-    Error::new(kind, format!("the file \"{}\" of what was seen cannot {what}{remedy}", path.display()))
-        .with_source(error)
+    Error::of_file(format_args!("file \"{}\" of what was seen", path.display()), error)
 }
 
 /// The error of a file that is not what was written.

@@ -48,7 +48,7 @@ impl Seen {
             }
             Ok(())
         };
-        remove().map_err(|error| failed(folder, "be removed", error))
+        remove().map_err(|error| failed(folder, error))
     }
 
     /// Says which keys are about to come. That is of use for some tens of them.

@@ -5,6 +5,8 @@ use std::fs::{self, File, OpenOptions};
 use std::io::{self, BufReader, Read, Seek, SeekFrom, Write};
 use std::path::PathBuf;
 
+use crate::disk::sync_directory;
+
 /// A directory of files.
 pub(super) trait Disk: fmt::Debug + Send + Sync {
     /// Returns the names of the files.
@@ -93,9 +95,4 @@ impl DiskFile for File {
         self.seek(SeekFrom::Start(len))?;
         self.sync_all()
     }
-}
-
-/// Makes durable what is in a directory: where it has to be asked for.
-pub(crate) fn sync_directory(path: &std::path::Path) -> io::Result<()> {
-    if cfg!(unix) { File::open(path)?.sync_all() } else { Ok(()) }
 }

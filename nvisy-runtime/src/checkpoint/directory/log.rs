@@ -395,21 +395,7 @@ fn failed(disk: &dyn Disk, name: &str, error: io::Error) -> Error {
     io_error(&disk.place(name), error)
 }
 
-/// Translates what the operating system says about a file.
+/// Says of which checkpoints the operating system said so.
 pub(super) fn io_error(place: &str, error: io::Error) -> Error {
-    use io::ErrorKind as Io;
-    let (kind, message) = match error.kind() {
-        Io::PermissionDenied | Io::ReadOnlyFilesystem => {
-            (ErrorKind::Permission, "cannot be written or read: check who may".to_owned())
-        }
-        Io::StorageFull | Io::QuotaExceeded | Io::FileTooLarge => {
-            (ErrorKind::Permission, "the disk is full: free some space".to_owned())
-        }
-        Io::NotFound => (ErrorKind::NotFound, "does not exist".to_owned()),
-        Io::NotADirectory | Io::AlreadyExists | Io::InvalidFilename | Io::IsADirectory => {
-            (ErrorKind::Configuration, format!("is no place for checkpoints: {error}"))
-        }
-        _ => (ErrorKind::Connection, format!("the disk failed: {error}")),
-    };
-    Error::new(kind, format!("checkpoints in \"{place}\": {message}")).with_source(error)
+    Error::of_file(format_args!("checkpoints in \"{place}\""), error)
 }
