@@ -19,6 +19,8 @@ pub(crate) struct Block {
     pub(crate) line: u64,
     /// A record that was too long to be held. There is no text beside it.
     pub(crate) oversize: Option<Oversize>,
+    /// Whether it stands within an array, where a record that was too long has told.
+    pub(crate) array: Option<bool>,
     /// Whether the object ends here.
     pub(crate) last: bool,
 }
@@ -64,6 +66,11 @@ pub(crate) trait Split: Send {
         false
     }
 
+    /// Returns whether what comes next stands within an array, where that is known.
+    fn array(&self) -> Option<bool> {
+        None
+    }
+
     /// Returns how many bytes stand before the record that `text` begins with.
     fn lead(&self, text: &[u8]) -> usize {
         let _ = text;
@@ -102,6 +109,8 @@ pub(crate) struct BlockReader {
     seen: usize,
     offset: u64,
     line: u64,
+    /// What a record that was too long has told of an array.
+    array: Option<bool>,
     state: State,
     /// What is to be told when all that was read before it is given out.
     failed: Option<Error>,
@@ -135,6 +144,7 @@ impl BlockReader {
             seen: 0,
             offset: 0,
             line: 1,
+            array: None,
             state: State::Start,
             failed: None,
         }
@@ -197,8 +207,8 @@ impl BlockReader {
                     continue;
                 }
             }
-            let (offset, line) = (self.offset, self.line);
-            let block = Block { text: text.into(), offset, line, oversize: None, last: end };
+            let (offset, line, array) = (self.offset, self.line, self.array);
+            let block = Block { text: text.into(), offset, line, oversize: None, array, last: end };
             self.offset += block.text.len() as u64;
             self.line += lines(&block.text);
             return Ok(Some(block));
@@ -214,7 +224,7 @@ impl BlockReader {
         let (offset, line) = (self.offset, self.line);
         let head = Bytes::copy_from_slice(&text[..text.len().min(HEAD)]);
         let oversize = Some(Oversize { offset, line, head });
-        let block = Block { text: Bytes::new(), offset, line, oversize, last: false };
+        let block = Block { text: Bytes::new(), offset, line, oversize, array: self.array, last: false };
         let line = if self.split.lines_are_safe() { memchr(b'\n', &text) } else { None };
         match line {
             Some(line) => {
@@ -246,6 +256,7 @@ impl BlockReader {
             self.split.restart();
         }
         if over.is_some() || end {
+            self.array = self.split.array();
             self.state = State::Reading;
             return true;
         }

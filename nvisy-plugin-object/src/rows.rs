@@ -59,8 +59,9 @@ pub(crate) trait TextFormat: Clone + Send + Sync + 'static {
     /// many records there were.
     fn sample(&self, key: &str, blocks: Vec<Block>, columns: &mut Shape, most: usize) -> usize;
 
-    /// Returns what decodes an object that begins with `first`; takes a header off it.
-    fn decoder(&self, key: &str, schema: SchemaRef, first: &mut Block) -> Result<Arc<dyn Decode>>;
+    /// Returns what decodes an object from the block `first` on; takes a header off it. None where
+    /// the block does not tell: one behind it is asked then.
+    fn decoder(&self, key: &str, schema: SchemaRef, first: &mut Block) -> Result<Option<Arc<dyn Decode>>>;
 }
 
 /// Decodes blocks of one object.
@@ -270,11 +271,10 @@ pub(crate) fn read<F: TextFormat>(
                 reading = Some(next(reader));
                 let decoder = match &decoder {
                     Some(decoder) => decoder.clone(),
-                    None if block.oversize.is_some() => Arc::new(NoRecords(schema.clone())),
-                    None => {
-                        let made = format.decoder(&key, schema.clone(), &mut block)?;
-                        decoder.insert(made).clone()
-                    }
+                    None => match format.decoder(&key, schema.clone(), &mut block)? {
+                        Some(made) => decoder.insert(made).clone(),
+                        None => Arc::new(NoRecords(schema.clone())),
+                    },
                 };
                 let end = block.offset + block.text.len() as u64;
                 reached |= block.oversize.as_ref().is_some_and(|oversize| Some(oversize.offset) == after);
@@ -322,7 +322,7 @@ fn replaced(key: &str, after: u64) -> Error {
     Error::new(ErrorKind::Conflict, message)
 }
 
-/// Decodes what stands before a header that there is not: nothing.
+/// Decodes what stands before the first record that is held: nothing.
 struct NoRecords(SchemaRef);
 
 impl Decode for NoRecords {
@@ -420,11 +420,10 @@ fn sample_blocks(mut reader: BlockReader, most: usize) -> Vec<Block> {
     let mut blocks: Vec<Block> = Vec::new();
     let (mut bytes, mut lines) = (0, 0);
     while let Ok(Some(block)) = reader.next() {
-        if block.oversize.is_none() {
-            bytes += block.text.len() as u64;
-            lines += memchr::memchr_iter(b'\n', &block.text).count();
-            blocks.push(block);
-        }
+        let head = block.oversize.as_ref().map_or(0, |oversize| oversize.head.len());
+        bytes += (block.text.len() + head) as u64;
+        lines += memchr::memchr_iter(b'\n', &block.text).count();
+        blocks.push(block);
         // A header more.
         if bytes >= SAMPLE_BYTES || lines > most.saturating_add(1) {
             break;

@@ -17,7 +17,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use self::scan::{Dialect, Fields, Quotes};
-use crate::block::{Block, Split};
+use crate::block::{Block, Oversize, Split};
 use crate::client::ObjectClient;
 use crate::column::{Column, Values};
 use crate::compression::Compression;
@@ -51,6 +51,7 @@ use crate::version::versions;
 ///
 /// A record with more or fewer fields than the header, with a field that does not fit its
 /// column, a stray quote, that is not UTF-8 or too long is rejected with object, line and byte.
+/// A header with a stray quote, or too long, fails its object: it would misname all columns.
 /// Names that end in `.gz` or `.zst` are decompressed. The position of an item is the byte at
 /// which its record begins in the (decompressed) object.
 ///
@@ -166,11 +167,24 @@ impl Csv {
         Dialect { delimiter: delimiter as u8, quote: self.quote.unwrap_or('"') as u8 }
     }
 
-    /// Takes the header off the first block: the columns' names.
-    fn names(&self, dialect: Dialect, first: &mut Block) -> Vec<String> {
-        let mut fields = Fields::default();
-        let Some(span) = dialect.scan(&first.text).record(&mut fields) else { return Vec::new() };
+    /// Takes the header off a block: the columns' names. None where no record stands in it.
+    fn names(&self, key: &str, dialect: Dialect, first: &mut Block) -> Result<Option<Vec<String>>> {
         let named = self.header.unwrap_or(true);
+        let limit = self.max_record();
+        let too_long = format!("is longer than {limit} bytes: close its quotes, or raise `max_record`");
+        if let Some(Oversize { offset, line, .. }) = &first.oversize {
+            return if named { Err(no_header(key, *line, *offset, &too_long)) } else { Ok(None) };
+        }
+        let mut fields = Fields::default();
+        let Some(span) = dialect.scan(&first.text).record(&mut fields) else { return Ok(None) };
+        let fault = match span.fault {
+            Some((at, fault)) => Some((at, format!("is broken: {fault}"))),
+            None if span.end - span.start > limit => Some((span.start, too_long)),
+            None => None,
+        };
+        if let Some((at, fault)) = fault.filter(|_| named) {
+            return Err(no_header(key, first.line_at(at), first.offset + at as u64, &fault));
+        }
         let mut names: Vec<String> = Vec::with_capacity(fields.list.len());
         let mut taken = HashSet::with_capacity(fields.list.len());
         for (at, field) in (1..).zip(&fields.list) {
@@ -188,8 +202,13 @@ impl Csv {
         if named {
             first.advance(span.next);
         }
-        names
+        Ok(Some(names))
     }
+}
+
+/// The error of an object whose header does not tell its columns.
+fn no_header(key: &str, line: u64, offset: u64, fault: &str) -> Error {
+    broken(key, format_args!("line {line}, byte {offset}: the header {fault}"))
 }
 
 impl Source for Csv {
@@ -258,9 +277,10 @@ impl TextFormat for Csv {
     }
 
     fn sample(&self, key: &str, mut blocks: Vec<Block>, columns: &mut Shape, most: usize) -> usize {
-        let Some(first) = blocks.first_mut() else { return 0 };
         let dialect = self.dialect(key);
-        let names = self.names(dialect, first);
+        let names = blocks.iter_mut().find_map(|block| self.names(key, dialect, block).transpose());
+        // An object without a header fails where it is read.
+        let Some(Ok(names)) = names else { return 0 };
         let mut shapes = vec![Shape::Null; names.len()];
         let mut fields = Fields::default();
         let mut seen = 0;
@@ -282,9 +302,9 @@ impl TextFormat for Csv {
         seen
     }
 
-    fn decoder(&self, key: &str, schema: SchemaRef, first: &mut Block) -> Result<Arc<dyn Decode>> {
+    fn decoder(&self, key: &str, schema: SchemaRef, first: &mut Block) -> Result<Option<Arc<dyn Decode>>> {
         let dialect = self.dialect(key);
-        let names = self.names(dialect, first);
+        let Some(names) = self.names(key, dialect, first)? else { return Ok(None) };
         let mut places = Vec::with_capacity(names.len());
         let by_order = self.header == Some(false) && self.schema.is_some();
         for (at, name) in names.iter().enumerate() {
@@ -299,14 +319,14 @@ impl TextFormat for Csv {
             }
             places.push(place);
         }
-        Ok(Arc::new(CsvDecoder {
+        Ok(Some(Arc::new(CsvDecoder {
             key: key.to_owned(),
             schema,
             dialect,
             names,
             places,
             max_record: self.max_record(),
-        }))
+        })))
     }
 }
 
@@ -425,12 +445,16 @@ impl Decode for CsvDecoder {
 mod tests {
     use super::*;
 
+    fn block(text: &'static str) -> Block {
+        Block { text: text.into(), offset: 0, line: 1, oversize: None, array: None, last: true }
+    }
+
     #[test]
     fn a_header_is_made_unique_and_taken_off() {
         let text = "a,,a,\"b\"\"c\"\r\n1,2,3,4\n";
-        let mut block = Block { text: text.into(), offset: 0, line: 1, oversize: None, last: true };
+        let mut block = block(text);
         let csv = Csv::all();
-        let names = csv.names(csv.dialect("x.csv"), &mut block);
+        let names = csv.names("x.csv", csv.dialect("x.csv"), &mut block).unwrap().unwrap();
         assert_eq!(names, ["a", "column_2", "a_3", "b\"c"]);
         assert_eq!((block.offset, block.line, &block.text[..]), (13, 2, &b"1,2,3,4\n"[..]));
         assert_eq!(csv.dialect("x.TSV.gz").delimiter, b'\t');
@@ -438,9 +462,9 @@ mod tests {
 
     #[test]
     fn a_name_that_is_made_is_no_other_columns() {
-        let mut block = Block { text: "a_3,a,a\n".into(), offset: 0, line: 1, oversize: None, last: true };
         let csv = Csv::all();
-        assert_eq!(csv.names(csv.dialect("x.csv"), &mut block), ["a_3", "a", "a_3_3"]);
+        let names = csv.names("x.csv", csv.dialect("x.csv"), &mut block("a_3,a,a\n")).unwrap().unwrap();
+        assert_eq!(names, ["a_3", "a", "a_3_3"]);
     }
 
     #[test]

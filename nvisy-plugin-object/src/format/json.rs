@@ -111,6 +111,7 @@ impl TextFormat for Json {
         let mut scanner = Elements::start();
         let mut seen = 0;
         for block in blocks {
+            scanner.array = scanner.array.or(block.array);
             let mut at = 0;
             while let Some(span) = scanner.element(&block.text, &mut at) {
                 if seen == most {
@@ -125,14 +126,22 @@ impl TextFormat for Json {
         seen
     }
 
-    fn decoder(&self, key: &str, schema: SchemaRef, first: &mut Block) -> Result<Arc<dyn Decode>> {
-        let start = first.text.iter().position(|byte| !byte.is_ascii_whitespace());
-        let array = start.is_some_and(|start| first.text[start] == b'[');
-        if let (Some(start), true) = (start, array) {
-            first.advance(start + 1);
+    fn decoder(&self, key: &str, schema: SchemaRef, first: &mut Block) -> Result<Option<Arc<dyn Decode>>> {
+        if first.oversize.is_some() {
+            return Ok(None);
         }
+        let start = first.text.iter().position(|byte| !byte.is_ascii_whitespace());
+        let array = match (first.array, start) {
+            // The array's bracket stood before a record that was too long.
+            (Some(array), _) => array,
+            (None, Some(start)) if first.text[start] == b'[' => {
+                first.advance(start + 1);
+                true
+            }
+            (None, _) => false,
+        };
         let (drift, max_record) = (self.drift.unwrap_or_default(), self.max_record());
-        Ok(Arc::new(ElementDecoder { key: key.to_owned(), schema, drift, max_record, array }))
+        Ok(Some(Arc::new(ElementDecoder { key: key.to_owned(), schema, drift, max_record, array })))
     }
 }
 
@@ -270,6 +279,10 @@ impl Split for Elements {
             ends = Some((ends.map_or(end, |(first, _)| first), end));
         }
         ends
+    }
+
+    fn array(&self) -> Option<bool> {
+        self.array.map(|array| array && self.place != Place::End)
     }
 
     fn lead(&self, text: &[u8]) -> usize {

@@ -130,9 +130,9 @@ impl TextFormat for Jsonl {
         seen
     }
 
-    fn decoder(&self, key: &str, schema: SchemaRef, _: &mut Block) -> Result<Arc<dyn Decode>> {
+    fn decoder(&self, key: &str, schema: SchemaRef, _: &mut Block) -> Result<Option<Arc<dyn Decode>>> {
         let (drift, max_record) = (self.drift.unwrap_or_default(), self.max_record());
-        Ok(Arc::new(LineDecoder { key: key.to_owned(), schema, drift, max_record }))
+        Ok(Some(Arc::new(LineDecoder { key: key.to_owned(), schema, drift, max_record })))
     }
 }
 

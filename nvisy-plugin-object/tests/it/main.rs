@@ -5,6 +5,7 @@
 mod bad_input;
 mod conformance;
 mod naming;
+mod oversize;
 mod properties;
 mod round_trip;
 mod selection;

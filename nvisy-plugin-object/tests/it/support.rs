@@ -166,6 +166,8 @@ pub(crate) async fn check_resume<S: Source<Client = ObjectClient>>(
             read_partition(source, &partition, Some(position.clone()), &context, &mut rest).await;
             assert_eq!(rest.items, whole.items[done..], "after {position}");
             assert_eq!(rest.ids, whole.ids[done..], "after {position}");
+            let told = |read: &Read| read.error.as_ref().map(ToString::to_string);
+            assert_eq!(told(&rest), told(&whole), "after {position}");
         }
     }
 }

@@ -322,8 +322,9 @@ impl Sink for OpenSqliteSink {
                 Ok(Taken::Before) => statuses[*index] = WriteStatus::AlreadyApplied,
                 Err(error) => {
                     let error = error.at_item(batch.id(*index));
-                    statuses[*index] = match error.retry_class() {
-                        RetryClass::Transient => WriteStatus::Retryable(error),
+                    statuses[*index] = match (error.kind(), error.retry_class()) {
+                        (ErrorKind::Ambiguous, _) => WriteStatus::Ambiguous(error),
+                        (_, RetryClass::Transient) => WriteStatus::Retryable(error),
                         _ => WriteStatus::Rejected(error),
                     };
                 }

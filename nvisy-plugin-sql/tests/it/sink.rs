@@ -499,3 +499,79 @@ async fn wide_rows_are_written_in_narrower_statements() {
     assert!(write(&sink, &client, &items).await.unwrap().is_applied());
     assert_eq!(database.query("SELECT sum(c1499) AS s FROM wide").await, [json!({"s": 1_499 * 49 * 50 / 2})]);
 }
+
+#[tokio::test]
+async fn of_a_commit_that_nobody_knows_of_its_item_alone_is_ambiguous() {
+    // Written together, the second item takes all with it: each is tried alone then.
+    for (first, status, written) in [(0, "Applied", vec![0, 2]), (1, "Rejected", vec![2])] {
+        let database = Database::with(
+            "CREATE TABLE t (id INTEGER, n INTEGER);
+             CREATE TRIGGER tears BEFORE INSERT ON t WHEN new.n = 1 BEGIN SELECT RAISE(ROLLBACK, 'x'); END",
+        )
+        .await;
+        let config = database.config().wal(false).busy_timeout(Duration::from_secs(60));
+        let client = Arc::new(connect(&config).await.unwrap());
+        let context = OpenContext::new(Context::detached(), client.clone());
+        let sink = SqliteSink::table("t").insert().open(&context).await.unwrap();
+        let ns = [first, 1, 2, 3];
+        let items = batch(&ns.iter().zip(0..).map(|(n, id)| json!({"id": id, "n": n})).collect::<Vec<_>>());
+        let mut writing = std::pin::pin!(sink.write(&items, context.context()));
+
+        // Another program reads as soon as the first item is done with.
+        let mut other = database.connection().await;
+        let reading = loop {
+            let mut reading = other.begin().await.unwrap();
+            let rows = sqlx::query("SELECT * FROM t").fetch_all(&mut *reading).await.unwrap();
+            if rows.len() + 1 == written.len() {
+                break reading;
+            }
+            reading.rollback().await.unwrap();
+            assert!(writing.as_mut().now_or_never().is_none());
+        };
+        // The commit of the third item waits for it, and cannot end: its journal goes.
+        let journal = database.directory.path().join("test.db-journal");
+        while !journal.exists() {
+            assert!(writing.as_mut().now_or_never().is_none());
+            tokio::task::yield_now().await;
+        }
+        std::fs::remove_file(&journal).unwrap();
+        reading.rollback().await.unwrap();
+
+        let report = writing.await.unwrap();
+        let said = |index| format!("{:?}", report.status(index)).split('(').next().unwrap().to_owned();
+        assert_eq!([0, 1, 2, 3].map(said), [status, "Rejected", "Ambiguous", "Retryable"], "{report:?}");
+        let WriteStatus::Retryable(error) = report.status(3) else { panic!("{report:?}") };
+        assert!(error.message().contains("was not tried"), "{error}");
+        // It is there, as it happens: tried again, it would be there twice.
+        let written: Vec<Value> = written.iter().map(|id| json!({"id": id})).collect();
+        assert_eq!(database.query("SELECT id FROM t ORDER BY id").await, written);
+    }
+}
+
+#[tokio::test]
+async fn a_connection_that_goes_between_two_items_takes_no_report_of_what_is_written_with_it() {
+    let database = Database::with(
+        "CREATE TABLE t (id INTEGER, n INTEGER);
+         CREATE TRIGGER tears BEFORE INSERT ON t WHEN new.n = 1 BEGIN SELECT RAISE(ROLLBACK, 'x'); END",
+    )
+    .await;
+    let client = Arc::new(database.client().await);
+    let context = OpenContext::new(Context::detached(), client.clone());
+    let sink = SqliteSink::table("t").insert().open(&context).await.unwrap();
+    // The last item takes all with it: each is tried alone then.
+    let rows: Vec<Value> = (0..300).map(|id| json!({"id": id, "n": id / 299})).collect();
+    let items = batch(&rows);
+    let mut writing = std::pin::pin!(sink.write(&items, context.context()));
+    while database.query("SELECT id FROM t").await.is_empty() {
+        assert!(writing.as_mut().now_or_never().is_none());
+    }
+    let config = database.config();
+    let (report, closed) = tokio::join!(writing, config.disconnect(&client));
+    closed.unwrap();
+    let report = report.unwrap();
+    let written = (0..300).filter(|index| matches!(report.status(*index), WriteStatus::Applied));
+    let written: Vec<Value> = written.map(|id| json!({"id": id})).collect();
+    assert_eq!(database.query("SELECT id FROM t ORDER BY id").await, written);
+    assert!(report.others().iter().all(|(_, status)| matches!(status, WriteStatus::Retryable(_))));
+    assert!((1..300).contains(&written.len()), "{}", written.len());
+}

@@ -195,14 +195,29 @@ impl SqliteClient {
         }
     }
 
-    /// Writes each item in a transaction of its own.
+    /// Writes each item in a transaction of its own. Of a commit that may have been done or not, the
+    /// one item is `ambiguous`, and those behind it are worth another try.
     async fn write_alone(&self, target: &Target, items: &[Writer<'_>]) -> Result<Vec<Result<Taken>>> {
         let place = format!("{}: table \"{}\"", self.database.place(), target.table);
         let mut results: Vec<Result<Taken>> = Vec::with_capacity(items.len());
         for index in 0..items.len() {
-            let mut connection = self.database.writer().await?;
-            match self.write_one(&mut connection, target, &items[index..=index], &place).await {
+            let written = match self.database.writer().await {
+                Ok(mut connection) => {
+                    self.write_one(&mut connection, target, &items[index..=index], &place).await
+                }
+                Err(error) => Err(error),
+            };
+            match written {
                 Ok(result) => results.push(result),
+                Err(error) if error.kind() == ErrorKind::Ambiguous => {
+                    results.push(Err(error));
+                    let message = format!(
+                        "{place}: the item was not tried, since the commit before it failed: try it again"
+                    );
+                    let untried = Error::new(ErrorKind::Connection, message);
+                    results.resize_with(items.len(), || Err(untried.clone()));
+                    break;
+                }
                 Err(error) if results.iter().all(Result::is_err) => return Err(error),
                 Err(error) => {
                     results.resize_with(items.len(), || Err(error.clone()));
@@ -232,16 +247,15 @@ impl SqliteClient {
             None => return Err(Error::internal("an item was prepared, and is not there")),
         };
         let sql = shapes[values.shape].statement(target, 1);
-        let written = match execute(&mut transaction, sql, &[&values]).await {
-            Ok(()) => {
-                if let (Some(sink), [item]) = (target.memory, item) {
-                    memory::keep(&mut transaction, sink, &[item.item]).await.map_err(failed)?;
-                }
-                transaction.commit().await
-            }
-            Err(error) => Err(error),
-        };
-        match written {
+        match execute(&mut transaction, sql, &[&values]).await {
+            Ok(()) => {}
+            Err(error) if is_about_the_item(&error) => return Ok(Err(failed(error))),
+            Err(error) => return Err(failed(error)),
+        }
+        if let (Some(sink), [item]) = (target.memory, item) {
+            memory::keep(&mut transaction, sink, &[item.item]).await.map_err(failed)?;
+        }
+        match transaction.commit().await {
             Ok(()) => Ok(Ok(Taken::Now)),
             Err(error) if is_about_the_item(&error) => Ok(Err(failed(error))),
             Err(error) => Err(translate_commit(place, error)),
