@@ -11,8 +11,14 @@ use crate::position::Position;
 /// The object that an item comes from, as one source node of one graph reads it.
 ///
 /// A sink that [replaces](crate::SinkConfig::replaces) keeps it beside each item. Two graphs, and
-/// two source nodes of one graph, have different origins for one object: what one of them wrote
-/// is never taken away for another.
+/// two source nodes of one graph, have different origins for one object: what only one of them
+/// writes is never taken away for another.
+///
+/// A sink keeps one origin for an item, that of who wrote it last. The ids of what is read, and of
+/// what is made of it item by item, follow from the system, the object and the place in it, not
+/// from the graph: two that read the same objects and write the same ids to one place take them
+/// from each other, and where the last writer has an object no more, its items are deleted for
+/// both. Give each a place of its own.
 ///
 /// # Examples
 ///

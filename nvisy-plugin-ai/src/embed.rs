@@ -31,7 +31,9 @@ use crate::model::{EmbedRequest, ModelClient};
 /// # Contract
 ///
 /// 1. One vector a document, in their order, of finite numbers.
-/// 2. All vectors have one length: `dimensions` if set, else that of the first.
+/// 2. All vectors have one length: `dimensions` if set, else that of the first. Vectors of
+///    another fail as `configuration`: they are paid for, and would be again. One that holds
+///    something other than numbers fails alone, and the others of its call are kept.
 /// 3. A document that holds nothing but white space is dropped: "no text to embed".
 /// 4. A call is paid for, so it is repeated only where the node's retry says so. One that is
 ///    too large fails as `too_large`, to be halved.
@@ -125,22 +127,19 @@ impl Embed {
     ///
     /// What the service says; see [`ModelClient::request`].
     pub async fn vectors(&self, client: &ModelClient, texts: &[&str]) -> Result<Vec<Vec<f32>>> {
-        self.request(client, texts, &Context::detached()).await
+        let mut vectors = client.request(self.request(texts), &Context::detached()).await?;
+        vectors.iter_mut().for_each(|vector| self.finish(vector));
+        Ok(vectors)
     }
 
-    async fn request(
-        &self,
-        client: &ModelClient,
-        texts: &[&str],
-        context: &Context,
-    ) -> Result<Vec<Vec<f32>>> {
-        let Self { model, dimensions, .. } = self;
-        let request = EmbedRequest { model, texts, dimensions: *dimensions };
-        let mut vectors = client.request(request, context).await?;
+    fn request<'a>(&'a self, texts: &'a [&'a str]) -> EmbedRequest<'a> {
+        EmbedRequest { model: &self.model, texts, dimensions: self.dimensions }
+    }
+
+    fn finish(&self, vector: &mut [f32]) {
         if self.normalize {
-            vectors.iter_mut().for_each(|vector| scale_to_one(vector));
+            scale_to_one(vector);
         }
-        Ok(vectors)
     }
 
     /// Names what makes the result another thing: model and dimensions.
@@ -230,7 +229,9 @@ impl Embeds {
         }
     }
 
-    fn emit(&self, item: &Item<Document>, vector: Vec<f32>) -> Result<Outcome<Embedding>> {
+    fn emit(&self, item: &Item<Document>, index: usize, mut vector: Vec<f32>) -> Result<Outcome<Embedding>> {
+        self.client.check_numbers(&self.config.model, index, &vector)?;
+        self.config.finish(&mut vector);
         let document = match item.primitive().payload() {
             Payload::Document(document) => document.clone(),
             _ => Arc::new((**item).clone()),
@@ -258,16 +259,16 @@ impl BatchTransform for Embeds {
     ) -> Result<Vec<Outcome<Embedding>>> {
         let texts: Vec<&str> =
             items.iter().map(|item| item.text.as_str()).filter(|text| !is_blank(text)).collect();
-        let vectors = self.config.request(&self.client, &texts, context).await?;
+        let vectors = self.client.answer(self.config.request(&texts), context).await?;
         self.check_dimensions(&vectors)?;
-        let mut vectors = vectors.into_iter();
+        let mut vectors = vectors.into_iter().enumerate();
         let outcome = |item: &Item<Document>| {
             if is_blank(&item.text) {
                 return Outcome::drop(NO_TEXT);
             }
             // As many as texts: the client checks.
-            let vector = vectors.next().unwrap_or_default();
-            self.emit(item, vector).unwrap_or_else(Outcome::fail)
+            let (index, vector) = vectors.next().unwrap_or_default();
+            self.emit(item, index, vector).unwrap_or_else(Outcome::fail)
         };
         Ok(items.iter().map(outcome).collect())
     }

@@ -23,23 +23,29 @@ pub(crate) fn wrong_count(model: &str, endpoint: Option<&str>, want: usize, have
     Error::new(kind, format!("{who} answered with {have} vectors for {want} texts"))
 }
 
+/// What a service does with every text is no fault of one: the setting is wrong, or the model.
 pub(crate) fn wrong_dimensions(who: &str, asked: Option<u32>, want: usize, have: usize) -> Error {
-    let message = match asked {
+    Error::configuration(match asked {
         Some(_) => format!(
             "{who} answered with a vector of {have} dimensions, not the {want} asked for: \
              set `dimensions` to {have}, or leave it out"
         ),
-        None => format!("{who} answered with vectors of {want} and of {have} dimensions at once"),
-    };
-    Error::new(ErrorKind::Validation, message)
+        None if have == 0 => format!("{who} answered with a vector of 0 dimensions: set another `model`"),
+        None => format!(
+            "{who} answered with vectors of {want} and of {have} dimensions at once: \
+             set a `model` that makes them of one length"
+        ),
+    })
 }
 
 pub(crate) fn changed_dimensions(model: &str, want: usize, have: usize) -> Error {
-    let message =
-        format!("model \"{model}\" answered with vectors of {have} dimensions, and with {want} before");
-    Error::new(ErrorKind::Validation, message)
+    Error::configuration(format!(
+        "model \"{model}\" answered with vectors of {have} dimensions, and with {want} before: \
+         set a `model` that makes them of one length"
+    ))
 }
 
+/// The fault of one text, beside others whose vectors are good.
 pub(crate) fn not_finite(who: &str, index: usize) -> Error {
     let message =
         format!("{who} answered with a vector for text {index} that holds something other than numbers");

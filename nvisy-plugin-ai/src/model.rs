@@ -110,14 +110,33 @@ impl ModelClient {
     /// # Errors
     ///
     /// What the service says; `connection` if it does not answer with one vector a text
-    /// (`internal` if the model runs here), `validation` if their lengths differ among themselves or from what was asked for.
+    /// (`internal` if the model runs here), `configuration` if their lengths differ among
+    /// themselves or from what was asked for, `validation` if one holds no numbers.
     pub async fn request(&self, request: EmbedRequest<'_>, context: &Context) -> Result<Vec<Vec<f32>>> {
+        let vectors = self.answer(request, context).await?;
+        for (index, vector) in vectors.iter().enumerate() {
+            self.check_numbers(request.model, index, vector)?;
+        }
+        Ok(vectors)
+    }
+
+    /// Embeds texts, and leaves it to the caller to [check](Self::check_numbers) each vector: it
+    /// is paid for, and one that is not good is not the fault of the others.
+    pub(crate) async fn answer(&self, request: EmbedRequest<'_>, context: &Context) -> Result<Vec<Vec<f32>>> {
         if request.texts.is_empty() {
             return Ok(Vec::new());
         }
         let vectors = self.0.embed(request, context).await?;
         check(&request, &vectors, self.0.endpoint())?;
         Ok(vectors)
+    }
+
+    /// Refuses the vector of a text, the `index`th of its request, that holds no numbers.
+    pub(crate) fn check_numbers(&self, model: &str, index: usize, vector: &[f32]) -> Result<()> {
+        if vector.iter().all(|x| x.is_finite()) {
+            return Ok(());
+        }
+        Err(error::not_finite(&error::name(model, self.0.endpoint()), index))
     }
 
     /// Checks that the service is there and knows us.
@@ -148,20 +167,17 @@ impl fmt::Debug for ModelClient {
 
 fn check(request: &EmbedRequest<'_>, vectors: &[Vec<f32>], endpoint: Option<&str>) -> Result<()> {
     let EmbedRequest { model, texts, dimensions } = *request;
-    let who = || error::name(model, endpoint);
     if vectors.len() != texts.len() {
         return Err(error::wrong_count(model, endpoint, texts.len(), vectors.len()));
     }
     let want = dimensions.map_or_else(|| vectors[0].len(), |dimensions| dimensions as usize);
-    for (index, vector) in vectors.iter().enumerate() {
-        if vector.len() != want || vector.is_empty() {
-            return Err(error::wrong_dimensions(&who(), dimensions, want, vector.len()));
+    match vectors.iter().find(|vector| vector.len() != want || vector.is_empty()) {
+        Some(wrong) => {
+            let who = error::name(model, endpoint);
+            Err(error::wrong_dimensions(&who, dimensions, want, wrong.len()))
         }
-        if vector.iter().any(|x| !x.is_finite()) {
-            return Err(error::not_finite(&who(), index));
-        }
+        None => Ok(()),
     }
-    Ok(())
 }
 
 /// An [`Embedder`] of any type.

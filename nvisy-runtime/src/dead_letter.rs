@@ -5,7 +5,8 @@
 //! [`replay_graph`] makes such a graph of the one in which they failed.
 //!
 //! - What is replayed is the item as it failed: same id, envelope and lineage. Sinks that upsert
-//!   by id hold the same after two replays as after one.
+//!   by id hold the same after two replays as after one. What an action makes of many items it
+//!   would make of the letters alone: [`replay_graph`] says which do.
 //! - The report says how many letters the replay took up (`in` of the node `replay`), how many
 //!   of them the filter dropped, how many passed at the node where they had failed, and how many
 //!   were set aside again. The attempts of those add up.

@@ -246,24 +246,26 @@ async fn an_answer_that_is_not_the_apis_is_an_error_that_names_the_endpoint() {
 async fn vectors_of_the_wrong_length_or_without_numbers_are_refused() {
     let nan = "AADAfw==";
     let cases = [
-        (json!([{ "embedding": [1, 2] }, { "embedding": [1] }]), None, "of 2 and of 1 dimensions"),
+        (
+            json!([{ "embedding": [1, 2] }, { "embedding": [1] }]),
+            None,
+            ErrorKind::Configuration,
+            "of 2 and of 1 dimensions",
+        ),
         (
             json!([{ "embedding": [1, 2] }, { "embedding": [1, 2] }]),
             Some(3),
-            "2 dimensions, not the 3 asked for",
+            ErrorKind::Configuration,
+            "2 dimensions, not the 3 asked for: set `dimensions` to 2",
         ),
-        (json!([{ "embedding": [] }, { "embedding": [] }]), None, "0 dimensions"),
-        (json!([{ "embedding": [1] }, { "embedding": nan }]), None, "text 1"),
+        (json!([{ "embedding": [] }, { "embedding": [] }]), None, ErrorKind::Configuration, "0 dimensions"),
+        (json!([{ "embedding": [1] }, { "embedding": nan }]), None, ErrorKind::Validation, "text 1"),
     ];
-    for (vectors, dimensions, said) in cases {
+    for (vectors, dimensions, kind, said) in cases {
         let (_server, client) = answering(data(&vectors)).await;
         let request = EmbedRequest { model: "small", texts: &["a", "b"], dimensions };
         let error = client.request(request, &Context::detached()).await.unwrap_err();
-        assert_eq!(
-            (error.kind(), error.retry_class()),
-            (ErrorKind::Validation, RetryClass::Permanent),
-            "{error}"
-        );
+        assert_eq!((error.kind(), error.retry_class()), (kind, RetryClass::Permanent), "{error}");
         assert!(error.message().contains(said), "{error}");
     }
 }

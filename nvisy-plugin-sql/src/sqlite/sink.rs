@@ -74,7 +74,9 @@ pub enum Drift {
 ///
 /// In an incremental run, `upsert` and `replace` keep in the columns `nvisy_origin` and
 /// `nvisy_generation` where a row comes from and when it was last written, and delete what is
-/// stale. A row's key is not to come from two objects: the one that writes it last has it.
+/// stale. A row's key is not to come from two objects, nor from two graphs or two sources of one
+/// graph that read the same object: the one that writes it last has it, and where that one has the
+/// object no more it is deleted for both. Give each graph a table of its own.
 ///
 /// # Examples
 ///

@@ -22,7 +22,10 @@ use crate::point::NewPoint;
 /// In an incremental run it keeps beside each embedding where it comes from and when it was written
 /// last, and deletes what is stale: the passages that a document had in the run before and has no
 /// more, and those of documents that are gone. In other runs it deletes nothing: such passages stay
-/// until [`SqliteClient::delete_by_root`] is called.
+/// until [`SqliteClient::delete_by_root`] is called. An embedding is not to come from two graphs, nor
+/// from two sources of one: those that read the same documents give its passages the same ids, the
+/// one that writes it last has it, and where that one has the document no more it is deleted for
+/// both. Give each graph a collection of its own.
 ///
 /// # Examples
 ///

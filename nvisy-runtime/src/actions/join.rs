@@ -1,6 +1,7 @@
 //! `join`: puts the items of two inputs together whose keys are equal.
 
 mod merge;
+mod sizes;
 
 use std::borrow::Cow;
 
@@ -31,7 +32,8 @@ use crate::expression::{Expression, Type};
 ///
 /// Both sides are kept until both have ended, and sorted by key, on disk where they do not fit into
 /// `memory`; rows come out in the order of the keys, and of one key in that of the left input and
-/// then of the right. The rows of the right that have one key have to fit into memory.
+/// then of the right, no more than 1 MiB at once, or one row. The rows of the right that have one
+/// key have to fit into `memory`.
 ///
 /// # Examples
 ///

@@ -23,7 +23,7 @@ use super::spill::{Runs, Written};
 const MOST_ROWS: usize = 16_384;
 const MOST_ITEMS: usize = 1_024;
 /// Bytes of a frame, and of a batch that is released, at the most.
-const MOST_BYTES: usize = 1 << 20;
+pub(super) const MOST_BYTES: usize = 1 << 20;
 /// How many runs are merged at once.
 const MERGED: usize = 32;
 

@@ -6,6 +6,7 @@ use nvisy_core::{ActionConfig, Error, Result};
 use serde_json::json;
 
 use super::Replay;
+use crate::actions::{Aggregate, Sort};
 use crate::graph::{ActionNode, ConnectionUse, Graph, Named, Node, NodeBody, PortRef, SourceNode};
 
 /// Returns the graph that replays dead letters into the node where they failed.
@@ -17,10 +18,24 @@ use crate::graph::{ActionNode, ConnectionUse, Graph, Named, Node, NodeBody, Port
 /// own. All of it is plain data, to be changed where that is not what is wanted: have it set
 /// aside what fails again in another place than the one that it reads.
 ///
+/// # What depends on other items
+///
+/// A replay sees the letters, and nothing else of the run in which they failed. An action that
+/// makes its result of many items would make one of the letters alone, and a sink might put that
+/// in place of the right one: so nothing is replayed where the node, or one behind it, is an
+/// `aggregate`, a `sort` with a `limit`, or an action of several inputs such as `join`. Mend why
+/// the items failed then, and run the whole graph again.
+///
+/// `materialize` and a `sort` of all items are harmless: the letters come behind what is written,
+/// in an order of their own. `deduplicate` begins with nothing seen: a letter passes that is like
+/// an item of the run, and is there twice, or takes its place in a sink that upserts by what makes
+/// them alike. What other actions of a program remember is not known here.
+///
 /// # Errors
 ///
 /// `configuration` if there is no such node, or nothing that it sets aside can be replayed into
-/// it: a source reads, what it could not read is to be mended where it stands.
+/// it: a source reads, what it could not read is to be mended where it stands; or if what is
+/// behind it depends on other items.
 ///
 /// # Examples
 ///
@@ -60,6 +75,14 @@ pub fn replay_graph(graph: &Graph, node: &str, letters: SourceNode) -> Result<Gr
         return Err(Error::configuration(format!("nothing is replayed into node \"{node}\": {why}")));
     }
     let kept = behind(graph, node);
+    let mut replayed_into = graph.nodes.iter().filter(|(name, _)| kept.contains(name));
+    if let Some((name, action)) = replayed_into.find_map(|(name, node)| Some((name, of_many_items(node)?))) {
+        return Err(Error::configuration(format!(
+            "nothing is replayed into node \"{node}\": action \"{name}\" ({action}) makes its result of all \
+             items of a run, and would make one of the letters alone: mend why they failed, and run the whole \
+             graph again"
+        )));
+    }
     let (source, replay) = (free_name(graph, "letters"), free_name(graph, "replay"));
     let config = json!({ "node": node });
     let mut nodes = Named::new();
@@ -107,6 +130,16 @@ fn behind<'a>(graph: &'a Graph, node: &'a str) -> HashSet<&'a str> {
         }
         kept.extend(fed);
     }
+}
+
+/// Returns the name of the action if what it makes of an item depends on the others.
+fn of_many_items(node: &Node) -> Option<&str> {
+    let NodeBody::Action(action) = &node.body else { return None };
+    let is_limited = || action.config.get("limit").is_some_and(|limit| !limit.is_null());
+    let depends = action.inputs.len() > 1
+        || action.uses == Aggregate::NAME
+        || (action.uses == Sort::NAME && is_limited());
+    depends.then_some(&*action.uses)
 }
 
 fn free_name(graph: &Graph, name: &str) -> String {

@@ -34,6 +34,8 @@ mod memo;
 mod model;
 #[cfg(feature = "otel")]
 mod observability;
+#[cfg(feature = "ai")]
+mod paid;
 mod place;
 #[cfg(all(feature = "object", feature = "sql"))]
 mod poison;

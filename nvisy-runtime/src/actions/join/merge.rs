@@ -16,11 +16,13 @@ use nvisy_core::{
 };
 use serde::{Deserialize, Serialize};
 
+use super::sizes::sizes;
 use crate::actions::key::Keys;
-use crate::actions::sorter::{Sorted, Sorter};
+use crate::actions::sorter::{MOST_BYTES, Sorted, Sorter};
 use crate::expression::Type;
 
-/// Rows of a batch that comes out at the most.
+/// Rows of a batch that comes out at the most; it is of [`MOST_BYTES`] at the most, too, unless one
+/// row is more.
 const MOST: usize = 1_024;
 /// What is said beside the two sides.
 const BESIDE: &str = "join.beside";
@@ -44,10 +46,13 @@ pub(super) struct Sides {
 /// Where in the two sides the join is.
 struct Place {
     left: Sorted,
+    /// How many bytes each row takes.
+    left_sizes: Vec<usize>,
     /// The row of the left that is next, and how many of its matches have come out.
     next: usize,
     matched: usize,
     right: Sorted,
+    right_sizes: Vec<usize>,
     /// The first row of the right whose key is not less than that of the left.
     from: usize,
     right_ended: bool,
@@ -114,7 +119,10 @@ impl Sides {
             };
             if place.next >= place.left.batch.len() {
                 match self.left.next()? {
-                    Some(left) => (place.left, place.next) = (left, 0),
+                    Some(left) => {
+                        place.left_sizes = sizes(&left.batch)?;
+                        (place.left, place.next) = (left, 0);
+                    }
                     None => {
                         self.left.clear();
                         self.right.clear();
@@ -138,7 +146,7 @@ impl Sides {
 
     /// Puts rows of the left together with those of the right, as far as what is read goes.
     fn pairs(&mut self, place: &mut Place) -> Result<Pairs> {
-        let mut pairs = Pairs::new();
+        let (mut pairs, mut bytes) = (Pairs::new(), 0);
         while place.next < place.left.batch.len() && pairs.len() < MOST {
             while place.needs_more() {
                 if !pairs.is_empty() {
@@ -148,14 +156,17 @@ impl Sides {
                 self.read_right(place)?;
             }
             let matches = place.matches();
-            if matches == 0 && self.keep {
-                pairs.push((place.next as u32, None));
+            let rows = if self.keep { matches.max(1) } else { matches };
+            while place.matched < rows && pairs.len() < MOST {
+                let right = (matches > 0).then_some(place.from + place.matched);
+                bytes += place.left_sizes[place.next] + right.map_or(0, |right| place.right_sizes[right]);
+                if bytes > MOST_BYTES && !pairs.is_empty() {
+                    return Ok(pairs);
+                }
+                pairs.push((place.next as u32, right.map(|right| right as u32)));
+                place.matched += 1;
             }
-            let rest = (matches - place.matched).min(MOST - pairs.len());
-            let start = place.from + place.matched;
-            pairs.extend((start..start + rest).map(|right| (place.next as u32, Some(right as u32))));
-            place.matched += rest;
-            if place.matched == matches {
+            if place.matched == rows {
                 (place.next, place.matched) = (place.next + 1, 0);
             }
         }
@@ -178,9 +189,13 @@ impl Sides {
             place.right = Sorted { batch, keys };
         }
         place.from = 0;
-        let many = place.right.keys.len() > 2 * MOST && place.right.batch.bytes() as u64 > self.memory;
-        if many && place.right.keys.get(0) == place.right.keys.get(place.right.keys.len() - 1) {
-            let len = place.right.keys.len();
+        place.right_sizes = sizes(&place.right.batch)?;
+        let (keys, bytes) = (&place.right.keys, place.right.batch.bytes());
+        let len = keys.len();
+        // A few rows are held however little the memory is.
+        let many = len > 2 * MOST || (len > 1 && bytes > MOST_BYTES);
+        let key = place.left.keys.get(place.next);
+        if many && bytes as u64 > self.memory && keys.get(0) == key && keys.get(len - 1) == key {
             let memory = self.memory;
             return Err(Error::configuration(format!(
                 "join: {len} rows of the right input and more have one key, beyond the {memory} bytes of `memory`: \
@@ -285,7 +300,16 @@ impl Sides {
 impl Place {
     fn new() -> Self {
         let none = || Sorted { batch: Batch::empty(), keys: Keys::default() };
-        Self { left: none(), next: 0, matched: 0, right: none(), from: 0, right_ended: false }
+        Self {
+            left: none(),
+            left_sizes: Vec::new(),
+            next: 0,
+            matched: 0,
+            right: none(),
+            right_sizes: Vec::new(),
+            from: 0,
+            right_ended: false,
+        }
     }
 
     /// Goes on to the first row of the right that is not before that of the left, and returns
@@ -307,7 +331,7 @@ impl Place {
 }
 
 /// One row of a batch of any layout.
-fn row(batch: &Batch, index: u32) -> Result<RecordBatch> {
+pub(super) fn row(batch: &Batch, index: u32) -> Result<RecordBatch> {
     match batch.payload(index as usize) {
         Payload::Row(row) => Ok(row.batch().slice(row.index(), 1)),
         _ => Err(Error::internal("a join keeps nothing but rows")),

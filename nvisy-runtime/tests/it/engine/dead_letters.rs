@@ -311,6 +311,58 @@ fn a_replay_has_what_is_behind_the_node_and_nothing_else() {
     }
 }
 
+/// A graph whose `act` sets items aside, with `behind` reading from it.
+fn with_behind(behind: Value) -> Graph {
+    let nodes = json!({ "in": numbers(3), "act": each(Form::Batch, "in", |item| Ok(Outcome::emit(item))),
+                        "aside": sink("aside", "act.dead_letter") });
+    graph(with(nodes, behind))
+}
+
+#[test]
+fn letters_are_not_replayed_into_what_makes_its_result_of_all_items() {
+    let action = |name: &str, input: &str, config: Value| json!({ "type": "action", "use": name, "inputs": [input], "config": config });
+    let total = action("aggregate", "act", json!({ "aggregates": { "n": { "count": "true" } } }));
+    let top = action("sort", "act", json!({ "by": [{ "value": "raw.n" }], "limit": 2 }));
+    let both = json!({
+        "copies": { "type": "fan_out", "inputs": ["act"] },
+        "one": action("map", "copies", json!({ "set": {} })),
+        "node": { "type": "action", "use": "join", "inputs": ["copies", "one"],
+                  "config": { "left": "row.n", "right": "row.n" } },
+        "out": sink("out", "node"),
+    });
+    let cases = [
+        (json!({ "node": total, "out": sink("out", "node") }), "\"node\" (aggregate)"),
+        (json!({ "node": top, "out": sink("out", "node") }), "\"node\" (sort)"),
+        (both, "\"node\" (join)"),
+    ];
+    for (behind, named) in cases {
+        let graph = with_behind(behind);
+        for into in ["act", "node"] {
+            let error = replay_graph(&graph, into, memory("kept")).unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::Configuration, "{error}");
+            for said in [format!("into node \"{into}\"").as_str(), named, "run the whole graph again"] {
+                assert!(error.message().contains(said), "{said}: {error}");
+            }
+        }
+        assert!(replay_graph(&graph, "out", memory("kept")).is_ok(), "it has nothing of the kind behind it");
+    }
+}
+
+#[test]
+fn letters_are_replayed_into_what_only_keeps_orders_or_drops_items() {
+    let cases = [
+        ("sort", json!({ "by": [{ "value": "raw.n" }] })),
+        ("materialize", json!({})),
+        ("deduplicate", json!({})),
+    ];
+    for (name, config) in cases {
+        let node = json!({ "type": "action", "use": name, "inputs": ["act"], "config": config });
+        let graph = with_behind(json!({ "node": node, "out": sink("out", "node") }));
+        let replay = replay_graph(&graph, "act", memory("kept")).unwrap();
+        engine().compile(&replay).unwrap_or_else(|problems| panic!("{name}: {problems}"));
+    }
+}
+
 /// One item of every kind, with all that it can hold.
 fn every_kind() -> Vec<Payload> {
     let golden = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../nvisy-core/tests/golden/0.1");

@@ -1,12 +1,17 @@
 //! `join`.
 
+use std::sync::Arc;
+
+use nvisy_core::lineage::Step;
 use nvisy_core::prelude::*;
-use nvisy_core::{Primitive, PrimitiveId};
+use nvisy_core::{Metadata, Positions, Primitive, PrimitiveId, SourceIdentity, Spill};
 use nvisy_runtime::actions::Join;
 use proptest::prelude::*;
 use serde_json::json;
 
-use super::{Dice, Done, batch, batches, on_a_runtime, run, run_through_crashes, samples};
+use super::{
+    Dice, Done, Sample, batch, batches, context, make, on_a_runtime, run, run_through_crashes, samples,
+};
 
 /// The numbers of each pair, and its id.
 fn pairs(done: &Done) -> Vec<(i64, Option<i64>, PrimitiveId)> {
@@ -97,6 +102,84 @@ async fn rows_of_one_key_beyond_the_memory_are_refused() {
     let sides = vec![(0, batch(&many[..1], 0)), (1, batch(&many, 5))];
     let error = run(&Join::on("1", "1").memory(20_000), &sides).await.unwrap_err();
     assert!(error.message().contains("have one key") && error.message().contains("`memory`"), "{error}");
+}
+
+/// Rows of one key, each with a text of so many bytes.
+fn texts(lengths: &[usize]) -> Vec<Sample> {
+    let sample = |(n, length): (usize, &usize)| {
+        let name = Some("x".repeat(*length));
+        Sample { n: n as i64, key: Some(7), name, amount: None, at: None }
+    };
+    lengths.iter().enumerate().map(sample).collect()
+}
+
+/// A batch of rows that have no amount.
+fn narrower(samples: &[Sample]) -> Batch {
+    let rows = super::rows(samples).project(&[0, 1, 2, 3]).unwrap();
+    let (source, metadata) = (SourceIdentity::new("samples"), Arc::new(Metadata::default()));
+    let step = Arc::new(Step::new("read", "samples", metadata.created_at));
+    Batch::read_rows(rows, Positions::from(0), &source, step, metadata).unwrap()
+}
+
+/// What a batch that is let go of holds at the most.
+const MOST_BYTES: usize = 1 << 20;
+
+#[tokio::test]
+async fn large_rows_of_many_matches_come_out_a_few_at_a_time_and_all_of_them_once() {
+    // Large on the left, on the right, and beyond a batch by itself.
+    let cases: [(Vec<usize>, Vec<usize>, usize); 3] = [
+        (vec![50_000, 10, 60_000], vec![10; 700], MOST_BYTES),
+        (vec![10; 30], [vec![10; 40], vec![90_000; 3], vec![10; 40]].concat(), MOST_BYTES),
+        (vec![10, 2 * MOST_BYTES], vec![10; 12], 2 * MOST_BYTES + 1_000),
+    ];
+    // Rows of two schemas on the left.
+    let mixed = (vec![20_000, 10], vec![10; 200], 2 * MOST_BYTES);
+    for (case, (left, right, most)) in cases.into_iter().chain([mixed]).enumerate() {
+        let (left, right) = (texts(&left), texts(&right));
+        let mut dice = Dice::new(case as u64 + 1);
+        let mut inputs: Vec<_> = batches(&mut dice, &left).into_iter().map(|batch| (0, batch)).collect();
+        if case == 3 {
+            inputs = vec![(0, narrower(&left[..1])), (0, batch(&left[1..], 1))];
+        }
+        inputs.extend(batches(&mut dice, &right).into_iter().map(|batch| (1, batch)));
+        let join = Join::on("row.key", "row.key").memory(64_000_000);
+
+        let mut action = make(&join, Spill::temporary()).await;
+        for (from, batch) in &inputs {
+            action.call(batch.without_tokens(), *from, &context()).await.unwrap();
+        }
+        let mut sizes = Vec::new();
+        while let Some(batch) = action.release(true, &context()).await.unwrap() {
+            sizes.push(batch.bytes());
+        }
+        assert!(sizes.iter().all(|size| *size <= most), "case {case}: {sizes:?}");
+
+        let plain = run(&join, &inputs).await.unwrap();
+        let found: Vec<_> = pairs(&plain).into_iter().map(|(left, right, _)| (left, right)).collect();
+        let numbers = |side: &[Sample]| 0..side.len() as i64;
+        let expected: Vec<_> =
+            numbers(&left).flat_map(|one| numbers(&right).map(move |other| (one, Some(other)))).collect();
+        assert_eq!(found, expected, "case {case}");
+        for _ in 0..3 {
+            let crashed = run_through_crashes(&join, &inputs, &mut dice).await.unwrap();
+            assert_eq!(pairs(&crashed), pairs(&plain), "case {case}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_few_large_rows_of_one_key_beyond_the_memory_are_refused() {
+    let (left, right) = (texts(&[10]), texts(&[100_000; 60]));
+    let sides = vec![(0, batch(&left, 0)), (1, batch(&right, 5))];
+    let done = run(&Join::on("row.key", "row.key").memory(2_000_000), &sides).await;
+    let error = done.map(|done| done.items.len()).unwrap_err();
+    assert!(error.message().contains("have one key") && error.message().contains("`memory`"), "{error}");
+
+    let mut others = texts(&[10]);
+    others[0].key = Some(8);
+    let sides = vec![(0, batch(&others, 0)), (1, batch(&right, 5))];
+    let done = run(&Join::on("row.key", "row.key").memory(2_000_000), &sides).await.unwrap();
+    assert!(done.items.is_empty(), "rows that no row of the left asks for are not held");
 }
 
 #[test]
