@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use nvisy_runtime::checkpoint::DirectoryStore;
 use nvisy_runtime::engine::{RunHandle, RunReport, RunState, RunStatus};
-use nvisy_runtime::lineage::{Origin, trace_back, trace_forward};
+use nvisy_runtime::lineage::{Subject, trace_back, trace_forward};
 use nvisy_runtime::nvisy_core::PrimitiveId;
 use nvisy_runtime::{prelude::*, progress};
 
@@ -74,7 +74,7 @@ enum Command {
 /// What to look for in the log of lineage.
 enum Trace {
     Back(PrimitiveId),
-    Forward(Origin),
+    Forward(Subject),
 }
 
 /// What to do with a graph.

@@ -117,8 +117,6 @@ pub trait Transform: Send + Sync + 'static {
 /// 1. As many outcomes as items, in their order.
 /// 2. An `Err` is for the whole call: nothing of it counts.
 pub trait BatchTransform: Send + Sync + 'static {
-    /// The name that graphs use, such as `ai/embed`.
-    const NAME: &'static str;
     /// What it takes.
     type Input: Kind;
     /// What it makes.
@@ -242,7 +240,6 @@ pub trait Pipe: Send + Sync + 'static {
 /// struct Halve {}
 ///
 /// impl BatchTransform for Halve {
-///     const NAME: &'static str = "acme/halve";
 ///     type Input = Document;
 ///     type Output = Document;
 ///
@@ -253,7 +250,7 @@ pub trait Pipe: Send + Sync + 'static {
 /// }
 ///
 /// impl ActionConfig for Halve {
-///     const NAME: &'static str = <Self as BatchTransform>::NAME;
+///     const NAME: &'static str = "acme/halve";
 ///     type Input = Document;
 ///     type Output<In: Kind> = Document;
 ///     type Client = NoClient;

@@ -248,7 +248,6 @@ impl Embeds {
 }
 
 impl BatchTransform for Embeds {
-    const NAME: &'static str = <Embed as ActionConfig>::NAME;
     type Input = Document;
     type Output = Embedding;
 

@@ -89,15 +89,6 @@ impl Search {
     }
 }
 
-/// Asks a collection: the same as [`Search::run`].
-///
-/// # Errors
-///
-/// Those of [`Search::run`].
-pub async fn search(client: &SqliteClient, collection: &str, search: &Search) -> Result<Vec<Hit>> {
-    search.run(client, collection).await
-}
-
 /// An embedding that was found, with what is known about it.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Hit {

@@ -116,21 +116,21 @@ pub struct Forward {
 
 /// What is to be followed forward.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Origin {
+pub enum Subject {
     /// One source item.
     Item(PrimitiveId),
     /// All items of an object, by its path in its store.
     Object(String),
 }
 
-impl From<PrimitiveId> for Origin {
+impl From<PrimitiveId> for Subject {
     fn from(id: PrimitiveId) -> Self {
         Self::Item(id)
     }
 }
 
 /// What reads as an id is one; anything else is a path.
-impl From<&str> for Origin {
+impl From<&str> for Subject {
     fn from(text: &str) -> Self {
         text.parse().map_or_else(|_| Self::Object(text.to_owned()), Self::Item)
     }
@@ -172,11 +172,11 @@ pub fn trace_back(directory: impl AsRef<Path>, id: PrimitiveId) -> Result<Back> 
 /// be deleted, look there first.
 ///
 /// [`EngineBuilder::lineage`]: crate::engine::EngineBuilder::lineage
-pub fn trace_forward(directory: impl AsRef<Path>, from: impl Into<Origin>) -> Result<Forward> {
+pub fn trace_forward(directory: impl AsRef<Path>, from: impl Into<Subject>) -> Result<Forward> {
     let from = from.into();
     let wanted = match &from {
-        Origin::Item(id) => Wanted::From(*id),
-        Origin::Object(object) => Wanted::Object(object),
+        Subject::Item(id) => Wanted::From(*id),
+        Subject::Object(object) => Wanted::Object(object),
     };
     let mut sinks: BTreeMap<String, BTreeSet<PrimitiveId>> = BTreeMap::new();
     let skipped = scan(&log_in(directory.as_ref()), wanted, |found| {

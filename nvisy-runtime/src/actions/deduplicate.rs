@@ -35,7 +35,11 @@ use crate::expression::Expression;
 /// It remembers 16 bytes an item: some 24 bytes of memory, and beyond the limit `memory` in sorted
 /// files, so that there may be any number of items. In a run with checkpoints what it has seen is
 /// part of them, in a file of the [state directory](crate::engine::EngineBuilder::state): after a
-/// crash the same items are dropped as before.
+/// crash the same items are dropped as before, where they come in the order in which they came
+/// before: from one source whose `concurrency` is 1. Of like items from several sources, or from
+/// partitions that are read side by side, another may be the first then. Files have that one alone;
+/// a sink that writes by id has both, if it had written the other since the last checkpoint. Give
+/// like items one id (`key` of their sources) where that matters.
 ///
 /// # Examples
 ///

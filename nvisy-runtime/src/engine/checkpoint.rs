@@ -1,12 +1,12 @@
 //! Checkpoints of a run: what it has to remember in order to go on where it stopped.
 //!
 //! The order is: sinks and dead letters durable, then the log of lineage, then the checkpoint, then
-//! what sinks have staged shows, and the checkpoint says so. Where no sink stages, the watermarks of the sources are committed
-//! as they stand: what is read again after a crash is written again by its id. Where one does, or
-//! an action remembers what it has seen, all sources are held for a moment, until nothing is on its
-//! way: a cut through the graph on one side of which everything is written or remembered, and on
-//! the other side nothing. What actions remember is part of the checkpoint, and goes back with the
-//! cursors.
+//! what sinks have staged shows, and the checkpoint says so. Where no sink stages, the cursors of the
+//! sources are committed as they stand: what is read again after a crash is written again by its id.
+//! Where one does, or an action remembers what it has seen, all sources are held for a moment, until
+//! nothing is on its way: a cut through the graph on one side of which everything is written or
+//! remembered, and on the other side nothing. What actions remember is part of the checkpoint, and
+//! goes back with the cursors.
 
 mod by_partition;
 mod careful;

@@ -8,7 +8,7 @@ use nvisy_core::{Error, ErrorKind, Position, PrimitiveId, Result, RunId};
 use serde::Serialize;
 use serde_json::{Map, Value};
 
-use super::Origin;
+use super::Subject;
 use super::scan::Found;
 
 /// One way from a source item to what a sink has written: as much of it as is known.
@@ -188,10 +188,10 @@ impl Trace {
 
     /// Returns whether it was made of this.
     #[must_use]
-    pub fn comes_from(&self, origin: &Origin) -> bool {
-        match origin {
-            Origin::Item(id) => self.root == *id,
-            Origin::Object(object) => self.object.as_deref() == Some(object),
+    pub fn comes_from(&self, subject: &Subject) -> bool {
+        match subject {
+            Subject::Item(id) => self.root == *id,
+            Subject::Object(object) => self.object.as_deref() == Some(object),
         }
     }
 

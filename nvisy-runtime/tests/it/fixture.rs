@@ -356,7 +356,6 @@ impl Transform for Working {
 }
 
 impl BatchTransform for Working {
-    const NAME: &'static str = "test/act";
     type Input = Any;
     type Output = Any;
 

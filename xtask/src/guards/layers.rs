@@ -52,7 +52,11 @@ pub(super) fn check() -> Verdict {
     let mut wrong = Vec::new();
     let mut scanned = 0;
     for rule in RULES {
-        for file in rust_files(&root.join(rule.part))? {
+        let files = rust_files(&root.join(rule.part))?;
+        if files.is_empty() {
+            wrong.push(format!("{}: has no file any more, but {}", rule.part, rule.because));
+        }
+        for file in files {
             let shown = file.strip_prefix(&root).unwrap_or(&file).to_string_lossy().replace('\\', "/");
             if rule.except.contains(&shown.as_str()) {
                 continue;
@@ -76,7 +80,7 @@ pub(super) fn check() -> Verdict {
     verdict(&wrong, format!("{} rules over {scanned} files", RULES.len()))
 }
 
-/// Returns the Rust files of a module or folder; none where it does not exist yet.
+/// Returns the Rust files of a module or folder; none where it does not exist.
 fn rust_files(part: &Path) -> Result<Vec<PathBuf>, Failure> {
     let mut files = Vec::new();
     let file = part.with_extension("rs");

@@ -113,7 +113,6 @@ impl Transform for Ready {
 }
 
 impl BatchTransform for Ready {
-    const NAME: &'static str = Relay::NAME;
     type Input = Any;
     type Output = Any;
 
