@@ -31,7 +31,10 @@
 //!    false. Only where no side decides does a fault stay one.
 //! 6. **A fault fails the one item**; its neighbours go on.
 //! 7. Decimals are read as doubles; dates and timestamps without a zone as moments in UTC;
-//!    times of day and intervals of the calendar as texts.
+//!    times of day and intervals of the calendar as texts. As a key (of `deduplicate`, `sort`, `join`,
+//!    `group_by`) a decimal that is not computed with counts exactly, alone and in lists: it equals
+//!    the integer that it is, and the double that it is or, with a fraction, is written like. A map
+//!    in which a decimal would be rounded is no key.
 //! 8. The pattern of `matches` stands in the expression, and finds its match anywhere.
 //!
 //! # Bounds
@@ -45,6 +48,7 @@
 
 mod ast;
 mod columnar;
+mod decimal;
 mod eval;
 mod functions;
 mod lexer;
@@ -66,6 +70,7 @@ use arrow::datatypes::DataType;
 use nvisy_core::{Batch, Error, KindId, Kinds, Primitive, Result};
 
 use self::ast::{Expr, Node, Root};
+pub(crate) use self::decimal::Decimals;
 pub(crate) use self::output::column_of;
 pub(crate) use self::room::Room;
 use self::scope::Scope;

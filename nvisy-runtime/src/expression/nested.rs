@@ -19,7 +19,16 @@ const MOST_GAPS: usize = 1 << 22;
 
 /// Returns the column, if its maps have enough keys in common.
 pub(super) fn column(values: &[Value]) -> Option<ArrayRef> {
-    let data_type = values.iter().map(shape).reduce(unify).unwrap_or(DataType::Null);
+    let keys = |value: &Value| if let Value::Map(entries) = value { entries.len() } else { 0 };
+    let most = MOST_GAPS + values.iter().map(keys).sum::<usize>();
+    let mut data_type = DataType::Null;
+    for value in values {
+        data_type = unify(data_type, shape(value));
+        // So that it is known early of maps that have nothing in common.
+        if matches!(&data_type, DataType::Struct(fields) if fields.len() * values.len() > most) {
+            return None;
+        }
+    }
     let json: Vec<Json> = values.iter().map(Value::to_json).collect();
     let mut left = MOST_GAPS;
     json.iter().try_for_each(|value| gaps(value, &data_type, &mut left))?;
@@ -151,7 +160,10 @@ fn same(value: &Json, read: &Json) -> bool {
                 && read.iter().all(|(key, read)| same(values.get(key).unwrap_or(&Json::Null), read))
         }
         (Json::Null | Json::String(_), _) => value == read,
-        (_, Json::String(read)) => *read == value.to_string(),
+        (_, Json::String(read)) => {
+            let text = value.to_string();
+            *read == text
+        }
         _ => value == read,
     }
 }
