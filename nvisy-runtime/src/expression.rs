@@ -31,7 +31,10 @@
 //!    false. Only where no side decides does a fault stay one.
 //! 6. **A fault fails the one item**; its neighbours go on.
 //! 7. Decimals are read as doubles; dates and timestamps without a zone as moments in UTC;
-//!    times of day and intervals of the calendar as texts.
+//!    times of day and intervals of the calendar as texts. As a key (of `deduplicate`, `sort`, `join`,
+//!    `group_by`) a decimal that is not computed with counts exactly, alone and in lists: it equals
+//!    the integer that it is, and the double that it is or, with a fraction, is written like. A map
+//!    in which a decimal would be rounded is no key.
 //! 8. The pattern of `matches` stands in the expression, and finds its match anywhere.
 //!
 //! # Bounds
@@ -45,9 +48,11 @@
 
 mod ast;
 mod columnar;
+mod decimal;
 mod eval;
 mod functions;
 mod lexer;
+mod nested;
 mod output;
 mod parser;
 mod pattern;
@@ -61,9 +66,11 @@ use std::str::FromStr;
 use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, BooleanArray};
+use arrow::datatypes::DataType;
 use nvisy_core::{Batch, Error, KindId, Kinds, Primitive, Result};
 
 use self::ast::{Expr, Node, Root};
+pub(crate) use self::decimal::Decimals;
 pub(crate) use self::output::column_of;
 pub(crate) use self::room::Room;
 use self::scope::Scope;
@@ -257,20 +264,29 @@ impl Expression {
     /// A column that it names is given as it is. Otherwise integers are `Int64`, unsigned ones
     /// `UInt64`, other numbers and mixed ones `Float64`, texts `Utf8`, bytes `Binary`, moments
     /// `Timestamp(Microsecond, "UTC")`, durations `Duration(Microsecond)`; lists and maps are
-    /// lists and structs, as their JSON shows. Both sides of a conditional have one type, that
-    /// which holds both. What neither the text nor the columns say of the type, the values of
-    /// the batch show: an item whose value does not fit those before it has a fault.
+    /// lists and structs, as their JSON shows: a struct has the keys of all maps, null where a map
+    /// has not that key, numbers of two types in them are doubles, and what no other type holds
+    /// is text, each value its JSON. Maps of too many different keys are faults. Both sides of a
+    /// conditional have one type, that which holds both. What neither the text nor the columns say
+    /// of the type, the values of the batch show: an item whose value does not fit those before it
+    /// has a fault.
     #[must_use]
     pub fn evaluate_column(&self, batch: &Batch) -> EvaluatedColumn {
-        self.by_column(batch).unwrap_or_else(|| self.gather(batch, self.evaluate_batch(batch)))
+        self.by_column(batch).unwrap_or_else(|| self.gather(batch, self.evaluate_batch(batch), None))
     }
 
-    /// As [`evaluate_column`](Self::evaluate_column), of values that find room.
+    /// As [`evaluate_column`](Self::evaluate_column), of values that find room; lists and maps in
+    /// the type that the column had before.
     ///
     /// # Errors
     ///
     /// If there is not so much.
-    pub(crate) fn evaluate_column_within(&self, batch: &Batch, room: &mut Room) -> Result<EvaluatedColumn> {
+    pub(crate) fn evaluate_column_within(
+        &self,
+        batch: &Batch,
+        before: Option<&DataType>,
+        room: &mut Room,
+    ) -> Result<EvaluatedColumn> {
         if let Some(column) = self.by_column(batch) {
             let bytes = column.values.to_data().get_slice_memory_size();
             room.take(bytes.unwrap_or_else(|_| column.values.get_array_memory_size()), self.text())?;
@@ -282,7 +298,7 @@ impl Expression {
             room.take(value.as_ref().map_or(0, Value::bytes), self.text())?;
             values.push(value);
         }
-        Ok(self.gather(batch, values))
+        Ok(self.gather(batch, values, before))
     }
 
     /// The column as a kernel computes it, where one can.
@@ -299,12 +315,17 @@ impl Expression {
         Some(EvaluatedColumn { values, faults: faults.collect() })
     }
 
-    fn gather(&self, batch: &Batch, values: Vec<Result<Value>>) -> EvaluatedColumn {
+    fn gather(
+        &self,
+        batch: &Batch,
+        values: Vec<Result<Value>>,
+        before: Option<&DataType>,
+    ) -> EvaluatedColumn {
         let known = match (self.0.result, batch.as_rows()) {
             (Type::Any, Some(rows)) => output::type_on(&self.0.node, rows.schema_ref()),
             (result, _) => result,
         };
-        output::of_values(values, known, self.text())
+        output::of_values(values, known, before, self.text())
     }
 }
 

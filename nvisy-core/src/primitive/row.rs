@@ -15,6 +15,8 @@ use serde_json::{Map, Value};
 
 use self::column_type::{ColumnType, Columns};
 pub use self::json::json_at;
+#[doc(hidden)]
+pub use self::read::unify;
 use self::scalar::{Scalar, scalar_at};
 pub use super::cell::{Cell, Decimal, ListCell, MapCell, StructCell, TimeUnit, cell_at};
 use crate::error::{Error, Result};
@@ -199,6 +201,18 @@ impl Row {
             value.feed(hasher);
         }
     }
+}
+
+/// Reads values of one type from JSON, as [`Row::from_json`] does.
+///
+/// # Errors
+///
+/// `validation` if a value is not of the type.
+#[doc(hidden)]
+pub fn column_from_json(data_type: &DataType, values: &[Value]) -> Result<ArrayRef> {
+    let scalars: Result<Vec<_>, _> = values.iter().map(|value| read::read(data_type, value)).collect();
+    let column = scalars.and_then(|scalars| build::build(data_type, scalars));
+    column.map_err(|error| Error::invalid("column", error))
 }
 
 fn feed_type(data_type: &DataType, hasher: &mut ContentHasher) {

@@ -38,14 +38,18 @@ use crate::expression::Expression;
 /// | aggregate | gives |
 /// |---|---|
 /// | `count` | how many values are not null; of `true`, how many items there are |
-/// | `sum`, `mean` | of numbers. Sums of integers are integers: one that does not fit 64 bits is an error. Sums of others are exact, and rounded once: the order of the items means nothing |
+/// | `sum`, `mean` | of numbers. Sums of integers are integers: one that does not fit 64 bits is null, so sum `double(..)` where that may be. Sums of others are exact, and rounded once: the order of the items means nothing |
 /// | `min`, `max` | the least and the greatest value, in the order of `sort` |
 /// | `first`, `last` | the first and the last value, in the order in which the items come |
 /// | `collect` | all values, in the order in which the items come. One list has to fit into memory |
 ///
 /// Nulls are skipped; of nothing but nulls, `count` is 0, `collect` is empty, and everything else
-/// is null. Integers and other numbers in one column become doubles. An item fails if an expression
-/// cannot be evaluated on it, or gives a value of another type than those before it.
+/// is null. Integers and other numbers in one column become doubles. Lists and maps come out as lists
+/// and structs that hold all which come out together: a struct has the keys of all maps, null where
+/// one has not that key; numbers of two types in them are doubles, and what no other type holds is
+/// text, each value its JSON, as is the whole column where maps have too many different keys. An
+/// item fails if an expression cannot be evaluated on it, or gives a value of another type than
+/// those before it.
 ///
 /// Rows come out in the order of the groups' values, the least first and nulls before them, when
 /// the input has ended; with a [`window`](Window), by windows, each when it is closed. The id of a

@@ -34,8 +34,14 @@ use crate::expression::{EvaluatedColumn, Expression, Room, Value};
 /// | documents | `text`, `title`, `language`, `mime_type`, `source_uri`, `attributes.NAME`; null takes away | no |
 /// | any item | `meta.tags.NAME` and `meta.custom.NAME`, of its envelope; null takes away | no |
 ///
+/// A column that is set has the type of the first batch that shows it. Lists and maps become lists
+/// and structs: in the first batch with the keys of all its maps, null where one has not that key;
+/// numbers of two types in them are doubles, and what no other type holds is text, each value its
+/// JSON.
+///
 /// An item fails if a field that is renamed or kept is not there, if two fields would have one
-/// name, or if an expression cannot be evaluated on it.
+/// name, if an expression cannot be evaluated on it, or if its value does not fit the column's type
+/// whole: a map with a key that the struct has not, say, or a number that would be rounded.
 ///
 /// # Examples
 ///
@@ -311,7 +317,9 @@ impl Mapping {
         }
         for (place, expression) in &self.sets {
             let Place::Own(name) = place else { continue };
-            let column = self.typed(name, expression, expression.evaluate_column_within(batch, room)?);
+            let before = self.types.lock().unwrap_or_else(PoisonError::into_inner).get(name).cloned();
+            let column = expression.evaluate_column_within(batch, before.as_ref(), room)?;
+            let column = self.typed(name, expression, column);
             for (index, error) in column.faults {
                 failed.entry(index).or_insert(error);
             }

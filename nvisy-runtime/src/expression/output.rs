@@ -8,13 +8,13 @@ use arrow::array::{
 };
 use arrow::buffer::{BooleanBuffer, NullBuffer};
 use arrow::compute::kernels::cmp::distinct;
-use arrow::compute::{cast, concat, nullif};
+use arrow::compute::{cast, nullif};
 use arrow::datatypes::{DataType, Schema, TimeUnit};
-use nvisy_core::primitive::row::Row;
 use nvisy_core::{Error, ErrorKind, KindId, Result};
 
 use super::ast::{Expr, Node, Root};
 use super::columnar::{self, Column};
+use super::nested;
 use super::types::Type;
 use super::value::{Literal, Value};
 use super::{EvaluatedColumn, shown};
@@ -35,7 +35,7 @@ pub(super) fn of_column(column: Column<'_>, len: usize) -> Option<(ArrayRef, Opt
                 Literal::Text(value) => Value::Text(value.to_string()),
                 Literal::Bytes(value) => Value::Bytes(value.to_vec()),
             };
-            let values = of_values(vec![Ok(value); len], Type::Any, "").values;
+            let values = of_values(vec![Ok(value); len], Type::Any, None, "").values;
             (values, None)
         }
     };
@@ -94,9 +94,13 @@ impl Type {
     }
 }
 
-/// Gathers values into a column of a type that holds them all.
+/// Gathers values, all of a type that is known, into a column: lists and maps that make none as
+/// the texts of their JSON.
 pub(crate) fn column_of(values: Vec<Value>, known: Type) -> Result<ArrayRef> {
-    let column = of_values(values.into_iter().map(Ok).collect(), known, "");
+    if matches!(known, Type::List | Type::Map) {
+        return Ok(nested::column(&values).unwrap_or_else(|| nested::texts(&values)));
+    }
+    let column = of_values(values.into_iter().map(Ok).collect(), known, None, "");
     match column.faults.into_iter().next() {
         Some((_, error)) => Err(error),
         None => Ok(column.values),
@@ -127,8 +131,14 @@ pub(super) fn type_on(node: &Node, schema: &Schema) -> Type {
     }
 }
 
-/// Gathers values into a column; `known` is its type as far as it is known without them.
-pub(super) fn of_values(values: Vec<Result<Value>>, known: Type, text: &str) -> EvaluatedColumn {
+/// Gathers values into a column; `known` is its type as far as it is known without them, `before`
+/// that which it had before.
+pub(super) fn of_values(
+    values: Vec<Result<Value>>,
+    known: Type,
+    before: Option<&DataType>,
+    text: &str,
+) -> EvaluatedColumn {
     let mut faults = Vec::new();
     let mut common = if known == Type::Any { Type::Null } else { known };
     let values: Vec<Value> = (0..)
@@ -150,7 +160,23 @@ pub(super) fn of_values(values: Vec<Result<Value>>, known: Type, text: &str) -> 
     let array = match data_type(common) {
         Some(data_type) => scalars(&values, &data_type),
         None if common == Type::Null => new_null_array(&DataType::Null, values.len()),
-        None => nested(&values, &mut faults, text),
+        None => {
+            let held = || (0..).zip(&values).filter(|(_, value)| !matches!(value, Value::Null));
+            match before.filter(|before| before.is_nested()) {
+                Some(before) => {
+                    let fits = nested::column_as(&values, before);
+                    let lost = held().filter(|(index, _)| fits.is_null(*index as usize));
+                    let lost =
+                        lost.map(|(index, value)| (index, unlike(text, &nested::shape(value), before)));
+                    faults.extend(lost);
+                    fits
+                }
+                None => nested::column(&values).unwrap_or_else(|| {
+                    faults.extend(held().map(|(index, _)| (index, nested::sparse(text))));
+                    new_null_array(&DataType::Null, values.len())
+                }),
+            }
+        }
     };
     faults.sort_by_key(|(index, _)| *index);
     EvaluatedColumn { values: array, faults }
@@ -158,7 +184,8 @@ pub(super) fn of_values(values: Vec<Result<Value>>, known: Type, text: &str) -> 
 
 impl EvaluatedColumn {
     /// Gives the column a type: that which it had before. Numbers become other numbers where
-    /// nothing is lost, and texts other texts; a value that does not fit is a fault.
+    /// nothing is lost, and texts other texts; so do those in lists and structs. A value that does
+    /// not fit is a fault.
     pub(crate) fn with_type(self, data_type: &DataType, text: &str) -> Self {
         let Self { values, mut faults } = self;
         let found = values.data_type().clone();
@@ -173,11 +200,7 @@ impl EvaluatedColumn {
         for index in (0..values.len()).filter(missing) {
             let index = index as u32;
             if faults.iter().all(|(known, _)| *known != index) {
-                let message = format!(
-                    "expression `{}`: gives {found} here, and {data_type} before: a column has one type",
-                    shown(text)
-                );
-                faults.push((index, Error::new(ErrorKind::Validation, message)));
+                faults.push((index, unlike(text, &found, data_type)));
             }
         }
         faults.sort_by_key(|(index, _)| *index);
@@ -191,7 +214,7 @@ fn fitting(values: &ArrayRef, data_type: &DataType) -> ArrayRef {
     let found = values.data_type();
     let texts = |of: &DataType| columnar::type_of(of) == Type::Text;
     if found.is_nested() && data_type.is_nested() {
-        return cast_nested(values, data_type).unwrap_or_else(none);
+        return nested::fitting(values, data_type);
     }
     if !(found.is_numeric() && data_type.is_numeric() || texts(found) && texts(data_type)) {
         return none();
@@ -202,6 +225,14 @@ fn fitting(values: &ArrayRef, data_type: &DataType) -> ArrayRef {
         nullif(&fits, &lost).ok()
     };
     fits().unwrap_or_else(none)
+}
+
+fn unlike(text: &str, found: &DataType, before: &DataType) -> Error {
+    let message = format!(
+        "expression `{}`: gives {found} here, and {before} before: a column has one type",
+        shown(text)
+    );
+    Error::new(ErrorKind::Validation, message)
 }
 
 fn mismatch(text: &str, found: Type, before: Type) -> Error {
@@ -243,65 +274,5 @@ fn scalars(values: &[Value], data_type: &DataType) -> ArrayRef {
             });
             Arc::new(moments.collect::<TimestampMicrosecondArray>().with_timezone("UTC"))
         }
-    }
-}
-
-/// Lists and maps: each by its JSON, in the type that the first of them shows.
-fn nested(values: &[Value], faults: &mut Vec<(u32, Error)>, text: &str) -> ArrayRef {
-    let column = |value: &Value| -> Result<ArrayRef> {
-        let object = serde_json::Map::from_iter([("value".to_owned(), value.to_json())]);
-        Ok(Row::from_json(&object, None)?.batch().column(0).clone())
-    };
-    let mut parts: Vec<Option<ArrayRef>> = Vec::with_capacity(values.len());
-    for (index, value) in (0..).zip(values) {
-        let part = if matches!(value, Value::Null) { Ok(None) } else { column(value).map(Some) };
-        parts.push(part.unwrap_or_else(|error| {
-            faults.push((index, error));
-            None
-        }));
-    }
-    let Some(data_type) = parts.iter().flatten().map(|part| part.data_type().clone()).max_by_key(richness)
-    else {
-        return new_null_array(&DataType::Null, values.len());
-    };
-    for (index, part) in (0..).zip(&mut parts) {
-        let Some(found) = part.take() else { continue };
-        match cast_nested(&found, &data_type) {
-            Some(fits) => *part = Some(fits),
-            None => {
-                let message = format!(
-                    "expression `{}`: gives {} here, the column is {data_type}",
-                    shown(text),
-                    found.data_type()
-                );
-                faults.push((index, Error::new(ErrorKind::Validation, message)));
-            }
-        }
-    }
-    let null = new_null_array(&data_type, 1);
-    let parts: Vec<&dyn Array> =
-        parts.iter().map(|part| part.as_ref().unwrap_or(&null) as &dyn Array).collect();
-    concat(&parts).unwrap_or_else(|_| new_null_array(&data_type, values.len()))
-}
-
-fn cast_nested(array: &ArrayRef, data_type: &DataType) -> Option<ArrayRef> {
-    if array.data_type() == data_type {
-        return Some(array.clone());
-    }
-    let fits = cast(array, data_type).ok()?;
-    // A cast that loses something is none.
-    (fits.logical_null_count() == array.logical_null_count()).then_some(fits)
-}
-
-/// How much a type says: one with fewer nulls in it says more.
-fn richness(data_type: &DataType) -> usize {
-    match data_type {
-        DataType::Null => 0,
-        DataType::List(field) => 1 + richness(field.data_type()),
-        DataType::Struct(fields) => {
-            1 + fields.iter().map(|field| 1 + richness(field.data_type())).sum::<usize>()
-        }
-        DataType::Float64 => 2,
-        _ => 1,
     }
 }

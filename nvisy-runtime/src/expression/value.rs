@@ -82,12 +82,16 @@ impl Value {
             Self::Duration(value) => duration_text(value).into(),
             Self::List(values) => values.iter().map(Self::to_json).collect(),
             Self::Map(entries) => {
-                let key = |key: &Self| match key.to_json() {
-                    Json::String(text) => text,
-                    other => other.to_string(),
-                };
-                Json::Object(entries.iter().map(|(k, v)| (key(k), v.to_json())).collect())
+                Json::Object(entries.iter().map(|(k, v)| (k.to_key(), v.to_json())).collect())
             }
+        }
+    }
+
+    /// Returns the key of a map as JSON has it.
+    pub(super) fn to_key(&self) -> String {
+        match self.to_json() {
+            Json::String(text) => text,
+            other => other.to_string(),
         }
     }
 

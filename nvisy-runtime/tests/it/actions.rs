@@ -235,6 +235,54 @@ fn values_of_two_types_make_no_column() {
 }
 
 #[test]
+fn lists_and_maps_of_one_column_keep_what_is_in_them() {
+    let batch = |values: &[Value]| {
+        let rows = RecordBatch::try_from_iter([
+            ("n", Arc::new(Int64Array::from_iter_values(0..values.len() as i64)) as ArrayRef),
+            ("json", Arc::new(StringArray::from_iter_values(values.iter().map(Value::to_string)))),
+        ]);
+        let context = Context::detached();
+        let source = SourceIdentity::new("values");
+        let (step, metadata) = (context.step(), context.metadata());
+        Batch::read_rows(rows.unwrap(), Positions::from(0), &source, step, metadata).unwrap()
+    };
+    let xs = |outcomes: &nvisy_core::Result<Outcomes>| -> Vec<Value> {
+        let emitted = &outcomes.as_ref().unwrap().emitted;
+        (0..emitted.len()).map(|index| json_of(&emitted.payload(index))["x"].clone()).collect()
+    };
+    let failed = |outcomes: &nvisy_core::Result<Outcomes>| -> Vec<u32> {
+        outcomes.as_ref().unwrap().failed.iter().map(|(index, _)| *index).collect()
+    };
+    let by = |expression: &str, lens: &[usize]| {
+        let batches = lens.iter().map(|len| batch(&vec![json!(0); *len])).collect();
+        apply_all(&Map::new().set("x", expression), batches)
+    };
+
+    let done = by("{row.n % 2 == 0 ? 'DE' : 'FR': row.n + 5}", &[2]);
+    assert_eq!(xs(&done[0]), [json!({"DE": 5, "FR": null}), json!({"DE": null, "FR": 6})]);
+    let done = by("row.n == 0 ? ['a'] : [1]", &[2]);
+    assert_eq!(xs(&done[0]), [json!(["a"]), json!(["1"])]);
+    let done = by("row.n == 0 ? [9223372036854775813u] : [5u]", &[2]);
+    assert_eq!(xs(&done[0]), [json!([9_223_372_036_854_775_813_u64]), json!([5])]);
+
+    // A batch later, with the type that the first one has shown.
+    let done = by("{row.n == 2 ? 'FR' : 'DE': row.n}", &[2, 4]);
+    assert_eq!(xs(&done[0]), [json!({"DE": 0}), json!({"DE": 1})]);
+    assert_eq!(failed(&done[1]), [2]);
+    assert_eq!(xs(&done[1]), [json!({"DE": 0}), json!({"DE": 1}), json!({"DE": 3})]);
+    let done = by("row.n == 0 ? [1.5] : row.n == 1 ? [9007199254740993] : ['a']", &[1, 3]);
+    assert_eq!((xs(&done[1]), failed(&done[1])), (vec![json!([1.5])], vec![1, 2]));
+    let message = done[1].as_ref().unwrap().failed[0].1.message().to_owned();
+    assert!(message.contains("before: a column has one type"), "{message}");
+
+    // A column for each item would not end: it says so, and does not take all memory.
+    let done = by("{string(row.n): 1}", &[5_000]);
+    let failed = &done[0].as_ref().unwrap().failed;
+    assert_eq!(failed.len(), 5_000);
+    assert!(failed[0].1.message().contains("too many different keys"), "{}", failed[0].1);
+}
+
+#[test]
 fn the_first_of_its_like_wins() {
     let numbers = |values: &[i64]| {
         let items = values

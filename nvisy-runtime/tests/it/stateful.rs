@@ -3,6 +3,7 @@
 
 mod columns;
 mod damage;
+mod decimals;
 mod engine;
 mod groups;
 mod order;

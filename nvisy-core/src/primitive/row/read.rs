@@ -1,6 +1,7 @@
 //! JSON into values of a known type, and the type that JSON shows.
 
 use std::borrow::Cow;
+use std::sync::Arc;
 
 use arrow::array::{ArrayRef, StringArray};
 use arrow::compute::{CastOptions, cast_with_options};
@@ -180,8 +181,12 @@ fn type_of(value: &Value) -> DataType {
     }
 }
 
-/// The type that both are values of: text, if nothing else is.
-fn unify(a: DataType, b: DataType) -> DataType {
+/// Returns the type that values of two types are read into, which JSON has shown: nulls are of the
+/// other one, integers and other numbers doubles, lists of what their items are, structs have the
+/// fields of both. Of any other two it is text: each value then is its JSON.
+#[doc(hidden)]
+#[must_use]
+pub fn unify(a: DataType, b: DataType) -> DataType {
     use DataType as T;
     match (a, b) {
         (a, b) if a == b => a,
@@ -190,14 +195,14 @@ fn unify(a: DataType, b: DataType) -> DataType {
         (T::List(a), T::List(b)) => T::new_list(unify(a.data_type().clone(), b.data_type().clone()), true),
         (T::Struct(a), T::Struct(b)) => {
             let own = a.iter().map(|field| match b.find(field.name()) {
-                Some((_, other)) => {
+                Some((_, other)) if other != field => {
                     let both = unify(field.data_type().clone(), other.data_type().clone());
-                    Field::new(field.name(), both, true)
+                    Arc::new(Field::new(field.name(), both, true))
                 }
-                None => field.as_ref().clone(),
+                _ => field.clone(),
             });
             let more = b.iter().filter(|field| a.find(field.name()).is_none());
-            T::Struct(own.chain(more.map(|field| field.as_ref().clone())).collect())
+            T::Struct(own.chain(more.cloned()).collect())
         }
         _ => T::Utf8,
     }

@@ -135,9 +135,14 @@ fn two_sum(a: f64, b: f64) -> (f64, f64) {
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 struct Exact {
     parts: Vec<f64>,
-    /// The sum of those that are infinite or no number, if there was one.
-    infinite: Option<f64>,
+    /// What is in no part: so many [`UNIT`]s, or the sum of those that are infinite or no number.
+    beyond: Option<f64>,
 }
+
+/// Parts are less than twice as much before something is added, so that none overflows: 2^1022.
+const UNIT: f64 = f64::from_bits(0x7fd0_0000_0000_0000);
+/// Beyond so many units no double is so large.
+const MOST_UNITS: f64 = 6.0;
 
 impl Exact {
     fn of(parts: [f64; 2]) -> Self {
@@ -148,10 +153,33 @@ impl Exact {
 
     fn add(&mut self, value: f64) {
         if !value.is_finite() {
-            self.infinite = Some(self.infinite.unwrap_or(0.0) + value);
+            self.add_units(value);
             return;
         }
-        let (mut value, mut kept) = (value, 0);
+        if let Some(last) = self.parts.pop() {
+            let last = self.without_units(last);
+            self.parts.extend((last != 0.0).then_some(last));
+        }
+        let value = self.without_units(value);
+        self.add_part(value);
+    }
+
+    fn add_units(&mut self, units: f64) {
+        self.beyond = Some(self.beyond.unwrap_or(0.0) + units);
+    }
+
+    /// Counts the units of a value apart, and returns what is left of it.
+    fn without_units(&mut self, value: f64) -> f64 {
+        if value.abs() < UNIT {
+            return value;
+        }
+        let rest = value % UNIT;
+        self.add_units((value - rest) / UNIT);
+        rest
+    }
+
+    fn add_part(&mut self, mut value: f64) {
+        let mut kept = 0;
         for index in 0..self.parts.len() {
             let mut part = self.parts[index];
             if value.abs() < part.abs() {
@@ -166,12 +194,7 @@ impl Exact {
             value = sum;
         }
         self.parts.truncate(kept);
-        if value.is_finite() {
-            self.parts.push(value);
-        } else {
-            self.parts.clear();
-            self.infinite = Some(self.infinite.unwrap_or(0.0) + value);
-        }
+        self.parts.push(value);
     }
 
     /// Adds an integer, exactly.
@@ -185,13 +208,14 @@ impl Exact {
     }
 
     fn merge(&mut self, other: &Self) {
-        other.parts.iter().chain(&other.infinite).for_each(|part| self.add(*part));
+        other.parts.iter().for_each(|part| self.add(*part));
+        other.beyond.iter().for_each(|units| self.add_units(*units));
     }
 
     /// Returns the double that is nearest to the sum.
     fn value(&self) -> f64 {
-        if let Some(infinite) = self.infinite {
-            return infinite;
+        if let Some(units) = self.beyond.filter(|units| *units != 0.0) {
+            return self.with_units(units);
         }
         let Some((high, mut rest)) = self.parts.split_last() else { return 0.0 };
         let (mut high, mut low) = (*high, 0.0);
@@ -215,6 +239,20 @@ impl Exact {
             }
         }
         high
+    }
+
+    fn with_units(&self, units: f64) -> f64 {
+        if units.is_nan() || units.abs() > MOST_UNITS {
+            return units * f64::INFINITY;
+        }
+        let mut whole = Self { parts: self.parts.clone(), beyond: None };
+        for _ in 0..units.abs() as u32 {
+            whole.add_part(UNIT.copysign(units));
+            if whole.parts.last().is_some_and(|last| !last.is_finite()) {
+                return f64::INFINITY.copysign(units);
+            }
+        }
+        whole.value()
     }
 }
 
@@ -241,6 +279,19 @@ mod tests {
         assert_eq!(sum(&[]), 0.0);
         assert!(sum(&[f64::INFINITY, f64::NEG_INFINITY]).is_nan());
         assert_eq!(sum(&[f64::INFINITY, 1.0]), f64::INFINITY);
+        let large = [1e308, 1.0, -1e308, f64::MAX, -1e308, 1e308, -1.0, 1e-300, f64::MAX, -f64::MAX];
+        for by in 0..large.len() {
+            let turned: Vec<f64> = (0..large.len()).map(|n| large[(n * 3 + by) % large.len()]).collect();
+            assert_eq!(sum(&turned), f64::MAX, "{turned:?}");
+        }
+        for order in [[1e308, 1e308, -1e308], [1e308, -1e308, 1e308], [-1e308, 1e308, 1e308]] {
+            assert_eq!(sum(&order), 1e308);
+            assert_eq!(sum(&order.map(|value| -value)), -1e308);
+        }
+        assert_eq!(sum(&[1e308; 1_000]), f64::INFINITY);
+        assert_eq!(sum(&[[1e308; 50], [-1e308; 50]].concat()), 0.0);
+        assert_eq!(sum(&[1e308, 1e308, f64::NEG_INFINITY]), f64::NEG_INFINITY);
+        assert!(sum(&[-1e308, -1e308, f64::NAN]).is_nan());
         let values: Vec<f64> =
             (0..200).map(|n| f64::from(n * n % 37) * 10_f64.powi(n % 40 - 20) - 3.0).collect();
         let backwards: Vec<f64> = values.iter().rev().copied().collect();

@@ -140,7 +140,7 @@ impl Open {
     /// Keeps the lists and maps of new groups: a key does not say the types of what is in them.
     fn keep_values(&mut self, known: usize, by: &[Values], items: Placed<'_>) {
         for (kept, values) in self.values.iter_mut().zip(by) {
-            if !matches!(values, Values::One(_) | Values::Each(_)) {
+            if !matches!(values, Values::One(_) | Values::Each(_) | Values::Decimals(..)) {
                 continue;
             }
             let mut next = known;

@@ -48,7 +48,7 @@ impl Aggregating {
         }
         for (at, (aggregation, _)) in self.aggregations.iter().enumerate() {
             let name = &self.names[by + at];
-            let column = column(name, aggregation, self.types[by + at], &part.columns[at], &part.items)?;
+            let column = column(aggregation, self.types[by + at], &part.columns[at], &part.items)?;
             columns.push((name, column));
         }
         let fields: Vec<_> = columns
@@ -109,13 +109,7 @@ fn key_column(keys: &mut [&[u8]], kept: &[Value], known: Type) -> Result<ArrayRe
     column_of(decoded.collect::<Result<_>>()?, known)
 }
 
-fn column(
-    name: &str,
-    aggregation: &Aggregation,
-    known: Type,
-    of: &Accumulator,
-    items: &[u64],
-) -> Result<ArrayRef> {
+fn column(aggregation: &Aggregation, known: Type, of: &Accumulator, items: &[u64]) -> Result<ArrayRef> {
     let counts = |nulls: &Column<u64>| -> Vec<u64> {
         items.iter().enumerate().map(|(group, items)| items - nulls.get(group)).collect()
     };
@@ -139,9 +133,9 @@ fn column(
                 return Ok(Arc::new(sums.map(sum).collect::<Float64Array>()));
             }
             let sum = |(group, count): (usize, &u64)| {
-                if *count > 0 { integer(name, known, *integers.get(group)) } else { Ok(Value::Null) }
+                if *count > 0 { integer(known, *integers.get(group)) } else { Value::Null }
             };
-            column_of(sums.map(sum).collect::<Result<_>>()?, known)
+            column_of(sums.map(sum).collect(), known)
         }
         Accumulator::Values { states, .. } if matches!(aggregation, Aggregation::Collect(_)) => {
             lists(known, states.iter())
@@ -159,16 +153,14 @@ fn column(
     }
 }
 
-/// The sum of integers as a value of their type.
-fn integer(name: &str, known: Type, sum: i128) -> Result<Value> {
+/// The sum of integers as a value of their type: null where it does not fit, as an error would come
+/// again whenever the groups come out.
+fn integer(known: Type, sum: i128) -> Value {
     let value = match known {
         Type::UInt => u64::try_from(sum).ok().map(Value::UInt),
         _ => i64::try_from(sum).ok().map(Value::Int),
     };
-    value.ok_or_else(|| {
-        let message = format!("the sum {sum} does not fit 64 bits: sum `double(..)` of the values");
-        Error::invalid(name, message)
-    })
+    value.unwrap_or(Value::Null)
 }
 
 fn lists<'a>(known: Type, states: impl Iterator<Item = &'a State>) -> Result<ArrayRef> {

@@ -1,5 +1,7 @@
 //! A value as bytes that sort as values do.
 
+pub(super) mod decimal;
+
 use chrono::{DateTime, TimeDelta};
 use nvisy_core::Result;
 
@@ -17,6 +19,7 @@ pub(in crate::actions) fn decode(key: &mut &[u8], known: Type) -> Option<Value> 
         BOOL => Value::Bool(take::<1>(key)? == [1]),
         NUMBER => {
             let (nearest, rest) = decode_number(key)?;
+            decimal::skip(key)?;
             match known {
                 Type::Int => Value::Int((nearest as i128 + i128::from(rest)) as i64),
                 Type::UInt => Value::UInt((nearest as i128 + i128::from(rest)) as u64),

@@ -6,8 +6,9 @@ use arrow::datatypes::{DataType, Float64Type, Int64Type, UInt64Type};
 use nvisy_core::{Batch, Error, Result};
 
 use super::Direction;
+use super::encoding::decimal::{encode_exact, is_double};
 use super::encoding::{TEXT, double, encode, integer, null, octets, of_int};
-use crate::expression::{EvaluatedColumn, Expression, Type, Value};
+use crate::expression::{Decimals, EvaluatedColumn, Expression, Type, Value};
 
 /// The values of an expression on a batch, as they are where they are a plain column.
 pub(in crate::actions) enum Values {
@@ -18,6 +19,8 @@ pub(in crate::actions) enum Values {
     /// The same for every item.
     One(Value),
     Each(Vec<Result<Value>>),
+    /// As doubles, and as the decimals that they are.
+    Decimals(Vec<Result<Value>>, Vec<Decimals>),
 }
 
 impl Values {
@@ -28,7 +31,22 @@ impl Values {
         {
             return Self::One(value);
         }
+        if let Some(decimals) = expression.decimals(batch) {
+            return Self::exact(expression.evaluate_batch(batch), decimals);
+        }
         Self::plain(expression, batch).unwrap_or_else(|| Self::Each(expression.evaluate_batch(batch)))
+    }
+
+    /// Values with their decimals: a map that would have one rounded is a fault.
+    fn exact(mut each: Vec<Result<Value>>, decimals: Vec<Decimals>) -> Self {
+        for (value, decimals) in each.iter_mut().zip(&decimals) {
+            if value.is_ok() && rounds(decimals) {
+                let message =
+                    "has a map in it that would round a decimal: make that a key alone, or in a list";
+                *value = Err(Error::invalid("key", message));
+            }
+        }
+        Self::Decimals(each, decimals)
     }
 
     /// The values as a column, where they are one without faults.
@@ -76,7 +94,7 @@ impl Values {
             Self::Doubles(of) if of.is_valid(index) => Value::Double(of.value(index)),
             Self::Texts(of) if of.is_valid(index) => Value::Text(of.value(index).to_owned()),
             Self::One(value) => value.clone(),
-            Self::Each(each) => return each[index].clone(),
+            Self::Each(each) | Self::Decimals(each, _) => return each[index].clone(),
             _ => Value::Null,
         })
     }
@@ -89,7 +107,7 @@ impl Values {
             Self::Doubles(of) => of.null_count() > 0,
             Self::Texts(of) => of.null_count() > 0,
             Self::One(value) => matches!(value, Value::Null),
-            Self::Each(_) => true,
+            Self::Each(_) | Self::Decimals(..) => true,
         }
     }
 
@@ -106,14 +124,16 @@ impl Values {
             Self::Doubles(array) => of(array, Type::Double),
             Self::Texts(array) => of(array, Type::Text),
             Self::One(value) => Type::of(value),
-            Self::Each(_) => return None,
+            Self::Each(_) | Self::Decimals(..) => return None,
         })
     }
 
     /// Returns the fault of an item, if it has one instead of a value.
     pub(in crate::actions) fn fault(&self, index: usize) -> Result<()> {
         match self {
-            Self::Each(each) => each[index].as_ref().map(drop).map_err(Error::clone),
+            Self::Each(each) | Self::Decimals(each, _) => {
+                each[index].as_ref().map(drop).map_err(Error::clone)
+            }
             _ => Ok(()),
         }
     }
@@ -126,8 +146,15 @@ impl Values {
             Self::Doubles(of) if of.is_valid(index) => Type::Double,
             Self::Texts(of) if of.is_valid(index) => Type::Text,
             Self::One(value) => Type::of(value),
-            Self::Each(each) => each[index].as_ref().map_or(Type::Null, Type::of),
+            Self::Each(each) | Self::Decimals(each, _) => each[index].as_ref().map_or(Type::Null, Type::of),
             _ => Type::Null,
+        }
+    }
+
+    fn decimals(&self, index: usize) -> Option<&Decimals> {
+        match self {
+            Self::Decimals(_, decimals) => decimals.get(index).filter(|decimals| !decimals.is_none()),
+            _ => None,
         }
     }
 
@@ -149,7 +176,10 @@ impl Values {
             }
             Self::One(Value::Null) => return null(direction, key),
             Self::One(value) => encode(value, key),
-            Self::Each(each) => match &each[index] {
+            Self::Each(each) | Self::Decimals(each, _) => match &each[index] {
+                Ok(value) if let Some(decimals) = self.decimals(index) => {
+                    encode_exact(value, decimals, direction.descending, key);
+                }
                 Ok(Value::Null) => return null(direction, key),
                 Ok(value) => encode(value, key),
                 Err(error) => return Err(error.clone()),
@@ -160,5 +190,14 @@ impl Values {
             key[start..].iter_mut().for_each(|byte| *byte = !*byte);
         }
         Ok(())
+    }
+}
+
+/// Returns whether a map has a decimal in it that is no double.
+fn rounds(decimals: &Decimals) -> bool {
+    match decimals {
+        Decimals::None | Decimals::One(_) => false,
+        Decimals::List(items) => items.iter().any(rounds),
+        Decimals::Within(within) => !within.iter().all(|decimal| is_double(*decimal)),
     }
 }

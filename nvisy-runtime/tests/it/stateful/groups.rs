@@ -25,6 +25,10 @@ fn values(done: &Done) -> Vec<Value> {
     rows(done).into_iter().map(|(_, row)| row).collect()
 }
 
+fn values_of(done: &Done, column: &str) -> Vec<Value> {
+    values(done).into_iter().map(|mut row| row[column].take()).collect()
+}
+
 /// The exact sum, rounded once: all amounts are whole multiples of 2^-60.
 fn sum(amounts: &[f64]) -> f64 {
     let one = (1_u64 << 60) as f64;
@@ -202,13 +206,40 @@ async fn values_of_other_types_fail_and_sums_do_not_wrap() {
     );
 
     let large = raws([json!({"v": i64::MAX}), json!({"v": 1})]);
-    let error = run(&Aggregate::all().sum("sum", "raw.v"), &[(0, large.without_tokens())]).await.unwrap_err();
-    assert!(
-        error.message().contains("9223372036854775808") && error.message().contains("`double(..)`"),
-        "{error}"
-    );
+    let both = Aggregate::all().sum("sum", "raw.v").count("n");
+    let done = run(&both, &[(0, large.without_tokens())]).await.unwrap();
+    assert_eq!(values(&done), [json!({"n": 2, "sum": null})]);
     let done = run(&Aggregate::all().sum("sum", "double(raw.v)"), &[(0, large)]).await.unwrap();
     assert_eq!(values(&done), [json!({"sum": 9_223_372_036_854_775_808.0})]);
+}
+
+#[tokio::test]
+async fn lists_and_maps_come_out_as_they_came_in() {
+    let last = |values: Vec<Value>| async move {
+        let items = (0..).zip(values).map(|(n, value): (i64, _)| json!({"n": n, "v": value}));
+        let by = Aggregate::by("n", "raw.n").aggregate("v", Aggregation::Last("raw.v".to_owned()));
+        let done = run(&by, &[(0, raws(items))]).await.unwrap();
+        values_of(&done, "v")
+    };
+    assert_eq!(
+        last(vec![json!({"DE": 5}), json!({"FR": 7})]).await,
+        [json!({"DE": 5, "FR": null}), json!({"DE": null, "FR": 7})]
+    );
+    assert_eq!(
+        last(vec![json!({"a": 1, "b": null}), json!({"a": null, "b": "x"})]).await,
+        [json!({"a": 1, "b": null}), json!({"a": null, "b": "x"})]
+    );
+    assert_eq!(last(vec![json!(["a"]), json!([1])]).await, [json!(["a"]), json!(["1"])]);
+    let many: Vec<_> = (0..5_000).map(|n| json!({ n.to_string(): n })).collect();
+    assert_eq!(last(many).await[4_999], json!("{\"4999\":4999}"));
+
+    let items = [json!({"DE": 5}), json!({"FR": 7}), json!({"DE": 5})];
+    let done = run(&Aggregate::by("v", "raw").count("n"), &[(0, raws(items.clone()))]).await.unwrap();
+    assert_eq!(values_of(&done, "v"), [json!({"DE": 5, "FR": null}), json!({"DE": null, "FR": 7})]);
+    let all = Aggregate::all().aggregate("v", Aggregation::Collect("raw".to_owned()));
+    let done = run(&all, &[(0, raws(items))]).await.unwrap();
+    let (de, fr) = (json!({"DE": 5, "FR": null}), json!({"DE": null, "FR": 7}));
+    assert_eq!(values_of(&done, "v"), [json!([de, fr, de])]);
 }
 
 #[tokio::test]
