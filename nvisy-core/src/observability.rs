@@ -125,6 +125,12 @@ pub trait Meter: Send + Sync {
     fn call(&self, operation: &str, duration: Duration, ok: bool) {
         let _ = (operation, duration, ok);
     }
+
+    /// Something is worth knowing though it failed nothing, such as what a source passes by: a
+    /// sentence without a full stop. The report of the run has the first few.
+    fn warn(&self, warning: &str) {
+        let _ = warning;
+    }
 }
 
 /// Counts nothing.

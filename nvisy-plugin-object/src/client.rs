@@ -10,6 +10,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use arrow::datatypes::SchemaRef;
 use bytes::Bytes;
 use futures::TryStreamExt;
+use nvisy_core::observability::Meter;
 use nvisy_core::{Client, Error, ErrorKind, Result, SourceIdentity};
 use object_store::path::Path as StorePath;
 use object_store::{GetResultPayload, ObjectMeta, ObjectStore, ObjectStoreExt, PutMode, PutOptions};
@@ -173,8 +174,9 @@ impl ObjectClient {
         Ok(())
     }
 
-    /// Lists what a selection selects, in the order of the keys.
-    pub(crate) async fn list(&self, selection: &Selection) -> Result<Vec<Entry>> {
+    /// Lists what a selection selects, in the order of the keys. What it would select and cannot be
+    /// read, `meter` is warned of.
+    pub(crate) async fn list(&self, selection: &Selection, meter: &dyn Meter) -> Result<Vec<Entry>> {
         if let Some(key) = selection.exact() {
             return match self.head(key).await {
                 Err(error) if error.kind() == ErrorKind::NotFound && selection.allows_missing() => {
@@ -184,7 +186,8 @@ impl ObjectClient {
             };
         }
         let prefix = selection.prefix();
-        let Some(mut entries) = self.list_all(prefix.to_owned(), selection.levels()).await? else {
+        let Some((mut entries, mut passed_by)) = self.list_all(prefix.to_owned(), selection.levels()).await?
+        else {
             if selection.allows_missing() {
                 return Ok(Vec::new());
             }
@@ -197,11 +200,23 @@ impl ObjectClient {
             return Err(Error::new(ErrorKind::NotFound, message));
         };
         entries.retain(|entry| selection.selects(&entry.key));
+        passed_by.retain(|(key, _)| selection.selects(key));
+        passed_by.sort_by_key(|(_, why)| *why);
+        for alike in passed_by.chunk_by(|(_, one), (_, other)| one == other) {
+            let (key, why) = &alike[0];
+            let more = if alike.len() > 1 { format!(" and {} more", alike.len() - 1) } else { String::new() };
+            meter.warn(&format!("passes by \"{key}\"{more}: {why}"));
+        }
         Ok(entries)
     }
 
-    /// Lists what begins with a prefix; none if there is no directory of that name.
-    async fn list_all(&self, prefix: String, levels: Option<usize>) -> Result<Option<Vec<Entry>>> {
+    /// Lists what begins with a prefix, and what cannot be read of it, and why; none if there is no
+    /// directory of that name.
+    async fn list_all(
+        &self,
+        prefix: String,
+        levels: Option<usize>,
+    ) -> Result<Option<(Vec<Entry>, Vec<(String, &'static str)>)>> {
         #[cfg(not(feature = "local"))]
         let _ = levels;
         #[cfg(feature = "local")]
@@ -211,7 +226,7 @@ impl ObjectClient {
                 .await
                 .map_err(|e| from_join(e, "list", &name))??;
             let entry = |Found { key, size, modified }| Entry { key, size, modified };
-            return Ok(found.map(|found| found.into_iter().map(entry).collect()));
+            return Ok(found.map(|listed| (listed.found.into_iter().map(entry).collect(), listed.passed_by)));
         }
         relative(&prefix)?;
         // A store lists by whole parts of a path; the rest of the prefix is compared here.
@@ -232,7 +247,7 @@ impl ObjectClient {
             .filter(|entry| entry.key.starts_with(&prefix) && !is_temporary(file_name(&entry.key)))
             .collect();
         entries.sort_by(|a, b| a.key.cmp(&b.key));
-        Ok(Some(entries))
+        Ok(Some((entries, Vec::new())))
     }
 
     /// Returns where the store keeps an object: for a directory without symlinks on the way.

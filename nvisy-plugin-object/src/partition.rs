@@ -23,7 +23,7 @@ pub(crate) async fn partitions(
     selection: &Selection,
 ) -> Result<Vec<Partition>> {
     let (client, listed) = (context.client(), SystemTime::now());
-    let entries = client.list(selection).await?;
+    let entries = client.list(selection, context.context().meter()).await?;
     if entries.is_empty() {
         tracing::warn!(prefix = selection.prefix(), store = client.identity().name(), "nothing to read");
     }

@@ -32,6 +32,14 @@ pub(crate) struct Found {
     pub(crate) modified: i128,
 }
 
+/// What is in a [`Root`].
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(crate) struct Listed {
+    pub(crate) found: Vec<Found>,
+    /// What was met and cannot be read, by its key, and why.
+    pub(crate) passed_by: Vec<(String, &'static str)>,
+}
+
 impl Root {
     /// Opens a directory as a root.
     pub(crate) fn open(path: &Path) -> Result<Self> {
@@ -101,9 +109,9 @@ impl Root {
 
     /// Lists the files whose keys begin with `prefix`, in the order of their keys; those that
     /// lie at most so many `levels` below its directory. None if there is no such directory.
-    pub(crate) fn list(&self, prefix: &str, levels: Option<usize>) -> Result<Option<Vec<Found>>> {
+    pub(crate) fn list(&self, prefix: &str, levels: Option<usize>) -> Result<Option<Listed>> {
         let (directory, _) = prefix.rsplit_once('/').unwrap_or(("", ""));
-        let mut found = Vec::new();
+        let mut listed = Listed::default();
         let directory = directory.trim_end_matches('/');
         if !relative_directory(directory)?.as_os_str().is_empty() {
             match self.resolve(directory) {
@@ -113,9 +121,9 @@ impl Root {
                 Err(error) => return Err(error),
             }
         }
-        self.walk(directory, prefix, levels.unwrap_or(MAX_DEPTH), &mut Vec::new(), &mut found)?;
-        found.sort();
-        Ok(Some(found))
+        self.walk(directory, prefix, levels.unwrap_or(MAX_DEPTH), &mut Vec::new(), &mut listed)?;
+        listed.found.sort();
+        Ok(Some(listed))
     }
 
     /// Lists a directory; `above` are the directories that it is in, for links that lead back.
@@ -125,7 +133,7 @@ impl Root {
         prefix: &str,
         levels: usize,
         above: &mut Vec<PathBuf>,
-        found: &mut Vec<Found>,
+        listed: &mut Listed,
     ) -> Result<()> {
         let path = if directory.is_empty() { self.path.clone() } else { self.resolve(directory)? };
         if above.contains(&path) {
@@ -141,11 +149,16 @@ impl Root {
         for entry in entries {
             let entry = entry.map_err(failed)?;
             let name = entry.file_name();
+            let key_of = |name: &str| {
+                if directory.is_empty() { name.to_owned() } else { format!("{directory}/{name}") }
+            };
             let Some(name) = name.to_str() else {
-                tracing::warn!(name = %name.to_string_lossy(), directory, "skipped a file whose name is not UTF-8");
+                listed
+                    .passed_by
+                    .push((key_of(&name.to_string_lossy()), "names that are not UTF-8 are no keys"));
                 continue;
             };
-            let key = if directory.is_empty() { name.to_owned() } else { format!("{directory}/{name}") };
+            let key = key_of(name);
             if !(key.starts_with(prefix) || prefix.starts_with(&format!("{key}/"))) || is_temporary(name) {
                 continue;
             }
@@ -155,8 +168,8 @@ impl Root {
                     Ok(path) => fs::metadata(path),
                     // A link that is named is refused; one that is merely met is passed by.
                     Err(error) if key == prefix => return Err(error),
-                    Err(error) => {
-                        tracing::warn!(key, %error, "skipped a symlink that leads to nothing within the root");
+                    Err(_) => {
+                        listed.passed_by.push((key, "links have to lead to something within the root"));
                         continue;
                     }
                 }
@@ -171,11 +184,11 @@ impl Root {
             if metadata.is_dir() {
                 // This directory is among those above.
                 if above.len() <= levels {
-                    self.walk(&key, prefix, levels, above, found)?;
+                    self.walk(&key, prefix, levels, above, listed)?;
                 }
             } else if metadata.is_file() {
                 let modified = metadata.modified().map_or(i128::MAX, nanos);
-                found.push(Found { key, size: metadata.len(), modified });
+                listed.found.push(Found { key, size: metadata.len(), modified });
             }
         }
         above.pop();
@@ -260,12 +273,14 @@ mod tests {
     fn symlinks_are_followed_within_the_root_only() {
         let (outer, root) = root();
         std::os::unix::fs::symlink(root.path().join("a"), root.path().join("inside")).unwrap();
-        assert_eq!(root.list("inside/", None).unwrap().unwrap()[0].key, "inside/b/c.txt");
+        assert_eq!(root.list("inside/", None).unwrap().unwrap().found[0].key, "inside/b/c.txt");
         for (target, link) in [("secret.txt", "out.txt"), ("", "out"), ("nowhere", "dangling")] {
             std::os::unix::fs::symlink(outer.path().join(target), root.path().join(link)).unwrap();
             assert_eq!(root.resolve(link).unwrap_err().kind(), ErrorKind::Permission, "{link}");
             assert_eq!(root.prepare(link).unwrap_err().kind(), ErrorKind::Permission, "{link}");
             assert_eq!(root.list(link, None).unwrap_err().kind(), ErrorKind::Permission, "{link}");
+            let listed = root.list("", None).unwrap().unwrap();
+            assert_eq!(listed.passed_by.iter().map(|(key, _)| &**key).collect::<Vec<_>>(), [link]);
             fs::remove_file(root.path().join(link)).unwrap();
         }
         std::os::unix::fs::symlink(outer.path(), root.path().join("out")).unwrap();
@@ -276,14 +291,15 @@ mod tests {
     #[test]
     fn files_are_listed_by_prefix_in_order() {
         let (_outer, root) = root();
-        let keys =
-            |prefix| root.list(prefix, None).unwrap().unwrap().into_iter().map(|f| f.key).collect::<Vec<_>>();
+        let keys = |prefix| {
+            root.list(prefix, None).unwrap().unwrap().found.into_iter().map(|f| f.key).collect::<Vec<_>>()
+        };
         assert_eq!(keys(""), ["a.txt", "a/b/c.txt"]);
         assert_eq!(keys("a/"), ["a/b/c.txt"]);
         assert_eq!(keys("a/b/c"), ["a/b/c.txt"]);
         assert_eq!(keys("a/nothing"), [""; 0]);
         assert_eq!(root.list("nothing/", None).unwrap(), None);
-        assert_eq!(root.list("", Some(0)).unwrap().unwrap().len(), 1);
-        assert_eq!(root.list("a/", Some(1)).unwrap().unwrap().len(), 1);
+        assert_eq!(root.list("", Some(0)).unwrap().unwrap().found.len(), 1);
+        assert_eq!(root.list("a/", Some(1)).unwrap().unwrap().found.len(), 1);
     }
 }

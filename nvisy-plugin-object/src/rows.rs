@@ -10,6 +10,7 @@ use arrow::array::RecordBatch;
 use arrow::datatypes::{DataType, SchemaRef};
 use bytes::Bytes;
 use futures::Stream;
+use nvisy_core::observability::NoMeter;
 use nvisy_core::primitive::raw::Raw;
 use nvisy_core::{
     BatchLimits, Error, ErrorKind, Partition, Position, Positions, ReadContext, Result, SourceBatch,
@@ -391,7 +392,9 @@ async fn schema<F: TextFormat>(format: &F, client: &ObjectClient) -> Result<Sche
 async fn infer<F: TextFormat>(format: &F, client: &ObjectClient) -> Result<SchemaRef> {
     let mut shape = Shape::Object(Vec::new());
     let mut left = format.sample_size();
-    for Entry { key, .. } in client.list(&format.selection()).await?.into_iter().take(SAMPLE_OBJECTS) {
+    for Entry { key, .. } in
+        client.list(&format.selection(), &NoMeter).await?.into_iter().take(SAMPLE_OBJECTS)
+    {
         if left == 0 {
             break;
         }

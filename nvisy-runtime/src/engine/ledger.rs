@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
 use nvisy_core::Error;
-use nvisy_core::observability::{Meter, ModelUsage, RateHint, metric};
+use nvisy_core::observability::{Meter, ModelUsage, RateHint, field, metric};
 use nvisy_core::outcome::Reason;
 
 use super::connection::ConnectionState;
@@ -14,6 +14,8 @@ use super::report::{IncrementReport, Latency, NodeStatus};
 
 /// How many errors a node keeps in full; the others are counted.
 const KEPT_ERRORS: usize = 5;
+/// How many different warnings of a node's type are kept.
+const KEPT_WARNINGS: usize = 5;
 /// How many different reasons for dropping are counted apart.
 const KEPT_REASONS: usize = 64;
 
@@ -73,6 +75,8 @@ struct Words {
     /// What models did not have to be used for.
     saved: BTreeMap<String, ModelUsage>,
     memo_error: Option<Error>,
+    /// What the node's type says is worth knowing, each once.
+    warnings: Vec<String>,
     errors: Vec<Error>,
     failure: Option<Error>,
     /// Whether not all is let go of that was absorbed.
@@ -193,6 +197,11 @@ impl NodeMeter {
         self.words().withholding
     }
 
+    /// Returns what the node's type said is worth knowing.
+    pub(super) fn warnings(&self) -> Vec<String> {
+        self.words().warnings.clone()
+    }
+
     /// Keeps an item's error, as one of the first few.
     pub(super) fn note_error(&self, error: &Error) {
         let mut words = self.words();
@@ -294,6 +303,14 @@ impl NodeMeter {
 }
 
 impl Meter for NodeMeter {
+    fn warn(&self, warning: &str) {
+        tracing::warn!({ field::NODE } = %self.node, "{warning}");
+        let mut words = self.words();
+        if words.warnings.len() < KEPT_WARNINGS && words.warnings.iter().all(|known| known != warning) {
+            words.warnings.push(warning.to_owned());
+        }
+    }
+
     fn model_usage(&self, usage: &ModelUsage) {
         let mut words = self.words();
         add(&mut words.models, usage);

@@ -193,6 +193,10 @@ impl RunParts {
                 meter.node
             ));
         }
+        for meter in &self.meters {
+            warnings
+                .extend(meter.warnings().into_iter().map(|told| format!("node \"{}\": {told}", meter.node)));
+        }
         for (meter, error) in self.meters.iter().filter_map(|meter| Some((meter, meter.memo_error()?))) {
             warnings
                 .push(format!("the memo of node \"{}\" was of no use to some calls: {error}", meter.node));

@@ -210,6 +210,24 @@ async fn a_source_that_finds_nothing_is_told() {
     let report = run_graph(&of("*.txt")).await;
     assert!(!told(&report), "{report}");
 
+    // Nor does it keep to itself what it passes by.
+    #[cfg(unix)]
+    {
+        use std::os::unix::ffi::OsStrExt;
+
+        for link in ["one.txt", "two.txt", "other.md"] {
+            std::os::unix::fs::symlink("nowhere", dir.path().join(link)).unwrap();
+        }
+        std::fs::write(dir.path().join(std::ffi::OsStr::from_bytes(b"\xff.txt")), "no key").unwrap();
+        let report = run_graph(&of("*.txt")).await;
+        let mut warnings = report.warnings.clone();
+        warnings.sort();
+        let [link, name] = &warnings[..] else { panic!("{report}") };
+        assert_eq!(name, "node \"in\": passes by \"\u{fffd}.txt\": names that are not UTF-8 are no keys");
+        assert!(link.ends_with("and 1 more: links have to lead to something within the root"), "{report}");
+        assert!(report.is_success(), "{report}");
+    }
+
     // A run that goes on where all was read has found it before.
     let state = tempfile::tempdir().unwrap();
     let engine = builder().state(state.path()).build().unwrap();
