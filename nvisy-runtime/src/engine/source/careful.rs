@@ -153,7 +153,7 @@ impl SourceWork {
             let error = too_often(item.id(), None);
             (item, error, TIMES)
         });
-        outlets.aside(letters.collect(), items as u64, tokens, too_often(first, None)).await
+        outlets.aside(letters.collect(), items, tokens, too_often(first, None)).await
     }
 }
 
