@@ -37,6 +37,8 @@ const FILE_ROWS: usize = 1 << 20;
 const FILE_BYTES: usize = 64 << 20;
 /// How many rows a group has: what is read for one id, and what is in memory until it is written.
 const GROUP_ROWS: usize = 1 << 17;
+/// How many bytes, about.
+const GROUP_BYTES: usize = 4 << 20;
 /// Below this a file is small: a checkpoint asked for it before it was full.
 const SMALL_BYTES: u64 = 4 << 20;
 /// How many small files a run leaves before it makes one of them.
@@ -171,6 +173,7 @@ impl Files {
         let mut properties = WriterProperties::builder()
             .set_key_value_metadata(Some(said.to_vec()))
             .set_max_row_group_row_count(Some(GROUP_ROWS))
+            .set_max_row_group_bytes(Some(GROUP_BYTES))
             .set_bloom_filter_position(BloomFilterPosition::End)
             .set_column_dictionary_enabled(ColumnPath::from("id"), false);
         for id in ["id", "root"] {

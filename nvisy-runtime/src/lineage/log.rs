@@ -13,8 +13,8 @@ use crate::disk::blocking;
 
 /// How many rows are gathered before they are written.
 const ROWS: usize = 1 << 16;
-/// How many bytes of them, about.
-const BYTES: usize = 8 << 20;
+/// How many bytes of them, about: few, so that little is left to do when a run ends.
+const BYTES: usize = 1 << 20;
 
 /// Writes down what sinks have written.
 pub(crate) struct Log {
