@@ -6,6 +6,7 @@ mod refusal;
 mod scrub;
 
 use nvisy_core::error::{Error, ErrorKind};
+use nvisy_core::outcome::Breach;
 
 #[cfg(feature = "openai")]
 pub(crate) use self::refusal::{AddressRefused, Refusal, no_answer};
@@ -23,7 +24,8 @@ pub(crate) fn wrong_count(model: &str, endpoint: Option<&str>, want: usize, have
     Error::new(kind, format!("{who} answered with {have} vectors for {want} texts"))
 }
 
-/// What a service does with every text is no fault of one: the setting is wrong, or the model.
+/// What a service does with every text is no fault of one: the setting is wrong, or the model. The
+/// node fails, whatever becomes of items that fail: no other call would be worth its price.
 pub(crate) fn wrong_dimensions(who: &str, asked: Option<u32>, want: usize, have: usize) -> Error {
     Error::configuration(match asked {
         Some(_) => format!(
@@ -36,6 +38,7 @@ pub(crate) fn wrong_dimensions(who: &str, asked: Option<u32>, want: usize, have:
              set a `model` that makes them of one length"
         ),
     })
+    .with_source(Breach)
 }
 
 pub(crate) fn changed_dimensions(model: &str, want: usize, have: usize) -> Error {
@@ -43,6 +46,7 @@ pub(crate) fn changed_dimensions(model: &str, want: usize, have: usize) -> Error
         "model \"{model}\" answered with vectors of {have} dimensions, and with {want} before: \
          set a `model` that makes them of one length"
     ))
+    .with_source(Breach)
 }
 
 /// The fault of one text, beside others whose vectors are good.

@@ -45,6 +45,15 @@ impl Client for ObjectClient {
     const FAMILY: &'static str = "object";
 }
 
+/// A file or directory that a listing has met and that cannot be read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct PassedBy {
+    pub(crate) key: String,
+    /// Whether it is known to be a file, and to hold no others.
+    pub(crate) is_file: bool,
+    pub(crate) why: &'static str,
+}
+
 /// An object of a listing.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Entry {
@@ -200,10 +209,11 @@ impl ObjectClient {
             return Err(Error::new(ErrorKind::NotFound, message));
         };
         entries.retain(|entry| selection.selects(&entry.key));
-        passed_by.retain(|(key, _)| selection.selects(key));
-        passed_by.sort_by_key(|(_, why)| *why);
-        for alike in passed_by.chunk_by(|(_, one), (_, other)| one == other) {
-            let (key, why) = &alike[0];
+        // What may be a directory may hold what is selected.
+        passed_by.retain(|other| !other.is_file || selection.selects(&other.key));
+        passed_by.sort_by_key(|other| other.why);
+        for alike in passed_by.chunk_by(|one, other| one.why == other.why) {
+            let PassedBy { key, why, .. } = &alike[0];
             let more = if alike.len() > 1 { format!(" and {} more", alike.len() - 1) } else { String::new() };
             meter.warn(&format!("passes by \"{key}\"{more}: {why}"));
         }
@@ -216,7 +226,7 @@ impl ObjectClient {
         &self,
         prefix: String,
         levels: Option<usize>,
-    ) -> Result<Option<(Vec<Entry>, Vec<(String, &'static str)>)>> {
+    ) -> Result<Option<(Vec<Entry>, Vec<PassedBy>)>> {
         #[cfg(not(feature = "local"))]
         let _ = levels;
         #[cfg(feature = "local")]

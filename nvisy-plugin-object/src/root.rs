@@ -6,6 +6,7 @@ use std::path::{Component, Path, PathBuf};
 
 use nvisy_core::{Error, ErrorKind, Result};
 
+use crate::client::PassedBy;
 use crate::error::{from_io, outside};
 use crate::upload::sync_directory_of;
 use crate::version::nanos;
@@ -36,8 +37,7 @@ pub(crate) struct Found {
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(crate) struct Listed {
     pub(crate) found: Vec<Found>,
-    /// What was met and cannot be read, by its key, and why.
-    pub(crate) passed_by: Vec<(String, &'static str)>,
+    pub(crate) passed_by: Vec<PassedBy>,
 }
 
 impl Root {
@@ -153,9 +153,9 @@ impl Root {
                 if directory.is_empty() { name.to_owned() } else { format!("{directory}/{name}") }
             };
             let Some(name) = name.to_str() else {
-                listed
-                    .passed_by
-                    .push((key_of(&name.to_string_lossy()), "names that are not UTF-8 are no keys"));
+                let is_file = entry.file_type().is_ok_and(|kind| kind.is_file());
+                let key = key_of(&name.to_string_lossy());
+                listed.passed_by.push(PassedBy { key, is_file, why: "names that are not UTF-8 are no keys" });
                 continue;
             };
             let key = key_of(name);
@@ -169,7 +169,9 @@ impl Root {
                     // A link that is named is refused; one that is merely met is passed by.
                     Err(error) if key == prefix => return Err(error),
                     Err(_) => {
-                        listed.passed_by.push((key, "links have to lead to something within the root"));
+                        let is_file = fs::metadata(entry.path()).is_ok_and(|of| of.is_file());
+                        let why = "links have to lead to something within the root";
+                        listed.passed_by.push(PassedBy { key, is_file, why });
                         continue;
                     }
                 }
@@ -280,7 +282,7 @@ mod tests {
             assert_eq!(root.prepare(link).unwrap_err().kind(), ErrorKind::Permission, "{link}");
             assert_eq!(root.list(link, None).unwrap_err().kind(), ErrorKind::Permission, "{link}");
             let listed = root.list("", None).unwrap().unwrap();
-            assert_eq!(listed.passed_by.iter().map(|(key, _)| &**key).collect::<Vec<_>>(), [link]);
+            assert_eq!(listed.passed_by.iter().map(|other| &*other.key).collect::<Vec<_>>(), [link]);
             fs::remove_file(root.path().join(link)).unwrap();
         }
         std::os::unix::fs::symlink(outer.path(), root.path().join("out")).unwrap();

@@ -18,6 +18,8 @@ pub(super) use self::values::Values;
 pub(super) struct Direction {
     pub(super) descending: bool,
     pub(super) nulls_first: bool,
+    /// Whether nulls come last in the value behind it.
+    pub(super) nulls_last_behind: bool,
 }
 
 /// A key an item, one behind the other.

@@ -192,10 +192,14 @@ impl ActionConfig for Sort {
     async fn build(&self, context: &OpenContext) -> Result<Action> {
         let key = |key: &SortKey| {
             let descending = key.order == SortOrder::Desc;
-            let direction = Direction { descending, nulls_first: key.nulls == Nulls::First };
+            let direction =
+                Direction { descending, nulls_first: key.nulls == Nulls::First, ..Direction::default() };
             Ok((Expression::compile(&key.value)?, direction))
         };
-        let by = self.by.iter().map(key).collect::<Result<Vec<_>>>()?;
+        let mut by = self.by.iter().map(key).collect::<Result<Vec<_>>>()?;
+        for at in 1..by.len() {
+            by[at - 1].1.nulls_last_behind = !by[at].1.nulls_first;
+        }
         let (spill, memory) = (context.spill().clone(), memory(self.memory));
         let limit = self.limit;
         Ok(Action::stateful(move || {

@@ -300,6 +300,10 @@ impl Meter for Ear {
         self.meter.rate_hint(hint);
     }
 
+    fn warn(&self, warning: &str) {
+        self.meter.warn(warning);
+    }
+
     fn call(&self, operation: &str, duration: Duration, ok: bool) {
         self.meter.call(operation, duration, ok);
     }

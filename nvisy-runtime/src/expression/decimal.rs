@@ -7,6 +7,7 @@ use nvisy_core::{Batch, KindId, Payload};
 
 use super::ast::{Expr, Node, Root};
 use super::scope::Scope;
+use super::value::Literal;
 use super::{Expression, Reference, eval};
 
 /// The decimals in a value that is not computed of them.
@@ -40,7 +41,12 @@ impl Expression {
         let gives = |node: &Node| {
             matches!(
                 node.expr,
-                Expr::Root(_) | Expr::Field { .. } | Expr::Conditional(_) | Expr::List(_) | Expr::Map(_)
+                Expr::Root(_)
+                    | Expr::Field { .. }
+                    | Expr::Index { .. }
+                    | Expr::Conditional(_)
+                    | Expr::List(_)
+                    | Expr::Map(_)
             )
         };
         if !may || !gives(&self.0.node) {
@@ -97,15 +103,24 @@ impl Decimals {
     }
 }
 
-/// Returns what a path of fields leads to.
+/// Returns what a path of fields and numbers leads to.
 fn cell<'a>(node: &Node, row: &'a Row) -> Option<Cell<'a>> {
-    let Expr::Field { of, name } = &node.expr else { return None };
-    match &of.expr {
-        Expr::Root(Root::Kind(KindId::Row)) => row.get(name),
-        _ => match cell(of, row)? {
+    match &node.expr {
+        Expr::Field { of, name } if matches!(of.expr, Expr::Root(Root::Kind(KindId::Row))) => row.get(name),
+        Expr::Field { of, name } => match cell(of, row)? {
             Cell::Struct(fields) => fields.get(name),
+            Cell::Map(map) => map
+                .iter()
+                .find_map(|(key, value)| matches!(key, Cell::Text(key) if *key == **name).then_some(value)),
             _ => None,
         },
+        Expr::Index { of, index } => match (cell(of, row)?, &index.expr) {
+            (Cell::List(list), Expr::Literal(Literal::Int(at))) => {
+                list.iter().nth(usize::try_from(*at).ok()?)
+            }
+            _ => None,
+        },
+        _ => None,
     }
 }
 

@@ -89,14 +89,17 @@ fn paid(report: &RunReport) -> (u64, u64) {
 
 #[tokio::test(start_paused = true)]
 async fn vectors_of_another_length_than_asked_for_fail_the_node_and_are_paid_for_once() {
-    let out = unique("out");
-    let report = embed(&json!({ "lengths": [3] }), json!({ "dimensions": 4 }), [&out, ""]).await;
-    assert_eq!(paid(&report), (1, 256), "{report}");
-    assert_ne!(report.status, RunStatus::Success);
-    let failure = node(&report, "embed").failure.as_ref().unwrap();
-    assert_eq!(&*failure.tag, "graph.configuration");
-    assert!(failure.message.contains("set `dimensions` to 3, or leave it out"), "{failure:?}");
-    assert!(MemoryStore::named(&out).items().is_empty());
+    // Whether there are dead letters or not: they would be paid for again.
+    for aside in [String::new(), unique("aside")] {
+        let out = unique("out");
+        let report = embed(&json!({ "lengths": [3] }), json!({ "dimensions": 4 }), [&out, &aside]).await;
+        assert_eq!(paid(&report), (1, 256), "{report}");
+        assert_ne!(report.status, RunStatus::Success);
+        let failure = node(&report, "embed").failure.as_ref().unwrap();
+        assert_eq!(&*failure.tag, "graph.configuration");
+        assert!(failure.message.contains("set `dimensions` to 3, or leave it out"), "{failure:?}");
+        assert!(MemoryStore::named(&out).items().is_empty());
+    }
 }
 
 #[tokio::test(start_paused = true)]

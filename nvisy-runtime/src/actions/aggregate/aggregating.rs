@@ -20,7 +20,7 @@ use crate::expression::{Expression, Type};
 /// Items that are added to their groups at once, at the most but for the windows of the last one.
 const CHUNK: usize = 16_384;
 
-const NULLS_FIRST: Direction = Direction { descending: false, nulls_first: true };
+const NULLS_FIRST: Direction = Direction { descending: false, nulls_first: true, nulls_last_behind: false };
 
 /// An aggregate that works.
 pub(super) struct Aggregating {

@@ -48,7 +48,12 @@ impl Aggregating {
         }
         for (at, (aggregation, _)) in self.aggregations.iter().enumerate() {
             let name = &self.names[by + at];
-            let column = column(aggregation, self.types[by + at], &part.columns[at], &part.items)?;
+            let mut fits = true;
+            let column = column(aggregation, self.types[by + at], &part.columns[at], &part.items, &mut fits)?;
+            if !fits {
+                let told = format!("a sum \"{name}\" does not fit 64 bits, and is null: sum doubles");
+                context.meter().warn(&told);
+            }
             columns.push((name, column));
         }
         let fields: Vec<_> = columns
@@ -109,7 +114,14 @@ fn key_column(keys: &mut [&[u8]], kept: &[Value], known: Type) -> Result<ArrayRe
     column_of(decoded.collect::<Result<_>>()?, known)
 }
 
-fn column(aggregation: &Aggregation, known: Type, of: &Accumulator, items: &[u64]) -> Result<ArrayRef> {
+/// Returns the column of an aggregate; `fits` is no more where a sum is too large for its type.
+fn column(
+    aggregation: &Aggregation,
+    known: Type,
+    of: &Accumulator,
+    items: &[u64],
+    fits: &mut bool,
+) -> Result<ArrayRef> {
     let counts = |nulls: &Column<u64>| -> Vec<u64> {
         items.iter().enumerate().map(|(group, items)| items - nulls.get(group)).collect()
     };
@@ -133,7 +145,9 @@ fn column(aggregation: &Aggregation, known: Type, of: &Accumulator, items: &[u64
                 return Ok(Arc::new(sums.map(sum).collect::<Float64Array>()));
             }
             let sum = |(group, count): (usize, &u64)| {
-                if *count > 0 { integer(known, *integers.get(group)) } else { Value::Null }
+                let sum = (*count > 0).then(|| integer(known, *integers.get(group)));
+                *fits &= sum.as_ref().is_none_or(|sum| !matches!(sum, Value::Null));
+                sum.unwrap_or(Value::Null)
             };
             column_of(sums.map(sum).collect(), known)
         }

@@ -53,7 +53,11 @@ fn columns_of_numbers_have_the_keys_of_their_values_and_these_are_in_order() {
         let ints: Vec<i64> = (0..len).map(|_| dice.int()).collect();
         let uints: Vec<u64> = (0..len).map(|_| dice.int() as u64).collect();
         let doubles: Vec<f64> = (0..len).map(|_| dice.int() as f64 + dice.roll(4) as f64 / 4.0).collect();
-        let mut direction = || Direction { descending: dice.roll(2) == 0, nulls_first: dice.roll(2) == 0 };
+        let mut direction = || Direction {
+            descending: dice.roll(2) == 0,
+            nulls_first: dice.roll(2) == 0,
+            nulls_last_behind: false,
+        };
         let values = [
             (Values::Ints(Int64Array::from(ints.clone())), direction()),
             (Values::UInts(UInt64Array::from(uints.clone())), direction()),
@@ -107,7 +111,7 @@ fn a_key_says_what_it_was_made_of() {
         let nested =
             Value::Map(vec![(Value::Text("\0".to_owned()), Value::List(vec![value.clone(), Value::Null]))]);
         let mut key = Vec::new();
-        let nulls_first = Direction { descending: false, nulls_first: true };
+        let nulls_first = Direction { nulls_first: true, ..Direction::default() };
         for value in [value, &nested, value] {
             Values::One(value.clone()).encode(0, nulls_first, &mut key).unwrap();
         }

@@ -178,7 +178,8 @@ impl Values {
             Self::One(value) => encode(value, key),
             Self::Each(each) | Self::Decimals(each, _) => match &each[index] {
                 Ok(value) if let Some(decimals) = self.decimals(index) => {
-                    encode_exact(value, decimals, direction.descending, key);
+                    let behind_upper = direction.descending != direction.nulls_last_behind;
+                    encode_exact(value, decimals, behind_upper, key);
                 }
                 Ok(Value::Null) => return null(direction, key),
                 Ok(value) => encode(value, key),

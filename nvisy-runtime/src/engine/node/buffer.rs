@@ -115,16 +115,19 @@ impl Buffering {
     }
 
     /// Returns whether there will be no room in this run: something that failed is kept for the next
-    /// one with all that came behind it, and nothing is on its way whose end could make room.
+    /// one with all that came behind it, and nothing is on its way whose end could make room. Not
+    /// while what comes is taken in anyhow.
     fn is_stuck(&self) -> bool {
         let Memory { tracker, full, .. } = &*self.memory;
         let kept = self.memory.lags() && *full.borrow() && tracker.has_failed();
-        kept && self.buffer.waiting() == 0 && tracker.is_settled()
+        let waits = *self.phase.borrow() == Phase::Read && !self.drain.is_cancelled();
+        kept && waits && self.buffer.waiting() == 0 && tracker.is_settled()
     }
 
     /// Says so again whenever something that it let go of has arrived. Returns why there will be no
     /// room any more.
     async fn measure_on(&self) -> Error {
+        let mut phase = self.phase.clone();
         loop {
             let settles = self.memory.tracker.settles();
             let mut settles = std::pin::pin!(settles);
@@ -133,10 +136,15 @@ impl Buffering {
             if let Err(error) = self.measure().await {
                 return error;
             }
+            phase.mark_unchanged();
             if self.is_stuck() {
                 return broken(AT_THE_BOUND);
             }
-            settles.await;
+            tokio::select! {
+                () = settles => {}
+                // Who makes checkpoints may be gone: then none is made.
+                Ok(()) = phase.changed() => {}
+            }
         }
     }
 

@@ -215,8 +215,10 @@ async fn a_source_that_finds_nothing_is_told() {
     {
         use std::os::unix::ffi::OsStrExt;
 
-        for link in ["one.txt", "two.txt", "other.md"] {
-            std::os::unix::fs::symlink("nowhere", dir.path().join(link)).unwrap();
+        let elsewhere = tempfile::tempdir().unwrap();
+        std::fs::write(elsewhere.path().join("other.md"), "not asked for").unwrap();
+        for (link, target) in [("one.txt", "nowhere"), ("away", ""), ("other.md", "other.md")] {
+            std::os::unix::fs::symlink(elsewhere.path().join(target), dir.path().join(link)).unwrap();
         }
         std::fs::write(dir.path().join(std::ffi::OsStr::from_bytes(b"\xff.txt")), "no key").unwrap();
         let report = run_graph(&of("*.txt")).await;

@@ -122,5 +122,18 @@ async fn decimals_sort_as_numbers_do() {
         let done = run(&Sort::by_desc("row.id"), &[(0, rows(decimals(&values, scale), 0))]).await.unwrap();
         assert_eq!(numbers(&done.items), order, "seed {seed}");
         assert_eq!(*decimals(&values, scale).data_type(), DataType::Decimal128(38, scale));
+
+        // Nothing that follows in the key comes between two decimals, wherever its nulls are.
+        let second = "row.n % 3 == 0 ? null : row.n";
+        for (descending, first) in [(false, false), (false, true), (true, false), (true, true)] {
+            let by = if descending { Sort::by_desc("row.id") } else { Sort::by("row.id") };
+            let by = by.then(second);
+            let by = if first { by.nulls_first() } else { by };
+            let done = run(&by, &[(0, rows(decimals(&values, scale), 0))]).await.unwrap();
+            let null = |n: i64| (n % 3 == 0) != first;
+            let of = |n: i64| (values[n as usize] * if descending { -1 } else { 1 }, null(n), n);
+            order.sort_by_key(|n| of(*n));
+            assert_eq!(numbers(&done.items), order, "seed {seed}, {descending}, {first}");
+        }
     }
 }

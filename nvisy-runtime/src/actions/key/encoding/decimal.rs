@@ -7,8 +7,8 @@ use nvisy_core::primitive::row::Decimal;
 use super::{LIST, Number, double, encode, integer, number};
 use crate::expression::{Decimals, Value};
 
-/// Behind a number that is next to the decimal come its digits. No value begins so, and nothing
-/// but the null that comes last is behind it.
+/// Behind a number that is next to the decimal come its digits. No value begins so: only a null is
+/// less or greater than it and its opposite.
 const DIGITS: u8 = 0xfe;
 /// From here on doubles are integers: 2^53.
 const WHOLE: f64 = 9_007_199_254_740_992.0;
@@ -19,15 +19,15 @@ const INTEGERS: f64 = 18_446_744_073_709_551_616.0;
 pub(in crate::actions::key) fn encode_exact(
     value: &Value,
     decimals: &Decimals,
-    descending: bool,
+    upper: bool,
     key: &mut Vec<u8>,
 ) {
     match (value, decimals) {
-        (_, Decimals::One(value)) => decimal(*value, descending, key),
+        (_, Decimals::One(value)) => decimal(*value, upper, key),
         (Value::List(values), Decimals::List(items)) => {
             key.push(LIST);
             let items = values.iter().zip(items);
-            items.for_each(|(value, decimals)| encode_exact(value, decimals, descending, key));
+            items.for_each(|(value, decimals)| encode_exact(value, decimals, upper, key));
             key.push(0);
         }
         _ => encode(value, key),
@@ -35,9 +35,10 @@ pub(in crate::actions::key) fn encode_exact(
 }
 
 /// Writes a decimal: as the number that it is, or behind the greatest integer that is less and
-/// nearest to the same double (as far as there are any), with its digits. Where the order is
-/// descending, and all bytes are going to be negated, behind the least that is greater.
-fn decimal(value: Decimal, descending: bool, key: &mut Vec<u8>) {
+/// nearest to the same double (as far as there are any), with its digits; or behind the `upper` one,
+/// the least that is greater. Which of them decides what may stand behind that number else: where all
+/// bytes are going to be negated the upper one, and where a null that comes last may follow the other.
+fn decimal(value: Decimal, upper: bool, key: &mut Vec<u8>) {
     let text = value.to_string();
     let digits = Digits::of(&text);
     let nearest = nearest(&text);
@@ -53,8 +54,8 @@ fn decimal(value: Decimal, descending: bool, key: &mut Vec<u8>) {
         _ if digits.order(&Digits::of(&written(nearest))) == Ordering::Less => -1,
         _ => 0,
     };
-    key.extend(number(nearest, before + i16::from(descending)));
-    key.push(if descending { !DIGITS } else { DIGITS });
+    key.extend(number(nearest, before + i16::from(upper)));
+    key.push(if upper { !DIGITS } else { DIGITS });
     let start = key.len();
     key.push(digits.whole.len() as u8);
     key.extend(digits.whole.bytes().chain(digits.part.bytes()));
