@@ -252,8 +252,7 @@ impl Inbox {
     /// Returns what comes next; none when all edges have ended.
     ///
     /// Where one ends and others do not, nobody is left who could ask for what came over it and is
-    /// gathered: its end is a pulse. A node that failed has kept those to itself that came behind its
-    /// failure, also those that asked for durability.
+    /// gathered: its end is a pulse.
     async fn next(&mut self) -> Option<Parcel> {
         loop {
             let (from, parcel) = self.edges.next().await?;
@@ -268,8 +267,7 @@ impl Inbox {
                     self.end = self.end.max(*end);
                     self.open -= 1;
                     if self.open > 0 {
-                        let broken = *end == End::Broken;
-                        return Some(Parcel::Pulse(if broken { Pulse::Durable } else { Pulse::Gathered }));
+                        return Some(Parcel::Pulse(Pulse::Gathered));
                     }
                     continue;
                 }

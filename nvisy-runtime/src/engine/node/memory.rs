@@ -361,21 +361,17 @@ mod tests {
 
     #[tokio::test]
     async fn what_came_over_an_edge_that_ends_is_let_go_of_while_others_are_open() {
-        // Whoever failed may have taken in a pulse that asked for durability.
-        for (end, pulse) in [(End::Complete, Pulse::Gathered), (End::Broken, Pulse::Durable)] {
-            let (first, other) = (edge(100, 1 << 20), edge(100, 1 << 20));
-            let meter = Arc::new(NodeMeter::new("graph".into(), "node".into(), None));
-            let mut inbox = Inbox::new(vec![first.1, other.1], meter);
-            let item = Item::detached("1", Raw::Json(1.into()));
-            first.0.try_send(Batch::from_primitives(vec![item.into_primitive()])).unwrap();
-            first.0.end(end);
-            let mut gather = Gatherer::new(BatchLimits::items(10), Some(Gather { linger: None }));
-            assert!(next_gathered(&mut gather, &mut inbox, &Tens).await.0.is_empty(), "it is gathered");
-            let (ready, ended) = next_gathered(&mut gather, &mut inbox, &Tens).await;
-            assert!(matches!(ready.as_slice(), [Ready::Batch(..), Ready::Pulse(asked)] if *asked == pulse));
-            assert!(!ended);
-            other.0.end(End::Complete);
-            assert!(next_gathered(&mut gather, &mut inbox, &Tens).await.1);
-        }
+        let (first, other) = (edge(100, 1 << 20), edge(100, 1 << 20));
+        let meter = Arc::new(NodeMeter::new("graph".into(), "node".into(), None));
+        let mut inbox = Inbox::new(vec![first.1, other.1], meter);
+        let item = Item::detached("1", Raw::Json(1.into()));
+        first.0.try_send(Batch::from_primitives(vec![item.into_primitive()])).unwrap();
+        first.0.end(End::Complete);
+        let mut gather = Gatherer::new(BatchLimits::items(10), Some(Gather { linger: None }));
+        assert!(next_gathered(&mut gather, &mut inbox, &Tens).await.0.is_empty(), "it is gathered");
+        let (ready, ended) = next_gathered(&mut gather, &mut inbox, &Tens).await;
+        assert!(matches!(ready.as_slice(), [Ready::Batch(..), Ready::Pulse(Pulse::Gathered)]) && !ended);
+        other.0.end(End::Complete);
+        assert!(next_gathered(&mut gather, &mut inbox, &Tens).await.1);
     }
 }

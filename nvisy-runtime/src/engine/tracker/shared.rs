@@ -188,6 +188,10 @@ impl SharedTracker {
     }
 
     /// Takes something as soon as it is there; until then, sends the pulse that helps.
+    ///
+    /// One that asks for durability it sends again when nothing is on its way any more: sinks may have
+    /// got the first one before the last items, where a node that failed kept that to itself which came
+    /// behind them.
     async fn take<T>(
         &self,
         pulse: impl Fn(Pulse),
@@ -196,12 +200,16 @@ impl SharedTracker {
         let mut asked = None;
         loop {
             let changed = self.changed.notified();
-            let taken = take(&mut self.lock());
+            let (taken, still) = {
+                let mut tracker = self.lock();
+                (take(&mut tracker), tracker.is_still())
+            };
             let lacking = match taken {
                 Ok(taken) => return taken,
                 Err(lacking) => lacking,
             };
-            if asked.replace(lacking) != Some(lacking) {
+            let asks = (lacking, lacking == Pulse::Durable && still);
+            if asked.replace(asks) != Some(asks) {
                 pulse(lacking);
             }
             changed.await;
@@ -258,5 +266,35 @@ impl SlotWatch for SharedTracker {
         self.lock().resolved(slot, worst);
         self.changed.notify_one();
         self.settled.notify_waiters();
+    }
+}
+
+#[cfg(all(test, not(nvisy_loom)))]
+mod tests {
+    use std::cell::RefCell;
+
+    use futures::FutureExt;
+
+    use super::super::Bounds;
+    use super::*;
+
+    #[test]
+    fn durability_is_asked_for_again_when_nothing_is_on_its_way() {
+        let bounds = Bounds { items: 10, bytes: 1_000, span: 2, durable: true, saved: false, unsaved: None };
+        let tracker = SharedTracker::new(Tracker::new(bounds));
+        let (all, asks) = ("all".into(), Asks { request: None, staged: false });
+        let slot = tracker.lock().open(&all, Position::Offset(2), 2, 2);
+        let asked = RefCell::new(Vec::new());
+        let mut waits = Box::pin(tracker.reserve(&all, &asks, |pulse| asked.borrow_mut().push(pulse)));
+        assert!(waits.as_mut().now_or_never().is_none());
+        assert_eq!(*asked.borrow(), [Pulse::Durable]);
+        // Whoever took that to the sinks came before the items, or has failed.
+        tracker.landed(slot);
+        for _ in 0..2 {
+            assert!(waits.as_mut().now_or_never().is_none());
+            assert_eq!(*asked.borrow(), [Pulse::Durable, Pulse::Durable]);
+        }
+        tracker.resolved(slot, Settlement::Delivered);
+        assert!(waits.now_or_never().flatten().is_some());
     }
 }
