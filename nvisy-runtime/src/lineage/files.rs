@@ -37,7 +37,7 @@ const FILE_ROWS: usize = 1 << 20;
 const FILE_BYTES: usize = 64 << 20;
 /// How many rows a group has: what is read for one id, and what is in memory until it is written.
 const GROUP_ROWS: usize = 1 << 17;
-/// How many bytes, about.
+/// How many bytes a group has at the most, about.
 const GROUP_BYTES: usize = 4 << 20;
 /// Below this a file is small: a checkpoint asked for it before it was full.
 const SMALL_BYTES: u64 = 4 << 20;
