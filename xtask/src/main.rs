@@ -18,7 +18,7 @@ usage: cargo xtask <command>
 
   test [--require-all] [-- ARGS]   run everything that is tested; ARGS go to `cargo test`
                                    --require-all: what would be skipped is a failure
-  torture [--kind NAME] [--seed N] [--cases N] [--minutes N] [--release]
+  torture [--kind NAME] [--seed N] [--cases N] [--minutes N] [--jobs N] [--release]
                                    run random tests for long: model, every, sweep, examples, kill, power,
                                    corruption, fuzz, resume, loom; --minutes are those of each test
   guards [NAME...]                 check what the compiler does not: dependencies, features, layers, files

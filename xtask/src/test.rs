@@ -109,9 +109,9 @@ fn with_loom(model: &Loom, depth: Depth) -> Command {
     command
 }
 
-/// Returns the calls that explore the models in their long form, each model for some minutes at the
-/// most.
-pub(crate) fn explore_long(minutes: Option<u64>) -> impl Iterator<Item = Command> {
+/// Returns the names of the models and the calls that explore them in their long form, each model for
+/// some minutes at the most.
+pub(crate) fn explore_long(minutes: Option<u64>) -> impl Iterator<Item = (String, Command)> {
     LOOM.iter().map(move |model| {
         let mut command = with_loom(model, Depth::Long);
         if let Some(minutes) = minutes {
@@ -120,7 +120,7 @@ pub(crate) fn explore_long(minutes: Option<u64>) -> impl Iterator<Item = Command
             command.env("LOOM_MAX_DURATION", (60 * minutes).to_string());
         }
         command.args(["--", "--nocapture", "--test-threads=1"]);
-        command
+        (format!("{}::{}", model.package, model.filter), command)
     })
 }
 

@@ -2,6 +2,8 @@
 
 use std::io::{BufRead, BufReader};
 use std::process::{Command, Stdio};
+use std::sync::{Mutex, PoisonError};
+use std::thread;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use crate::process::{Failure, Outcome, cargo, not_started};
@@ -20,6 +22,9 @@ const LIB: &[&str] = &["--lib"];
 const IT: &[&str] = &["--test", "it"];
 
 const KINDS: &[Kind] = &[
+    // The models of `cargo xtask test`, which count for themselves. They take longest: nothing is to wait
+    // for them in the end.
+    Kind { name: LOOM, tests: &[], cases: 0 },
     Kind {
         name: "model",
         tests: &[(
@@ -118,8 +123,6 @@ const KINDS: &[Kind] = &[
         tests: &[(IT, &["resume::whenever_it_is_killed_nothing_is_lost_and_little_is_done_again"])],
         cases: 20_000,
     },
-    // The models of `cargo xtask test`, which count for themselves.
-    Kind { name: LOOM, tests: &[], cases: 0 },
 ];
 
 const LOOM: &str = "loom";
@@ -138,6 +141,15 @@ struct Told {
 }
 
 impl Told {
+    fn add(&mut self, other: &Self) {
+        self.cases += other.cases;
+        self.lost += other.lost;
+        self.doubled += other.doubled;
+        self.repeated += other.repeated;
+        self.interleavings += other.interleavings;
+        self.passed += other.passed;
+    }
+
     /// Takes in a line of a test or of cargo's test runner.
     fn hear(&mut self, line: &str) {
         let number = |before: &str| {
@@ -174,6 +186,8 @@ struct Request {
     seed: Option<u64>,
     cases: Option<u64>,
     minutes: Option<u64>,
+    /// How many tests run side by side: as many as there are cores, where it does not say.
+    jobs: Option<usize>,
     release: bool,
 }
 
@@ -206,6 +220,7 @@ impl Request {
                 "--seed" => request.seed = Some(number(value?)?),
                 "--cases" => request.cases = Some(number(value?)?),
                 "--minutes" => request.minutes = Some(number(value?)?),
+                "--jobs" => request.jobs = usize::try_from(number(value?)?).ok(),
                 other => return Err(Failure::usage(format!("torture: no option `{other}`"))),
             }
         }
@@ -213,67 +228,101 @@ impl Request {
     }
 }
 
+/// A test, or the models of a package, in the long form.
+struct Job {
+    kind: &'static str,
+    /// What it runs, for who reads along.
+    name: String,
+    command: Command,
+}
+
+impl Job {
+    /// Returns what a request asks for, what takes longest first.
+    fn all(request: &Request, seed: u64) -> Vec<Self> {
+        let asked =
+            |kind: &&Kind| request.kinds.is_empty() || request.kinds.iter().any(|name| name == kind.name);
+        let mut jobs = Vec::new();
+        for kind in KINDS.iter().filter(asked) {
+            if kind.name == LOOM {
+                let models = explore_long(request.minutes);
+                jobs.extend(models.map(|(name, command)| Self { kind: LOOM, name, command }));
+            }
+            for (target, tests) in kind.tests {
+                jobs.extend(tests.iter().map(|test| Self {
+                    kind: kind.name,
+                    name: format!("{test} from seed {seed}"),
+                    command: torture(request, kind, seed, target, test),
+                }));
+            }
+        }
+        jobs
+    }
+
+    /// Runs it, shows what it prints and takes that in. Returns whether it passed.
+    fn run(&mut self, told: &mut Told) -> Result<bool, Failure> {
+        println!("xtask: torture {}: {}", self.kind, self.name);
+        let done = listen(&mut self.command, told)?;
+        if done && self.kind == LOOM && told.interleavings == 0 {
+            return Err(Failure::new(format!("{:?} explored nothing", self.command)));
+        }
+        if done && told.passed == 0 {
+            return Err(Failure::new(format!("{} has another name now: {}", self.kind, self.name)));
+        }
+        Ok(done)
+    }
+}
+
 pub(crate) fn run(args: &[String]) -> Outcome {
     let request = Request::parse(args)?;
     let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(1, |since| since.as_secs());
     let seed = request.seed.unwrap_or(now);
-    let asked = |kind: &&Kind| request.kinds.is_empty() || request.kinds.iter().any(|name| name == kind.name);
-    let mut told = Told::default();
-    let mut failed = Vec::new();
-    for kind in KINDS.iter().filter(asked) {
-        if kind.name == LOOM {
-            for mut command in explore_long(request.minutes) {
-                println!("xtask: torture {LOOM}");
-                let explored = told.interleavings;
-                let done = listen(&mut command, &mut told)?;
-                if !done && !failed.contains(&kind.name) {
-                    failed.push(kind.name);
-                }
-                if done && told.interleavings == explored {
-                    return Err(Failure::new(format!("{command:?} explored nothing")));
-                }
+    let cores = thread::available_parallelism().map_or(1, usize::from);
+    let waiting = Mutex::new(Job::all(&request, seed).into_iter());
+    let next = || waiting.lock().unwrap_or_else(PoisonError::into_inner).next();
+    let work = || {
+        let mut told = Told::default();
+        let mut failed = Vec::new();
+        while let Some(mut job) = next() {
+            let mut heard = Told::default();
+            if !job.run(&mut heard)? {
+                failed.push(job.kind);
             }
+            told.add(&heard);
         }
-        for (target, tests) in kind.tests {
-            let passed = told.passed;
-            let done = torture(&request, kind, seed, target, tests, &mut told)?;
-            if !done && !failed.contains(&kind.name) {
-                failed.push(kind.name);
-            }
-            if done && told.passed - passed != tests.len() as u64 {
-                return Err(Failure::new(format!("a test of {} has another name now: {tests:?}", kind.name)));
-            }
+        Ok((told, failed))
+    };
+    let (mut told, mut failed) = (Told::default(), Vec::new());
+    thread::scope(|scope| {
+        let workers: Vec<_> = (0..request.jobs.unwrap_or(cores)).map(|_| scope.spawn(work)).collect();
+        for worker in workers {
+            let done = worker.join().unwrap_or_else(|_| Err(Failure::new("torture: a worker panicked")));
+            let (heard, kinds): (Told, Vec<&str>) = done?;
+            told.add(&heard);
+            failed.extend(kinds);
         }
-    }
+        Ok(())
+    })?;
+    failed.sort_unstable();
+    failed.dedup();
     println!("{}", told.sum(seed));
-    match failed.as_slice() {
-        [] => Ok(()),
-        failed => {
-            Err(Failure::new(format!("failed: {}; a line above says how to see it again", failed.join(", "))))
-        }
+    if failed.is_empty() {
+        return Ok(());
     }
+    Err(Failure::new(format!("failed: {}; a line above says how to see it again", failed.join(", "))))
 }
 
-/// Runs tests in their long form. Returns whether they passed.
-fn torture(
-    request: &Request,
-    kind: &Kind,
-    seed: u64,
-    target: &[&str],
-    tests: &[&str],
-    told: &mut Told,
-) -> Result<bool, Failure> {
+/// Returns the call that runs a test in its long form.
+fn torture(request: &Request, kind: &Kind, seed: u64, target: &[&str], test: &str) -> Command {
     // With a time and no number, as many as there is time for.
     let cases = request.cases.unwrap_or(if request.minutes.is_some() { u64::MAX } else { kind.cases });
     let mut command = cargo(["test", "-p", "nvisy-runtime", "--all-features"]);
     command.args(request.release.then_some("--release")).args(target);
-    command.args(["--", "--exact", "--nocapture", "--test-threads=1"]).args(tests);
+    command.args(["--", "--exact", "--nocapture", test]);
     command.env("NVISY_TORTURE", cases.to_string()).env("NVISY_SEED", seed.to_string());
     if let Some(minutes) = request.minutes {
         command.env("NVISY_MINUTES", minutes.to_string());
     }
-    println!("xtask: torture {} from seed {seed}", kind.name);
-    listen(&mut command, told)
+    command
 }
 
 /// Runs tests, shows what they print and takes it in. Returns whether they passed.
@@ -302,12 +351,23 @@ mod tests {
 
     #[test]
     fn options_are_read_and_what_makes_no_sense_is_refused() {
-        let asked = request("--kind kill --seed 0 --cases 7 --minutes 3 --release").unwrap();
+        let asked = request("--kind kill --seed 0 --cases 7 --minutes 3 --jobs 1 --release").unwrap();
         let kinds = vec!["kill".to_owned()];
-        assert_eq!(asked, Request { kinds, seed: Some(0), cases: Some(7), minutes: Some(3), release: true });
-        for wrong in ["--kind nothing", "--cases 0", "--seed x", "--cases", "--fast 1", "kill"] {
+        let all =
+            Request { kinds, seed: Some(0), cases: Some(7), minutes: Some(3), jobs: Some(1), release: true };
+        assert_eq!(asked, all);
+        for wrong in ["--kind nothing", "--cases 0", "--jobs 0", "--seed x", "--cases", "--fast 1", "kill"] {
             assert_eq!(request(wrong).unwrap_err().code(), 2, "{wrong}");
         }
+    }
+
+    #[test]
+    fn each_test_is_a_job_with_its_kind() {
+        let asked = request("--kind fuzz --kind loom").unwrap();
+        let jobs = Job::all(&asked, 1);
+        let kinds = |name| jobs.iter().filter(|job| job.kind == name).count();
+        assert_eq!((kinds(LOOM), kinds("fuzz"), jobs.len()), (2, 7, 9));
+        assert!(jobs[0].kind == LOOM, "what takes longest comes first");
     }
 
     #[test]
@@ -320,7 +380,9 @@ mod tests {
         let random = Told { cases: 350, lost: 1, doubled: 3, repeated: 205, passed: 2, interleavings: 0 };
         assert_eq!(told, random);
         assert_eq!(told.sum(9), "torture: 350 cases from seed 9: lost 1, doubled 3, repeated 205");
-        told.hear("loom: 1477 interleavings");
+        told.add(&Told { interleavings: 1000, passed: 1, ..Told::default() });
+        told.hear("loom: 477 interleavings");
+        assert_eq!((told.passed, told.cases), (3, 350));
         assert!(told.sum(9).ends_with("repeated 205; 1477 interleavings explored by loom"));
     }
 }
