@@ -189,6 +189,15 @@ pub trait Stateful: Send + 'static {
         std::future::ready(Ok(None))
     }
 
+    /// Returns whether something of what it has absorbed is still to come out, where it can tell.
+    /// Default none: then as many items are taken to come out as went in.
+    ///
+    /// Asked when a run without checkpoints is told to stop: what is still to come out is lost then,
+    /// and the run says so.
+    fn is_holding(&self) -> Option<bool> {
+        None
+    }
+
     /// Returns what a checkpoint has to hold of it, as changes since the last time.
     ///
     /// Called while nothing is on its way. What is large goes into files of the

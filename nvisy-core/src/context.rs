@@ -131,6 +131,15 @@ impl Context {
         self.inner.generation
     }
 
+    /// Returns the generation to keep with what is written: that of the run, or where it is not
+    /// incremental the time, of which generations are made. What a replay of dead letters writes is
+    /// not stale to an incremental run that began before it.
+    #[must_use]
+    pub fn generation_or_now(&self) -> u64 {
+        let now = || u64::try_from(self.now().timestamp_millis()).unwrap_or(0);
+        self.inner.generation.unwrap_or_else(now)
+    }
+
     /// Returns the node's name.
     #[must_use]
     pub fn node(&self) -> &Arc<str> {

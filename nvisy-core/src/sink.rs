@@ -235,7 +235,7 @@ pub enum Staging {
 ///    nothing half-written under its final name.
 /// 5. If it promises [`Guarantee::Upsert`], writing an item again changes nothing.
 /// 6. If it [replaces](SinkConfig::replaces), it keeps the [origin](crate::Origin) and the
-///    [generation](Context::generation) in which an item was written last, and
+///    [generation](Context::generation_or_now) in which an item was written last, and
 ///    [`replace`](Self::replace) deletes just what is older of an origin.
 pub trait Sink: Send + Sync + 'static {
     /// Writes a batch.

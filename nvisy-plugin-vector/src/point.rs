@@ -77,7 +77,7 @@ impl NewPoint {
             run,
             root: lineage.root().map(|root| root.id),
             origin: Origin::of(batch, index),
-            generation: context.generation().unwrap_or(0),
+            generation: context.generation_or_now(),
             lineage: lineage.records(),
             metadata,
         };

@@ -160,6 +160,9 @@ pub trait ErasedStateful: Send {
     /// Lets go of a batch of what it has absorbed.
     fn release<'a>(&'a mut self, ended: bool, context: &'a Context) -> BoxFuture<'a, Result<Option<Batch>>>;
 
+    /// See [`Stateful::is_holding`].
+    fn is_holding(&self) -> Option<bool>;
+
     /// Returns what a checkpoint has to hold of it, as changes since the last time.
     fn save(&mut self) -> BoxFuture<'_, Result<Changes>>;
 
@@ -182,6 +185,10 @@ impl<T: Stateful> ErasedStateful for T {
 
     fn release<'a>(&'a mut self, ended: bool, context: &'a Context) -> BoxFuture<'a, Result<Option<Batch>>> {
         Box::pin(Stateful::release(self, ended, context))
+    }
+
+    fn is_holding(&self) -> Option<bool> {
+        Stateful::is_holding(self)
     }
 
     fn save(&mut self) -> BoxFuture<'_, Result<Changes>> {

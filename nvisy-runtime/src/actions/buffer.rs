@@ -19,6 +19,8 @@ const BESIDE: usize = 48;
 const MOST_ITEMS: usize = 1_024;
 /// Bytes of the same, about.
 const MOST_BYTES: usize = 1 << 20;
+/// Bytes of the small files that become one.
+const MERGED_BYTES: u64 = 64 << 20;
 
 /// A queue of items with a bound. Its clones are the same one.
 ///
@@ -262,6 +264,43 @@ impl Queue {
         }
         self.tail.clear();
         (self.tail_from, self.held) = (self.end, 0);
+        self.merge()
+    }
+
+    /// Makes one file of many small ones: each checkpoint begins one, and a slow reader may leave
+    /// many of them.
+    fn merge(&mut self) -> Result<()> {
+        while let Some((numbers, level)) = self.runs.to_merge() {
+            let first = self.files.len().saturating_sub(numbers.len());
+            let small = self.files.range(first..);
+            let from = small.clone().next().map_or(self.end, |file| file.from);
+            if small.map(|file| file.bytes).sum::<u64>() > MERGED_BYTES {
+                return Ok(());
+            }
+            let files: Vec<RunReader> =
+                numbers.iter().map(|number| self.runs.open(*number)).collect::<Result<_>>()?;
+            let merged = self.runs.write(level + 1, |merged| {
+                let mut written = BatchWriter::default();
+                for mut file in files {
+                    let mut batches = BatchReader::default();
+                    while let Some((items, bytes)) = file.next()? {
+                        let batch = batches.read(&bytes)?;
+                        if batch.len() != items {
+                            return Err(file.damaged());
+                        }
+                        merged.frame(items, &[&written.write(&batch)?])?;
+                    }
+                }
+                Ok(())
+            })?;
+            for number in numbers {
+                self.runs.remove(number);
+            }
+            self.files.truncate(first);
+            if let Some((number, run)) = merged.and_then(|number| Some((number, self.runs.get(number)?))) {
+                self.files.push_back(Filed { number, from, items: run.items, bytes: run.bytes });
+            }
+        }
         Ok(())
     }
 
@@ -330,4 +369,48 @@ impl Queue {
 
 fn size(batch: &Batch) -> u64 {
     (batch.bytes() + BESIDE * batch.len()) as u64
+}
+
+#[cfg(test)]
+mod tests {
+    use nvisy_core::Checkpoint;
+    use nvisy_core::primitive::raw::Raw;
+
+    use super::*;
+
+    /// A batch of one item.
+    fn one(n: u64) -> Batch {
+        let item = Item::detached(&n.to_string(), Raw::Json(format!("{{\"n\": {n}}}").into()));
+        Batch::from_primitives(vec![item.into_primitive()])
+    }
+
+    #[tokio::test]
+    async fn a_file_a_checkpoint_becomes_few_files_in_order() {
+        const MANY: u64 = 600;
+        let folder = tempfile::tempdir().unwrap();
+        let buffer = || {
+            let policy = SpillPolicy { memory: Some(1 << 20), disk: Some(1 << 30) };
+            Buffer::new(Spill::kept(folder.path().to_owned()), policy, Arc::new(|| None))
+        };
+        let (mut first, mut saved, expected) = (buffer(), Checkpoint::default(), (0..MANY).map(one));
+        for (n, batch) in expected.enumerate() {
+            first.push(batch).await.unwrap();
+            saved.apply(first.save().await.unwrap());
+            first.saved().await.unwrap();
+            if n < 20 {
+                assert_eq!(first.next().await.unwrap().unwrap().id(0), one(n as u64).id(0));
+            }
+        }
+        let files = std::fs::read_dir(folder.path()).unwrap().count();
+        assert!(files < 64, "{files} files");
+        drop(first);
+        let mut second = buffer();
+        second.restore(saved.entries).await.unwrap();
+        let mut found = Vec::new();
+        while let Some(batch) = second.next().await.unwrap() {
+            found.extend((0..batch.len()).map(|at| batch.id(at)));
+        }
+        let expected: Vec<_> = (20..MANY).map(|n| one(n).id(0)).collect();
+        assert!(found.ends_with(&expected) && found.len() <= expected.len() + 1, "{} items", found.len());
+    }
 }

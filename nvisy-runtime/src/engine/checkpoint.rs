@@ -22,6 +22,7 @@ mod state;
 use std::sync::Arc;
 use std::time::Duration;
 
+use nvisy_core::observability::field;
 use nvisy_core::{Changes, Result};
 use tokio::sync::watch;
 use tokio::time::Instant;
@@ -187,7 +188,7 @@ impl Checkpointer {
         }
         // What failed is to be read again, and with it what came after it, which is staged: no
         // checkpoint can have one without the other.
-        if parts.cut_trackers().any(SharedTracker::has_failed) {
+        if parts.has_failed() {
             parts.cut_trackers().for_each(SharedTracker::forsake);
             return Ok(());
         }
@@ -247,7 +248,7 @@ impl Checkpointer {
                 Outcome::Stopped | Outcome::Broken => self.journal.commit(parts, changes).await,
             };
         }
-        let failed = parts.cut_trackers().any(SharedTracker::has_failed);
+        let failed = parts.has_failed();
         let outcome = match outcome {
             // What failed is in a buffer, which has it for the next run; all else is settled.
             Outcome::Broken if self.lags(parts) && !failed => Outcome::Stopped,
@@ -306,7 +307,13 @@ async fn gather(
 ) -> Result<Changes> {
     let mut changes = journal.gather(parts, stages);
     for memory in memories {
-        memory.save(&mut changes).await?;
+        match memory.save(&mut changes).await {
+            // It fails its node, and no checkpoint has to wait for what only that would have.
+            Err(error) if !memory.required => {
+                tracing::debug!({ field::NODE } = %memory.node, { field::ERROR } = error.tag(), %error, "a checkpoint goes without what the node of a best-effort copy remembers");
+            }
+            saved => saved?,
+        }
     }
     Ok(changes)
 }

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use nvisy_core::error::RetryClass;
 use nvisy_core::observability::{field, metric};
 use nvisy_core::token::{Settlement, Tokens};
-use nvisy_core::{Batch, Context, DeadLetter, Error, Primitive, PrimitiveId, Result};
+use nvisy_core::{Batch, Context, DeadLetter, Error, Primitive, Result};
 
 use super::call::{Failure, Settled};
 use super::edge::{End, Pulse, Sender};
@@ -30,6 +30,16 @@ pub(super) struct Outlets {
 pub(super) struct Outlet {
     pub(super) sender: Sender,
     pub(super) best_effort: bool,
+}
+
+/// An item that failed.
+pub(super) struct Failed {
+    /// Its place among those that came with it.
+    pub(super) number: u64,
+    pub(super) item: Primitive,
+    pub(super) error: Error,
+    /// How often it was tried.
+    pub(super) attempts: u32,
 }
 
 impl Outlets {
@@ -131,47 +141,39 @@ impl Outlets {
     /// If the policy is that then the node fails: the first item's error. If too many items go
     /// to dead letters.
     pub(super) async fn set_aside(&self, input: &Batch, tokens: &Tokens, failed: Vec<Failure>) -> Result<()> {
-        let Some(first) = failed.first() else {
+        if failed.is_empty() {
             self.passed(input.len());
             return Ok(());
-        };
-        let first = first.error.clone().at_item(input.id(first.index as usize));
-        let part = tokens.split_for(failed.iter().map(|failure| failure.index));
-        self.note(failed.iter().map(|failure| (input.id(failure.index as usize), &failure.error)));
-        let Some(sender) = self.letter_box() else { return self.give_up(failed.len() as u64, part, first) };
-        let indices = failed.iter().map(|failure| u64::from(failure.index));
-        if self.flood().rises(input.len() as u64, indices) {
-            return self.flooded(failed.len() as u64, part, failed.last().map_or(&first, |last| &last.error));
         }
-        let letters = failed.into_iter().map(|failure| {
-            let primitive = input.primitive(failure.index as usize);
-            (primitive, failure.error, failure.attempts)
+        let part = tokens.split_for(failed.iter().map(|failure| failure.index));
+        let failed = failed.into_iter().map(|Failure { index, error, attempts }| Failed {
+            number: u64::from(index),
+            item: input.primitive(index as usize),
+            error,
+            attempts,
         });
-        self.send_letters(sender, letters.collect(), part).await
+        self.aside(failed.collect(), input.len(), part).await
     }
 
-    /// Does with items that failed what the policy says. They stood somewhere among `all` that came
-    /// with them.
+    /// Does with items that failed, of `all` that came together, what the policy says.
     ///
     /// # Errors
     ///
-    /// If the policy is that then the node fails; if too many items go to dead letters.
-    pub(super) async fn aside(
-        &self,
-        items: Vec<(Primitive, Error, u32)>,
-        all: u64,
-        tokens: Tokens,
-        first: Error,
-    ) -> Result<()> {
-        let failed = items.len() as u64;
-        self.note(items.iter().map(|(primitive, error, _)| (primitive.id(), error)));
-        match self.letter_box() {
-            Some(_) if self.flood().rises(all, (0..failed).map(|nth| nth * all / failed)) => {
-                self.flooded(failed, tokens, items.last().map_or(&first, |(_, last, _)| last))
-            }
-            Some(sender) => self.send_letters(sender, items, tokens).await,
-            None => self.give_up(failed, tokens, first),
+    /// As of [`set_aside`](Self::set_aside).
+    pub(super) async fn aside(&self, failed: Vec<Failed>, all: usize, tokens: Tokens) -> Result<()> {
+        let (Some(first), Some(last)) = (failed.first(), failed.last()) else {
+            tokens.settle(Settlement::Delivered);
+            return Ok(());
+        };
+        let count = failed.len() as u64;
+        self.note(&failed);
+        let Some(sender) = self.letter_box() else {
+            return self.give_up(count, tokens, first.error.clone().at_item(first.item.id()));
+        };
+        if self.flood().rises(all as u64, failed.iter().map(|failed| failed.number)) {
+            return self.flooded(count, tokens, &last.error);
         }
+        self.send_letters(sender, failed, tokens).await
     }
 
     fn flood(&self) -> std::sync::MutexGuard<'_, Flood> {
@@ -206,9 +208,9 @@ impl Outlets {
     }
 
     /// Tells of the first few items that failed.
-    fn note<'a>(&self, failed: impl Iterator<Item = (PrimitiveId, &'a Error)>) {
-        for (id, error) in failed.take(8) {
-            let error = error.clone().at_node(self.context.node().clone()).at_item(id);
+    fn note(&self, failed: &[Failed]) {
+        for Failed { item, error, .. } in failed.iter().take(8) {
+            let error = error.clone().at_node(self.context.node().clone()).at_item(item.id());
             tracing::debug!({ field::NODE } = %self.context.node(), { field::ERROR } = error.tag(), %error, "an item failed");
             self.meter.note_error(&error);
         }
@@ -226,14 +228,9 @@ impl Outlets {
         if self.strict { Err(first.at_node(self.context.node().clone())) } else { Ok(()) }
     }
 
-    async fn send_letters(
-        &self,
-        sender: &Sender,
-        items: Vec<(Primitive, Error, u32)>,
-        tokens: Tokens,
-    ) -> Result<()> {
-        let count = items.len() as u64;
-        for (_, error, _) in &items {
+    async fn send_letters(&self, sender: &Sender, failed: Vec<Failed>, tokens: Tokens) -> Result<()> {
+        let count = failed.len() as u64;
+        for Failed { error, .. } in &failed {
             metrics::counter!(
                 metric::DEAD_LETTERS,
                 "graph" => self.context.graph().to_string(),
@@ -243,11 +240,11 @@ impl Outlets {
             .increment(1);
         }
         let (now, node) = (self.context.now(), self.context.node());
-        let letters: Result<Vec<Primitive>> = items
+        let letters: Result<Vec<Primitive>> = failed
             .into_iter()
-            .map(|(primitive, error, attempts)| {
-                let error = error.at_node(node.clone()).at_item(primitive.id());
-                DeadLetter::new(primitive, &error, node.clone(), attempts, now).to_primitive()
+            .map(|Failed { item, error, attempts, .. }| {
+                let error = error.at_node(node.clone()).at_item(item.id());
+                DeadLetter::new(item, &error, node.clone(), attempts, now).to_primitive()
             })
             .collect();
         let letters = match letters {

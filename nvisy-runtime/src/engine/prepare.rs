@@ -23,6 +23,7 @@ use super::lineage::LineageLog;
 use super::memo::Memo;
 use super::node::{Built, Node};
 use super::outlet::{Outlet, Outlets};
+use super::run::required;
 use super::tracker::{Asks, Bounds, SharedTracker, Tracker};
 use crate::compiler::DEFAULT_UNCOMMITTED_ITEMS;
 use crate::compiler::plan::{ExecutionPlan, PlanNode, PlanParts, Port, Work};
@@ -167,6 +168,8 @@ struct Builder<'a> {
     request: Arc<Request>,
     /// Whether what comes to a node may have to be replaced later.
     behind_versions: Vec<bool>,
+    /// Which nodes are fed by more than best-effort copies.
+    required: Vec<bool>,
     /// The nodes whose changes since the last run are accepted.
     accepted: Vec<String>,
 }
@@ -216,6 +219,7 @@ impl<'a> Builder<'a> {
             phase,
             request: Arc::default(),
             behind_versions: plan.behind_versions(),
+            required: required(plan),
             accepted: engine.0.accepted_changes.clone(),
         }
     }

@@ -97,6 +97,14 @@ impl RunParts {
         self.sources.iter().map(|(_, tracker, _)| &**tracker).chain(memories)
     }
 
+    /// Returns whether something has failed that no checkpoint may pass over. What is withheld of
+    /// best-effort copies is not.
+    pub(super) fn has_failed(&self) -> bool {
+        let binding = self.memories.iter().filter(|(_, memory)| memory.required && !memory.lags());
+        let memories = binding.map(|(_, memory)| &memory.tracker);
+        self.sources.iter().map(|(_, tracker, _)| tracker).chain(memories).any(|tracker| tracker.has_failed())
+    }
+
     /// Returns how the run has ended, for the one after it.
     pub(super) fn outcome(&self, status: RunStatus) -> Outcome {
         let broken = |meter: &Arc<NodeMeter>| meter.status() != NodeStatus::Completed;

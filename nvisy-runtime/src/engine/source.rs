@@ -3,7 +3,7 @@
 mod careful;
 mod places;
 
-use std::collections::VecDeque;
+use std::collections::{HashSet, VecDeque};
 use std::panic::AssertUnwindSafe;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -16,7 +16,7 @@ use nvisy_core::plugin::{AnyClient, ErasedSource};
 use nvisy_core::token::{Settlement, Token, Tokens};
 use nvisy_core::{
     Batch, BatchLimits, Context, Error, ErrorKind, Increments, Partition, Position, Primitive, PrimitiveId,
-    Result, SourceBatch, SourceIdentity,
+    Rejected, Result, SourceBatch, SourceIdentity,
 };
 use tokio::sync::watch;
 use tokio::time::Instant;
@@ -24,12 +24,12 @@ use tokio_util::sync::CancellationToken;
 
 use self::careful::Group;
 use self::places::Places;
-use super::call::{Caller, Failure};
+use super::call::Caller;
 use super::checkpoint::{Careful, Cursors, Feed, Phase};
 use super::edge::{End, Pulse};
 use super::ledger::Counter;
 use super::node::Ended;
-use super::outlet::Outlets;
+use super::outlet::{Failed, Outlets};
 use super::tracker::{Asks, Committed, SharedTracker};
 use crate::expression::{Expression, Value};
 
@@ -136,6 +136,11 @@ impl SourceWork {
                 self.resume(partitions, cursors, outlets, &mut failure)
             }
         };
+        if let Some(careful) = self.careful.as_ref().filter(|careful| careful.is_on()) {
+            // What a run before had begun of others is done with, or gone.
+            let open: HashSet<&str> = open.iter().map(|(partition, ..)| &*partition.id).collect();
+            careful.leave(&outlets.meter.node, |partition| !open.contains(partition));
+        }
         let mut waiting = open.into_iter();
         let mut reading = FuturesUnordered::new();
         reading.extend(
@@ -217,7 +222,7 @@ impl SourceWork {
             }
         }
         if let Some(careful) = &self.careful {
-            careful.leave(&outlets.meter.node, None);
+            careful.leave(&outlets.meter.node, |_| true);
         }
         let stopped = self.stop.is_cancelled() && !self.drain.is_cancelled();
         let failed = failure.is_some();
@@ -432,45 +437,29 @@ impl SourceWork {
         if self.key.is_none() {
             self.places.lock().unwrap_or_else(PoisonError::into_inner).note(&partition.id, &batch)?;
         }
-        let (items, bytes) = (batch.len() as u64, batch.bytes() as u64);
-        let all = items + rejected.len() as u64;
-        outlets.meter.received.add(all);
+        let (all, bytes) = (batch.len() + rejected.len(), batch.bytes() as u64);
+        outlets.meter.received.add(all as u64);
         outlets.meter.batches.add(1);
         outlets.meter.bytes.add(bytes);
         // An empty batch is a slot too: it moves the position on.
-        let slot = self.tracker.open(&partition.id, after, all, bytes).await;
+        let slot = self.tracker.open(&partition.id, after, all as u64, bytes).await;
         self.asks.early(&self.tracker.lock());
         let tokens = Tokens::one(Token::open(slot, self.tracker.clone()));
-        let counted = !rejected.is_empty();
-        if let Some(first) = rejected.first() {
-            let first = first.error.clone();
-            let rejected = rejected.into_iter().map(|r| (r.primitive, r.error, 1)).collect();
-            let part = tokens.split();
-            if let Err(error) = outlets.aside(rejected, all, part, first).await {
-                // The good items of the batch are refused with the bad.
-                outlets.meter.failed.add(items);
-                tokens.settle(Settlement::Failed);
-                return Err(error);
-            }
-        }
-        let (batch, failed) = match &self.key {
+        let (batch, unnamed) = match &self.key {
             None => (batch, Vec::new()),
             Some(key) => self.name(key, batch)?,
         };
-        let result = if failed.is_empty() && counted {
-            Ok(())
-        } else {
-            outlets.set_aside(&batch, &tokens, failed_of(&failed)).await
-        };
-        let batch = if failed.is_empty() {
-            batch
-        } else {
-            let mut bad = failed.iter().map(|(index, _)| *index).peekable();
-            let good: Vec<u32> = (0..batch.len() as u32).filter(|at| bad.next_if_eq(at).is_none()).collect();
-            batch.select(&good)
-        };
+        let (batch, failed) = part(batch, rejected, unnamed);
+        if failed.is_empty() {
+            outlets.passed(all);
+        } else if let Err(error) = outlets.aside(failed, all, tokens.split()).await {
+            // The good items of the batch are refused with the bad.
+            outlets.meter.failed.add(batch.len() as u64);
+            tokens.settle(Settlement::Failed);
+            return Err(error);
+        }
         if condemned {
-            return result.and(self.condemn(&batch, tokens, outlets).await);
+            return self.condemn(&batch, tokens, outlets).await;
         }
         outlets.meter.emitted_from.add(batch.len() as u64);
         if batch.is_empty() {
@@ -479,7 +468,7 @@ impl SourceWork {
             outlets.send(batch.with_tokens(tokens)).await;
             self.tracker.let_go_if_held(outlets);
         }
-        result
+        Ok(())
     }
 
     /// Gives items the ids that the user's key says.
@@ -555,8 +544,32 @@ fn natural_key(key: &Expression, item: &Primitive) -> Result<String> {
     }
 }
 
-fn failed_of(failed: &[(u32, Error)]) -> Vec<Failure> {
-    failed.iter().map(|(index, error)| Failure { index: *index, error: error.clone(), attempts: 1 }).collect()
+/// Parts what may go on from what was rejected by the source and what has no name.
+///
+/// Rejected items stood somewhere among the others: they count as if they were spread over them.
+fn part(batch: Batch, rejected: Vec<Rejected>, unnamed: Vec<(u32, Error)>) -> (Batch, Vec<Failed>) {
+    if rejected.is_empty() && unnamed.is_empty() {
+        return (batch, Vec::new());
+    }
+    let (items, bad) = (batch.len() as u64, rejected.len() as u64);
+    let spread = |nth: u64, of: u64| nth * (items + bad) / of;
+    let rejected = rejected.into_iter().zip(0..).map(|(Rejected { primitive, error }, nth)| Failed {
+        number: spread(nth, bad),
+        item: primitive,
+        error,
+        attempts: 1,
+    });
+    let mut bad = unnamed.iter().map(|(index, _)| *index).peekable();
+    let good: Vec<u32> = (0..batch.len() as u32).filter(|at| bad.next_if_eq(at).is_none()).collect();
+    let unnamed = unnamed.into_iter().map(|(index, error)| Failed {
+        number: spread(u64::from(index), items),
+        item: batch.primitive(index as usize),
+        error,
+        attempts: 1,
+    });
+    let mut failed: Vec<Failed> = rejected.chain(unnamed).collect();
+    failed.sort_by_key(|failed| failed.number);
+    (batch.select(&good), failed)
 }
 
 impl Caller {

@@ -37,9 +37,13 @@ impl Segment {
     /// Makes a new file, which is this store's to write.
     pub(super) fn create(path: &Path) -> io::Result<Self> {
         let file = OpenOptions::new().read(true).write(true).create_new(true).open(path)?;
-        file.try_lock()?;
-        (&file).write_all(MAGIC)?;
-        file.sync_all()?;
+        let begun = file.try_lock().map_err(io::Error::from);
+        let begun = begun.and_then(|()| (&file).write_all(MAGIC)).and_then(|()| file.sync_all());
+        if let Err(error) = begun {
+            // On a full disk there would be another one with each result.
+            _ = std::fs::remove_file(path);
+            return Err(error);
+        }
         Ok(Self { path: path.to_owned(), file, bytes: MAGIC.len() as u64, locked: true })
     }
 

@@ -129,6 +129,97 @@ async fn what_was_absorbed_stays_when_a_run_is_drained_and_goes_on_in_the_next()
 }
 
 #[tokio::test(start_paused = true)]
+async fn what_a_node_remembers_that_is_gone_is_not_forgotten_though_that_is_accepted() {
+    let (store, out) = (MemoryStore::new(), unique("out"));
+    let graph = slow(sink(&out, "last"));
+    let handle = engine_with(&store).start(&graph).await.unwrap();
+    tokio::time::sleep(Duration::from_millis(9)).await;
+    handle.drain(Duration::from_secs(60));
+    within(handle.wait()).await.unwrap();
+
+    let mut renamed: Value = serde_json::to_value(&graph).unwrap();
+    let nodes = renamed["nodes"].as_object_mut().unwrap();
+    let some = nodes.remove("some").unwrap();
+    nodes.insert("several".into(), some);
+    nodes["again"]["inputs"] = json!(["several"]);
+    let renamed = Graph::from_json(&renamed.to_string()).unwrap();
+    let accepting = engine_with(&store).accepting(["some", "several", "again"]);
+    let error = accepting.start(&renamed).await.map(drop).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Conflict, "{error}");
+    assert!(error.message().contains("\"some\", which is gone, remembers"), "{error}");
+
+    let mut checkpoints = store.open("test").await.unwrap();
+    let mut changes = Changes::default();
+    changes.put("staged/files", "some files");
+    checkpoints.commit(changes).await.unwrap();
+    drop(checkpoints);
+    let error = engine_with(&store).start(&graph).await.map(drop).unwrap_err();
+    assert!(error.message().contains("\"files\", which is gone, has files that have yet to show"), "{error}");
+
+    let mut checkpoints = store.open("test").await.unwrap();
+    let mut changes = Changes::default();
+    changes.remove("staged/files");
+    checkpoints.commit(changes).await.unwrap();
+    drop(checkpoints);
+    let report = run_on(&engine_with(&store), &graph).await;
+    assert_eq!((report.status, written(&out)), (RunStatus::Success, all(ITEMS)), "{report}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_a_best_effort_copy_remembers_and_cannot_deliver_stops_no_checkpoint() {
+    let (store, [out, seen]) = (MemoryStore::new(), ["out", "seen"].map(unique));
+    let refuses = write("some", |items| async move {
+        let no = || nvisy_core::WriteStatus::Rejected(Error::new(ErrorKind::Permission, "no"));
+        Ok(WriteReport::applied(items.len()).with(0, no()))
+    });
+    let graph = document(json!({
+        "settings": { "checkpoint": { "every": "5ms", "uncommitted_items": 60 } },
+        "nodes": {
+            "in": batches(ITEMS, 6),
+            "work": slowly("in"),
+            "copies": { "type": "fan_out", "inputs": ["work"], "best_effort": ["some"] },
+            "some": hoard("copies", 3),
+            "seen": with(refuses, json!({ "on_error": "fail" })),
+            "out": sink(&out, "copies"),
+        },
+    }));
+    let handle = engine_with(&store).start(&graph).await.unwrap();
+    tokio::time::sleep(Duration::from_millis(6)).await;
+    handle.drain(Duration::from_secs(60));
+    let report = within(handle.wait()).await.unwrap();
+    assert!(node(&report, "seen").failed > 0, "{report}");
+    let before = written(&out).len() as u64;
+    assert!(0 < before && before < ITEMS, "{report}");
+    let report = run_on(&engine_with(&store), &graph).await;
+    assert_eq!(report.checkpoint.as_ref().unwrap().resumed_items, before, "{report}");
+    assert_eq!(written(&out), all(ITEMS), "{report} {seen}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn without_checkpoints_a_drained_run_says_that_windows_were_open() {
+    let out = unique("out");
+    let items: Vec<_> = (0..ITEMS)
+        .map(|n| json!({ "n": n, "at": format!("2026-01-01T00:{:02}:{:02}Z", n / 60, n % 60) }))
+        .collect();
+    // Each item is in two windows that have two items each: as many groups as items.
+    let nodes = json!({
+        "in": { "type": "source", "use": "memory/source", "config": { "items": items, "batch_items": 6 } },
+        "work": slowly("in"),
+        "pairs": { "type": "action", "use": "aggregate", "inputs": ["work"],
+                   "config": { "aggregates": { "n": { "count": "raw.n" } },
+                               "window": { "time": "raw.at", "size": "2s", "every": "1s" } } },
+        "out": sink(&out, "pairs"),
+    });
+    let handle = engine().start(&graph(nodes)).await.unwrap();
+    tokio::time::sleep(Duration::from_millis(5)).await;
+    handle.drain(Duration::from_secs(60));
+    let report = within(handle.wait()).await.unwrap();
+    let pairs = node(&report, "pairs");
+    assert!(0 < pairs.released && pairs.absorbed < ITEMS, "{report}");
+    assert!(report.warnings.iter().any(|told| told.contains("\"pairs\" absorbed")), "{report}");
+}
+
+#[tokio::test(start_paused = true)]
 async fn without_checkpoints_a_drained_run_says_what_it_did_not_let_go_of() {
     let out = unique("out");
     let nodes = json!({

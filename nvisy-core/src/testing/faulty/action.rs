@@ -78,6 +78,10 @@ impl ErasedStateful for Faulty<Box<dyn ErasedStateful>> {
         self.inner.release(ended, context)
     }
 
+    fn is_holding(&self) -> Option<bool> {
+        self.inner.is_holding()
+    }
+
     fn save(&mut self) -> BoxFuture<'_, Result<Changes>> {
         self.inner.save()
     }

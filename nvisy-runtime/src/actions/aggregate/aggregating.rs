@@ -217,6 +217,11 @@ impl Stateful for Aggregating {
         next.map(|(part, origins)| self.rows(&part, &origins, context)).transpose()
     }
 
+    fn is_holding(&self) -> Option<bool> {
+        // An item may be in many windows, and a group have many items.
+        Some(self.groups.as_ref().is_none_or(|groups| !groups.is_empty()))
+    }
+
     async fn save(&mut self) -> Result<Changes> {
         let (types, items) = (self.types.clone(), self.items);
         let watermark = self.window.as_ref().and_then(|(_, clock, _)| clock.watermark);

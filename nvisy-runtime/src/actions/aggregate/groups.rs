@@ -72,6 +72,10 @@ impl Groups {
         Ok(self)
     }
 
+    pub(super) fn is_empty(&self) -> bool {
+        self.open.len() == 0 && self.closed.is_empty() && self.runs.is_empty()
+    }
+
     pub(super) fn is_full(&self) -> bool {
         self.open.bytes() + self.closed.iter().map(Cursor::bytes).sum::<usize>() > self.memory
     }

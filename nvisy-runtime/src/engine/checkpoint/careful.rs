@@ -9,7 +9,7 @@
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use nvisy_core::BatchLimits;
+use nvisy_core::{BatchLimits, Partition};
 use serde::{Deserialize, Serialize};
 use tokio::sync::{Notify, Semaphore};
 
@@ -30,6 +30,9 @@ pub(in crate::engine) const TIMES: u32 = 3;
 pub(in crate::engine) struct Part {
     pub(in crate::engine) source: Arc<str>,
     pub(in crate::engine) partition: Arc<str>,
+    /// The version of the partition, where it has one: another one has other items.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(in crate::engine) version: Option<Arc<str>>,
     /// How many items of the partition stand before it.
     pub(in crate::engine) from: u64,
     pub(in crate::engine) items: u64,
@@ -50,8 +53,9 @@ fn is_zero(times: &u32) -> bool {
 }
 
 impl Part {
-    pub(in crate::engine) fn new(source: Arc<str>, partition: Arc<str>, from: u64, items: u64) -> Self {
-        Self { source, partition, from, items, size: 0, times: 0, passed: false }
+    pub(in crate::engine) fn new(source: Arc<str>, partition: &Partition, from: u64, items: u64) -> Self {
+        let (version, partition) = (partition.version.clone(), partition.id.clone());
+        Self { source, partition, version, from, items, size: 0, times: 0, passed: false }
     }
 
     /// Says how many items go with it at the most.
@@ -68,7 +72,8 @@ impl Part {
     }
 
     fn is_same(&self, other: &Self) -> bool {
-        self.is_in(&other.source, &other.partition) && (self.from, self.items) == (other.from, other.items)
+        let here = (&self.version, self.from, self.items);
+        self.is_in(&other.source, &other.partition) && here == (&other.version, other.from, other.items)
     }
 }
 
@@ -261,11 +266,10 @@ impl Careful {
         replay.is_on()
     }
 
-    /// Nothing more comes of a source, or of one partition.
-    pub(in crate::engine) fn leave(&self, source: &str, partition: Option<&str>) {
+    /// Nothing more comes of the partitions of a source that `is_over` names.
+    pub(in crate::engine) fn leave(&self, source: &str, is_over: impl Fn(&str) -> bool) {
         for suspect in &mut self.lock().replay.suspects {
-            suspect.passed |= *suspect.source == *source
-                && partition.is_none_or(|partition| *suspect.partition == *partition);
+            suspect.passed |= *suspect.source == *source && is_over(&suspect.partition);
         }
     }
 
@@ -313,7 +317,7 @@ mod tests {
     const SPAN: u64 = 100;
 
     fn part(from: u64, items: u64, size: u64) -> Part {
-        Part { size, ..Part::new("in".into(), "all".into(), from, items) }
+        Part { size, ..Part::new("in".into(), &Partition::new("all"), from, items) }
     }
 
     /// Takes up what a checkpoint has that is done with so many items.
@@ -346,6 +350,11 @@ mod tests {
         let careful = Careful::new(replay);
         assert!(careful.is_condemned(&part(40, 1, 0)));
         assert!(!careful.is_condemned(&part(41, 1, 0)));
+        let corrected = Part { version: Some("2".into()), ..part(40, 1, 0) };
+        assert!(!careful.is_condemned(&corrected), "what is another one now is innocent");
+        careful.leave("in", |partition| partition == "all");
+        careful.lock().replay.left = 0;
+        assert!(!careful.is_on(), "nothing more comes of it");
     }
 
     #[test]

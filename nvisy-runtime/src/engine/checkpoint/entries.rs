@@ -11,7 +11,7 @@
 //! | `careful` | what is replayed carefully, and what is on its way then |
 //! | `feed/…`, `done/…`, `past/…` | what incremental sources have read: see [`super::feed`] |
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -37,6 +37,9 @@ pub(super) struct Header {
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub(super) running: bool,
     pub(super) nodes: BTreeMap<String, String>,
+    /// The sources that it reads incrementally.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub(super) incremental: BTreeSet<String>,
     /// Grows from start to start, also where the state is lost: it is the time, or one more.
     #[serde(default)]
     pub(super) generation: u64,

@@ -1,10 +1,13 @@
 //! What of a graph has to be the same for a run of it to go on.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
+use nvisy_core::checkpoint::Entries;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
+use super::entries::digest;
+use super::memory;
 use crate::compiler::plan::{PlanNode, PlanParts, Work};
 use crate::graph::{ConnectionUse, Function};
 use crate::registry::Registry;
@@ -71,4 +74,67 @@ pub(super) fn changes(
         Some(_) => None,
     });
     gone.chain(other).collect()
+}
+
+/// Returns the sources that are read incrementally.
+pub(super) fn incremental(plan: &PlanParts) -> BTreeSet<String> {
+    let sources = plan.nodes.iter().filter(|node| node.incremental.is_some());
+    sources.map(|node| node.name.to_string()).collect()
+}
+
+/// Says which sources would begin anew in the middle of a run, because they keep where they are in
+/// another way; what is `accepted` by its name is not.
+pub(super) fn toggled(
+    before: &BTreeSet<String>,
+    now: &BTreeSet<String>,
+    nodes: &BTreeMap<String, String>,
+    accepted: &[String],
+) -> Vec<String> {
+    let toggled = before.symmetric_difference(now);
+    let toggled = toggled.filter(|name| nodes.contains_key(*name) && !accepted.contains(name));
+    let says = toggled.map(|name| match now.contains(name) {
+        true => format!("source \"{name}\" is read incrementally now, and all of it again"),
+        false => format!("source \"{name}\" is not read incrementally any more, and all of it again"),
+    });
+    says.collect()
+}
+
+/// Says in which nodes something was left that has yet to go on, and that nobody would take up: they
+/// are gone, have another name or do other work.
+pub(super) fn orphaned(plan: &PlanParts, entries: &Entries) -> Vec<String> {
+    let is = |name: &str, is: fn(&Work) -> bool| {
+        plan.nodes.iter().any(|node| *node.name == *name && is(&node.work))
+    };
+    let remembers: BTreeSet<&str> = entries.keys().filter_map(|key| memory::node_of(key)).collect();
+    let forgotten = remembers
+        .into_iter()
+        .filter(|name| !is(name, |work| matches!(work, Work::Action(_) | Work::Spill(_))));
+    let forgotten = forgotten.map(|name| format!("\"{name}\", which is gone, remembers what has come to it"));
+    let staged = entries.iter().filter_map(|(key, staged)| Some((key.strip_prefix("staged/")?, staged)));
+    let hidden = staged.filter(|(name, staged)| {
+        let shown = entries.get(&format!("shown/{name}"));
+        shown != Some(&digest(staged)) && !is(name, |work| matches!(work, Work::Sink(sink) if sink.stages()))
+    });
+    let hidden =
+        hidden.map(|(name, _)| format!("\"{name}\", which is gone, has files that have yet to show"));
+    forgotten.chain(hidden).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_source_that_keeps_where_it_is_in_another_way_is_named_unless_it_is_accepted_or_gone() {
+        let names = |names: &[&str]| names.iter().map(ToString::to_string).collect::<BTreeSet<_>>();
+        let nodes = ["in", "other"].map(|name| (name.to_owned(), String::new())).into();
+        let check = |before: &[&str], now: &[&str], accepted: &[&str]| {
+            let accepted: Vec<_> = accepted.iter().map(ToString::to_string).collect();
+            toggled(&names(before), &names(now), &nodes, &accepted).join("; ")
+        };
+        assert!(check(&[], &["in"], &[]).contains("source \"in\" is read incrementally now"));
+        assert!(check(&["in"], &[], &[]).contains("source \"in\" is not read incrementally any more"));
+        assert_eq!(check(&["in"], &["in"], &[]) + &check(&["in"], &[], &["in"]), "");
+        assert_eq!(check(&["gone"], &["in"], &["in"]), "", "that is told as what it is");
+    }
 }

@@ -77,7 +77,15 @@ impl Journal {
         };
         let (generation, mut epoch) =
             before.as_ref().map_or((0, 0), |header| (header.generation, header.epoch));
-        let changed = |header: &Header| !fingerprint::changes(&header.nodes, &nodes, accepted).is_empty();
+        let incremental = fingerprint::incremental(plan);
+        let changes = |header: &Header, accepted: &[String]| {
+            let mut changes = fingerprint::changes(&header.nodes, &nodes, accepted);
+            if !header.finished {
+                changes.extend(fingerprint::toggled(&header.incremental, &incremental, &nodes, accepted));
+            }
+            changes
+        };
+        let changed = |header: &Header| !changes(header, accepted).is_empty();
         // Where a run ended before anything of it was done with, another graph goes back on nothing;
         // but a sink that remembers what it has written has that from before, whatever was done with.
         let remembers = |node: &PlanNode| matches!(&node.work, Work::Sink(sink) if sink.remembers());
@@ -86,7 +94,9 @@ impl Journal {
             !progress && !plan.nodes.iter().any(remembers)
         };
         let over = |header: &Header| header.finished || !header.running && changed(header) && is_nothing();
-        epoch += u64::from(before.as_ref().is_some_and(|header| changed(header) && over(header)));
+        // Whoever accepts a change has a run go on: one that begins makes everything again.
+        let differs = |header: &Header| !changes(header, &[]).is_empty();
+        epoch += u64::from(before.as_ref().is_some_and(|header| over(header) && differs(header)));
         let now = u64::try_from(chrono::Utc::now().timestamp_millis()).unwrap_or(0);
         let generation = now.max(generation + 1);
         let before = before.filter(|header| !over(header));
@@ -94,11 +104,17 @@ impl Journal {
         let mut cursors = HashMap::new();
         let mut replay = Replay::default();
         if let Some(header) = &before {
-            let changes = fingerprint::changes(&header.nodes, &nodes, accepted);
+            let (name, changes) = (&graph.name, changes(header, accepted).join("; "));
             if !changes.is_empty() {
-                let (name, changes) = (&graph.name, changes.join("; "));
                 let message = format!(
                     "the graph \"{name}\" is not the one whose run stopped half way: {changes}: run the graph as it was to its end, accept the nodes by their names (`Engine::accepting`), or begin anew without its state, as in another state directory"
+                );
+                return Err(Error::new(ErrorKind::Conflict, message));
+            }
+            let orphaned = fingerprint::orphaned(plan, &last.entries).join("; ");
+            if !orphaned.is_empty() {
+                let message = format!(
+                    "the run of the graph \"{name}\" that stopped half way would lose items if it went on: {orphaned}: run the graph with these nodes to its end, or begin anew without its state, as in another state directory"
                 );
                 return Err(Error::new(ErrorKind::Conflict, message));
             }
@@ -110,8 +126,8 @@ impl Journal {
             replay = replay.resume(!header.running, uncommitted, cursor);
         }
         let run = before.map_or_else(RunId::new, |header| header.run);
-        let header =
-            Header { version: VERSION, run, finished: false, running: false, nodes, generation, epoch };
+        let (version, finished, running) = (VERSION, false, false);
+        let header = Header { version, run, finished, running, nodes, incremental, generation, epoch };
         let resumed_items =
             cursors.values().flat_map(Cursors::iter).map(|(_, committed)| committed.items).sum();
         Ok(Self {

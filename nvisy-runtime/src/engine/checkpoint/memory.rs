@@ -30,6 +30,8 @@ pub(in crate::engine) struct Memory {
     lags: Arc<AtomicBool>,
     /// Whether it has more than it is meant to.
     pub(in crate::engine) full: watch::Sender<bool>,
+    /// Whether more than best-effort copies come to it: then what fails behind it binds checkpoints.
+    pub(in crate::engine) required: bool,
 }
 
 impl Memory {
@@ -39,6 +41,7 @@ impl Memory {
         tracker: Arc<SharedTracker>,
         stop: CancellationToken,
         spill: Spill,
+        required: bool,
     ) -> Self {
         Self {
             node,
@@ -48,6 +51,7 @@ impl Memory {
             spill,
             lags: Arc::default(),
             full: watch::Sender::new(false),
+            required,
         }
     }
 

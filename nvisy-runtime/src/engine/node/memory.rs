@@ -68,7 +68,7 @@ impl Remembering {
         let (mut pending, mut ended) = (true, false);
         let cut = CallerCut { caller: &self.caller, weigher: None };
         loop {
-            if ended && let Some(ended) = self.ended(inbox, meter) {
+            if ended && let Some(ended) = self.ended(inbox, meter).await {
                 return Ok(ended);
             }
             if pending {
@@ -116,11 +116,12 @@ impl Remembering {
     /// Returns how the work ends before all is let go of, if it does.
     ///
     /// What came is let go of as all there is only where it is: the sum of a part is wrong.
-    fn ended(&self, inbox: &Inbox, meter: &NodeMeter) -> Option<Ended> {
+    async fn ended(&self, inbox: &Inbox, meter: &NodeMeter) -> Option<Ended> {
         // In this order: what is drained is stopped, too.
         let stopped = self.memory.stop.is_cancelled();
         let drained = self.drain.is_cancelled();
-        let lacking = meter.absorbed.get() > meter.released.get();
+        let holding = self.memory.lock().await.is_holding();
+        let lacking = holding.unwrap_or_else(|| meter.absorbed.get() > meter.released.get());
         match inbox.end {
             // What it has is in the last checkpoint, and the run goes on from there.
             End::Complete if drained && self.kept => Some(inbox.ended()),

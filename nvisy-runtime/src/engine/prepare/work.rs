@@ -123,7 +123,14 @@ impl Builder<'_> {
             return Ok(Built::Action { action, caller, gather, concurrency: node.concurrency.max(1) });
         };
         let stop = self.drain.child_token();
-        let memory = Arc::new(Memory::new(node.name.clone(), make(), self.tracker(), stop, spill));
+        let memory = Arc::new(Memory::new(
+            node.name.clone(),
+            make(),
+            self.tracker(),
+            stop,
+            spill,
+            self.required[index],
+        ));
         if let Some(journal) = &self.journal {
             memory.restore(journal.state(&node.name)).await?;
         }
@@ -154,8 +161,8 @@ impl Builder<'_> {
         }) else {
             return Err(Error::internal("a buffer is an action with memory"));
         };
-        let memory = Memory::new(node.name.clone(), make(), tracker, stop, spill).lagging(lags);
-        let memory = Arc::new(memory);
+        let memory = Memory::new(node.name.clone(), make(), tracker, stop, spill, self.required[index]);
+        let memory = Arc::new(memory.lagging(lags));
         if let Some(journal) = &self.journal {
             memory.restore(journal.state(&node.name)).await?;
         }
@@ -204,7 +211,7 @@ impl Builder<'_> {
         let follows = self.behind_versions[index];
         let replacing = ((follows || fed) && config.replaces()).then(|| {
             let caller = self.caller(index, node, &self.context(index, node));
-            let required = crate::engine::run::required(self.plan)[index];
+            let required = self.required[index];
             let (node, sink, ended) = (node.name.clone(), sink.clone(), Default::default());
             Arc::new(Replacing { node, sink, caller, required, follows, ended })
         });

@@ -9,7 +9,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::SourceWork;
 use crate::engine::checkpoint::{GROUP_BYTES, Part, TIMES};
-use crate::engine::outlet::Outlets;
+use crate::engine::outlet::{Failed, Outlets};
 use crate::graph::policy::OnError;
 
 /// What is read to go together.
@@ -69,7 +69,7 @@ impl SourceWork {
         }
         group.size = size;
         let items = (read.batch.len() + read.rejected.len()) as u64;
-        group.push(Part::new(node.clone(), partition.id.clone(), at, items), partition, read);
+        group.push(Part::new(node.clone(), &partition, at, items), partition, read);
         if group.is_full() { self.send_group(group, outlets, cancel).await } else { Ok(true) }
     }
 
@@ -125,7 +125,7 @@ impl SourceWork {
     pub(super) fn end(&self, partition: &Arc<str>, outlets: &Outlets) {
         self.tracker.lock().end(partition);
         if let Some(careful) = &self.careful {
-            careful.leave(&outlets.meter.node, Some(partition));
+            careful.leave(&outlets.meter.node, |ended| *ended == **partition);
         }
     }
 
@@ -149,11 +149,11 @@ impl SourceWork {
         if let Some(careful) = &self.careful {
             careful.set_aside(items);
         }
-        let letters = batch.iter().map(|item| {
+        let failed = batch.iter().zip(0..).map(|(item, number)| {
             let error = too_often(item.id(), None);
-            (item, error, TIMES)
+            Failed { number, item, error, attempts: TIMES }
         });
-        outlets.aside(letters.collect(), items, tokens, too_often(first, None)).await
+        outlets.aside(failed.collect(), batch.len(), tokens).await
     }
 }
 

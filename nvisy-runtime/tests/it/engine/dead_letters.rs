@@ -155,6 +155,25 @@ async fn what_a_source_rejects_counts_among_all_that_came_with_it() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn what_is_rejected_and_what_has_no_key_are_counted_together() {
+    let strict = json!({ "dead_letter_limit": { "share": 0.1, "of": 10 } });
+    for (without, too_many) in [(None, false), (Some(9), true)] {
+        let [out, aside] = ["out", "aside"].map(unique);
+        let items: Vec<_> =
+            (0..10).map(|n| json!({ "n": n, "k": (Some(n) != without).then_some(n) })).collect();
+        let source = json!({ "type": "source", "use": "memory/source", "key": "raw.k",
+                             "config": { "items": items, "rejected": [0] } });
+        let graph = document(json!({
+            "nodes": { "in": source, "out": sink(&out, "in"), "aside": sink(&aside, "in.dead_letter") },
+            "settings": strict,
+        }));
+        let report = run_graph(&graph).await;
+        assert_eq!(node(&report, "in").failure.is_some(), too_many, "{report}");
+        assert!(report.imbalances.is_empty(), "{report}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn an_item_that_fails_at_two_nodes_has_a_row_for_each() {
     let [rows, first, second] = ["rows", "first", "second"].map(unique);
     let broken = Broken::default();
