@@ -70,7 +70,10 @@ pub enum Drift {
 /// next begins. What a run that is resumed reads again is not added again then, also where the
 /// checkpoints have lost their newest; the next run adds rows of its own. An item that comes by two
 /// ways is added once. A run that was stopped, that failed or that was killed has not come to its end:
-/// who begins anew without its checkpoints empties the table, too, or goes on where it stopped.
+/// who begins anew without its checkpoints empties the table, too, or goes on where it stopped. What
+/// it has added is not added again then, which the report says in a warning; nor does it add what the
+/// other has added, when it goes on after all. One that goes on when two others have finished is
+/// refused: what it has added is no longer known then.
 ///
 /// In an incremental run, `upsert` and `replace` keep in the columns `nvisy_origin` and
 /// `nvisy_generation` where a row comes from and when it was last written, and delete what is
@@ -337,7 +340,7 @@ impl Sink for OpenSqliteSink {
 
     async fn close(&self, _: &Context) -> Result<()> {
         match self.target.memory {
-            Some(sink) => self.client.complete(sink).await,
+            Some(memory) => self.client.complete(memory).await,
             None => Ok(()),
         }
     }

@@ -5,5 +5,6 @@
 mod checkpoint;
 mod conformance;
 mod database;
+mod memory;
 mod sink;
 mod source;

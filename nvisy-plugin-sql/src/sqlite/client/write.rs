@@ -9,9 +9,10 @@ use nvisy_sqlite::{is_about_the_item, translate, translate_commit};
 use sqlx::sqlite::SqliteArguments;
 use sqlx::{AssertSqlSafe, Connection, Executor, SqliteConnection};
 
+use super::memory::{self, Memory};
 use super::schema::describe;
 use super::statement::{create, declaration, extra_declaration, holds, insert};
-use super::{SqliteClient, Table, memory, quoted};
+use super::{SqliteClient, Table, quoted};
 use crate::sqlite::sink::Drift;
 use crate::sqlite::value::Bound;
 
@@ -39,8 +40,8 @@ pub(crate) struct Target {
     pub(crate) drift: Drift,
     /// The names of the columns that come from the item rather than from its row.
     pub(crate) extra: Vec<&'static str>,
-    /// Under which number what is written is remembered, if it is.
-    pub(crate) memory: Option<i64>,
+    /// Where what is written is remembered, if it is.
+    pub(crate) memory: Option<Memory>,
 }
 
 /// The values of [`Target::extra`], in order.
@@ -182,10 +183,10 @@ impl SqliteClient {
             written.take_in(&items[start..end], &results[start..end]);
             start = end;
         }
-        if let Some(sink) = target.memory {
+        if let Some(memory) = target.memory {
             let taken = items.iter().zip(&results).filter(|(_, result)| matches!(result, Ok(Taken::Now)));
             let taken: Vec<_> = taken.map(|(item, _)| item.item).collect();
-            memory::keep(&mut transaction, sink, &taken).await.map_err(failed)?;
+            memory::keep(&mut transaction, memory, &taken).await.map_err(failed)?;
         }
         match transaction.commit().await {
             Ok(()) => Ok(Together::Done(results)),
@@ -252,8 +253,8 @@ impl SqliteClient {
             Err(error) if is_about_the_item(&error) => return Ok(Err(failed(error))),
             Err(error) => return Err(failed(error)),
         }
-        if let (Some(sink), [item]) = (target.memory, item) {
-            memory::keep(&mut transaction, sink, &[item.item]).await.map_err(failed)?;
+        if let (Some(memory), [item]) = (target.memory, item) {
+            memory::keep(&mut transaction, memory, &[item.item]).await.map_err(failed)?;
         }
         match transaction.commit().await {
             Ok(()) => Ok(Ok(Taken::Now)),
@@ -470,9 +471,9 @@ async fn before(
     target: &Target,
     items: &[Writer<'_>],
 ) -> Result<HashSet<PrimitiveId>, sqlx::Error> {
-    let Some(sink) = target.memory else { return Ok(HashSet::new()) };
+    let Some(memory) = target.memory else { return Ok(HashSet::new()) };
     let all: Vec<_> = items.iter().map(|item| item.item).collect();
-    memory::written(connection, sink, &all).await
+    memory::written(connection, memory, &all).await
 }
 
 /// What the run has written, with what it has of this batch.
