@@ -9,7 +9,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 
-use super::client::{Extra, SqliteClient, Table, Taken, Target, Write, Writer};
+use super::client::{Extra, Seen, SqliteClient, Taken, Target, Write, Writer};
 
 /// The column of an item's id.
 const ID: &str = "nvisy_id";
@@ -272,7 +272,7 @@ pub struct OpenSqliteSink {
     client: Arc<SqliteClient>,
     target: Target,
     /// The table as it was last seen.
-    known: Mutex<Option<Table>>,
+    known: Mutex<Option<Seen>>,
 }
 
 impl OpenSqliteSink {

@@ -5,6 +5,7 @@
 mod checkpoint;
 mod conformance;
 mod database;
+mod drift;
 mod memory;
 mod sink;
 mod source;

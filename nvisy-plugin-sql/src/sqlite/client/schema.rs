@@ -14,6 +14,9 @@ const UNIQUE: &str = "SELECT l.name, i.name FROM pragma_index_list(?) AS l, prag
 const TABLES: &str = "SELECT name FROM sqlite_schema WHERE type IN ('table', 'view') AND name NOT LIKE 'sqlite\\_%' \
                       ESCAPE '\\' ORDER BY name LIMIT 11";
 
+/// A number that grows with every change of what the file declares.
+const VERSION: &str = "PRAGMA schema_version";
+
 /// A table or view, as it is declared.
 #[derive(Clone, Debug)]
 pub(crate) struct Table {
@@ -23,6 +26,14 @@ pub(crate) struct Table {
     pub(crate) rowid: Option<&'static str>,
     /// The sets of columns that are unique.
     unique: Vec<Vec<String>>,
+}
+
+/// A table as it was seen, and when.
+#[derive(Clone, Debug)]
+pub(crate) struct Seen {
+    pub(crate) table: Table,
+    /// What [`version`] said: while it says so, the table is as it was.
+    pub(crate) version: i64,
 }
 
 /// A column, as it is declared.
@@ -90,6 +101,11 @@ impl SqliteClient {
         };
         self.database.no_such("table", name, &tables)
     }
+}
+
+/// Returns which version of its declarations the file is at.
+pub(crate) async fn version(connection: &mut SqliteConnection) -> Result<i64, sqlx::Error> {
+    sqlx::query_scalar(VERSION).fetch_one(connection).await
 }
 
 pub(crate) async fn describe(

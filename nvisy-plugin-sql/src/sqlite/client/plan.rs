@@ -1,0 +1,137 @@
+//! How rows of a schema enter a table: which columns take what, and what is refused.
+
+use arrow::datatypes::{DataType, Schema};
+use nvisy_core::{Error, Result};
+use nvisy_sqlite::translate;
+use sqlx::{AssertSqlSafe, Executor, SqliteConnection};
+
+use super::schema::describe;
+use super::statement::{declaration, extra_declaration, holds};
+use super::write::{Target, Write, Writer};
+use super::{SqliteClient, Table, quoted};
+use crate::sqlite::sink::Drift;
+use crate::sqlite::value::Bound;
+
+/// How rows of one schema enter the table.
+pub(super) struct Plan {
+    /// The row's columns that are written, with their names in the table.
+    pub(super) columns: Vec<(usize, String)>,
+    /// The row's columns that the table cannot hold, and why: an item with a value there is refused.
+    refused: Vec<(usize, String)>,
+}
+
+impl SqliteClient {
+    /// Plans how rows of a schema enter the table.
+    pub(super) async fn plan(
+        &self,
+        connection: &mut SqliteConnection,
+        target: &Target,
+        table: &mut Table,
+        schema: &Schema,
+    ) -> Result<Plan> {
+        let place = format!("{}: table \"{}\"", self.database.place(), target.table);
+        let mut plan = Plan { columns: Vec::new(), refused: Vec::new() };
+        for (index, field) in schema.fields().iter().enumerate() {
+            let name = field.name();
+            if target.extra.iter().any(|extra| extra.eq_ignore_ascii_case(name)) {
+                continue;
+            }
+            match table.column(name) {
+                Some(column)
+                    if holds(&column.declared, field.data_type()) || target.drift == Drift::Widen =>
+                {
+                    plan.columns.push((index, column.name.clone()));
+                }
+                Some(column) => {
+                    let declared = &column.declared;
+                    let message =
+                        format!("the column is declared {declared}, the rows hold {}", field.data_type());
+                    plan.refuse(target, &place, index, name, message)?;
+                }
+                None if *field.data_type() == DataType::Null => {}
+                None if target.drift == Drift::Widen => {
+                    *table = widen(connection, target, &place, name, declaration(field.data_type())).await?;
+                    plan.columns.push((index, name.clone()));
+                }
+                None => {
+                    plan.refuse(target, &place, index, name, "the table has no such column".to_owned())?
+                }
+            }
+        }
+        for name in &target.extra {
+            if table.column(name).is_some() {
+                continue;
+            }
+            if target.drift != Drift::Widen {
+                let message = format!("{place} has no column \"{name}\": add it, or set `drift` to `widen`");
+                return Err(Error::configuration(message));
+            }
+            *table = widen(connection, target, &place, name, extra_declaration(name)).await?;
+        }
+        Ok(plan)
+    }
+}
+
+impl Plan {
+    fn refuse(
+        &mut self,
+        target: &Target,
+        place: &str,
+        index: usize,
+        name: &str,
+        message: String,
+    ) -> Result<()> {
+        if target.drift == Drift::DeadLetter {
+            self.refused.push((index, message));
+            return Ok(());
+        }
+        let help = "set `drift` to `widen` or `dead_letter`, or map the rows to the table's columns";
+        Err(Error::configuration(format!("{place}: column \"{name}\": {message}: {help}")))
+    }
+
+    pub(super) fn values<'a>(&self, target: &Target, item: &'a Writer<'_>) -> Result<Vec<Bound<'a>>> {
+        let fields = item.row.schema().fields();
+        let cell = |index: usize| {
+            nvisy_core::primitive::row::cell_at(item.row.batch().column(index), item.row.index())
+        };
+        for (index, message) in &self.refused {
+            if !cell(*index).is_null() {
+                return Err(Error::invalid(format!("row.{}", fields[*index].name()), message));
+            }
+        }
+        let mut values = Vec::with_capacity(self.columns.len() + item.extra.len());
+        for (index, name) in &self.columns {
+            values.push(Bound::of(cell(*index), &format!("row.{name}"))?);
+        }
+        for value in &item.extra {
+            values.push(value.as_deref().map_or(Bound::Null, Bound::Text));
+        }
+        if target.write != Write::Insert {
+            let names =
+                self.columns.iter().map(|(_, name)| name.as_str()).chain(target.extra.iter().copied());
+            for key in &target.key {
+                let at = names.clone().position(|name| name.eq_ignore_ascii_case(key));
+                if at.is_none_or(|at| values[at] == Bound::Null) {
+                    let message = "is null or missing, and is part of the key: give it a value, or leave it out of `key`";
+                    return Err(Error::invalid(format!("row.{key}"), message));
+                }
+            }
+        }
+        Ok(values)
+    }
+}
+
+/// Adds a column to the table, and describes it as it is then.
+async fn widen(
+    connection: &mut SqliteConnection,
+    target: &Target,
+    place: &str,
+    name: &str,
+    declared: &str,
+) -> Result<Table> {
+    let failed = |error| translate(place, error);
+    let sql = format!("ALTER TABLE {} ADD COLUMN {} {declared}", quoted(&target.table), quoted(name));
+    connection.execute(AssertSqlSafe(sql)).await.map_err(failed)?;
+    let widened = describe(connection, &target.table).await.map_err(failed)?;
+    widened.ok_or_else(|| Error::internal(format!("{place} is not there after it was widened")))
+}
