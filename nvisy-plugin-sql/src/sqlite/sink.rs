@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 
 use super::client::{Extra, Seen, SqliteClient, Taken, Target, Write, Writer};
+use super::value::Bound;
 
 /// The column of an item's id.
 const ID: &str = "nvisy_id";
@@ -277,12 +278,14 @@ pub struct OpenSqliteSink {
 
 impl OpenSqliteSink {
     fn extra(&self, batch: &Batch, index: usize, context: &Context) -> Extra {
+        let text = |text: Option<String>| text.map_or(Bound::Null, Bound::Owned);
         let value = |name: &&str| match *name {
-            ID => Some(batch.id(index).to_string()),
-            RUN => context.run().map(|run| run.to_string()),
-            ORIGIN => Origin::of(batch, index).map(|origin| origin.to_string()),
-            GENERATION => Some(context.generation().unwrap_or(0).to_string()),
-            _ => batch.lineage(index).root().map(|root| root.id.to_string()),
+            ID => Bound::Owned(batch.id(index).to_string()),
+            RUN => text(context.run().map(|run| run.to_string())),
+            ORIGIN => text(Origin::of(batch, index).map(|origin| origin.to_string())),
+            // A number, so that it compares as one in a column of any type.
+            GENERATION => Bound::Int(context.generation().unwrap_or(0) as i64),
+            _ => text(batch.lineage(index).root().map(|root| root.id.to_string())),
         };
         self.target.extra.iter().map(value).collect()
     }

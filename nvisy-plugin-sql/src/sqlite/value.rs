@@ -127,6 +127,14 @@ impl<'a> Bound<'a> {
         Ok(Self::Real(value))
     }
 
+    /// Returns the value without copying its text.
+    pub(crate) fn borrowed(&self) -> Bound<'_> {
+        match self {
+            Self::Owned(text) => Bound::Text(text),
+            other => other.clone(),
+        }
+    }
+
     /// Adds the value to the arguments of a statement.
     pub(crate) fn bind(self, arguments: &mut SqliteArguments) -> Result<(), sqlx::Error> {
         match self {

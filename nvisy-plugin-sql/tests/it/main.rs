@@ -7,5 +7,6 @@ mod conformance;
 mod database;
 mod drift;
 mod memory;
+mod replace;
 mod sink;
 mod source;

@@ -63,7 +63,10 @@ impl SqliteClient {
                 continue;
             }
             if target.drift != Drift::Widen {
-                let message = format!("{place} has no column \"{name}\": add it, or set `drift` to `widen`");
+                let declared = extra_declaration(name);
+                let message = format!(
+                    "{place} has no column \"{name}\": add it, declared {declared}, or set `drift` to `widen`"
+                );
                 return Err(Error::configuration(message));
             }
             *table = widen(connection, target, &place, name, extra_declaration(name)).await?;
@@ -103,9 +106,7 @@ impl Plan {
         for (index, name) in &self.columns {
             values.push(Bound::of(cell(*index), &format!("row.{name}"))?);
         }
-        for value in &item.extra {
-            values.push(value.as_deref().map_or(Bound::Null, Bound::Text));
-        }
+        values.extend(item.extra.iter().map(Bound::borrowed));
         if target.write != Write::Insert {
             let names =
                 self.columns.iter().map(|(_, name)| name.as_str()).chain(target.extra.iter().copied());

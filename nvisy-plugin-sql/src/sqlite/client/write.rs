@@ -46,7 +46,7 @@ pub(crate) struct Target {
 }
 
 /// The values of [`Target::extra`], in order.
-pub(crate) type Extra = Vec<Option<String>>;
+pub(crate) type Extra = Vec<Bound<'static>>;
 
 /// An item to write.
 #[derive(Debug)]
