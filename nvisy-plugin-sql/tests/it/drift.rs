@@ -96,3 +96,37 @@ async fn what_another_sink_has_changed_about_the_table_is_seen() {
     }
     assert_eq!(database.query("SELECT count(new) AS n FROM t").await, [json!({"n": 4})]);
 }
+
+#[tokio::test]
+async fn columns_that_differ_in_case_alone_are_refused() {
+    let twins = batch(&[json!({"id": 1, "Name": "a", "name": "b"})]);
+    for drift in [Drift::Fail, Drift::Widen] {
+        let database = Database::empty();
+        let client = Arc::new(database.client().await);
+        let sink = SqliteSink::table("t").upsert(["id"]).create().drift(drift);
+        let error = write(&sink, &client, &twins).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Configuration);
+        assert!(
+            error.message().contains(
+                "column \"name\": the rows have \"Name\", too, and SQLite does not look at case: rename one of the \
+                 two with `map`"
+            ),
+            "{error}"
+        );
+    }
+    let database = Database::with("CREATE TABLE t (id INTEGER PRIMARY KEY, name TEXT)").await;
+    let client = Arc::new(database.client().await);
+    let sink = SqliteSink::table("t").upsert(["id"]).drift(Drift::DeadLetter);
+    let rows = batch(&[
+        json!({"id": 1, "Name": "a", "name": "b"}),
+        json!({"id": 2, "Name": "a", "name": null}),
+        json!({"id": 3, "NAME": "c"}),
+    ]);
+    let report = write(&sink, &client, &rows).await.unwrap();
+    let said = "`row.name`: the rows have \"Name\", too, and SQLite does not look at case";
+    assert_eq!(rejected(&report), [(0, said.to_owned())]);
+    assert_eq!(
+        database.query("SELECT * FROM t").await,
+        [json!({"id": 2, "name": "a"}), json!({"id": 3, "name": "c"})]
+    );
+}

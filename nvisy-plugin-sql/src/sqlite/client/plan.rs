@@ -12,6 +12,9 @@ use super::{SqliteClient, Table, quoted};
 use crate::sqlite::sink::Drift;
 use crate::sqlite::value::Bound;
 
+/// The remedy where the rows have other columns than the table.
+const OTHER_COLUMNS: &str = "set `drift` to `widen` or `dead_letter`, or map the rows to the table's columns";
+
 /// How rows of one schema enter the table.
 pub(super) struct Plan {
     /// The row's columns that are written, with their names in the table.
@@ -36,6 +39,13 @@ impl SqliteClient {
             if target.extra.iter().any(|extra| extra.eq_ignore_ascii_case(name)) {
                 continue;
             }
+            let twin = schema.fields()[..index].iter().find(|twin| twin.name().eq_ignore_ascii_case(name));
+            if let Some(twin) = twin {
+                let twin = twin.name();
+                let message = format!("the rows have \"{twin}\", too, and SQLite does not look at case");
+                plan.refuse(target, &place, (index, name), message, "rename one of the two with `map`")?;
+                continue;
+            }
             match table.column(name) {
                 Some(column)
                     if holds(&column.declared, field.data_type()) || target.drift == Drift::Widen =>
@@ -46,7 +56,7 @@ impl SqliteClient {
                     let declared = &column.declared;
                     let message =
                         format!("the column is declared {declared}, the rows hold {}", field.data_type());
-                    plan.refuse(target, &place, index, name, message)?;
+                    plan.refuse(target, &place, (index, name), message, OTHER_COLUMNS)?;
                 }
                 None if *field.data_type() == DataType::Null => {}
                 None if target.drift == Drift::Widen => {
@@ -54,7 +64,8 @@ impl SqliteClient {
                     plan.columns.push((index, name.clone()));
                 }
                 None => {
-                    plan.refuse(target, &place, index, name, "the table has no such column".to_owned())?
+                    let message = "the table has no such column".to_owned();
+                    plan.refuse(target, &place, (index, name), message, OTHER_COLUMNS)?;
                 }
             }
         }
@@ -80,15 +91,14 @@ impl Plan {
         &mut self,
         target: &Target,
         place: &str,
-        index: usize,
-        name: &str,
+        (index, name): (usize, &str),
         message: String,
+        help: &str,
     ) -> Result<()> {
         if target.drift == Drift::DeadLetter {
             self.refused.push((index, message));
             return Ok(());
         }
-        let help = "set `drift` to `widen` or `dead_letter`, or map the rows to the table's columns";
         Err(Error::configuration(format!("{place}: column \"{name}\": {message}: {help}")))
     }
 
