@@ -232,6 +232,26 @@ async fn what_sqlite_would_alter_is_rejected() {
 }
 
 #[tokio::test]
+async fn an_integer_that_a_real_column_cannot_hold_is_rejected() {
+    let database = Database::with("CREATE TABLE t (id INTEGER PRIMARY KEY, v REAL)").await;
+    let client = Arc::new(database.client().await);
+    let large = 1_i64 << 53;
+    let items =
+        batch(&[json!({"id": 1, "v": large}), json!({"id": 2, "v": large + 1}), json!({"id": 3, "v": 7})]);
+    for drift in [Drift::Fail, Drift::Widen] {
+        let sink = SqliteSink::table("t").upsert(["id"]).drift(drift);
+        let rejected = rejected(&write(&sink, &client, &items).await.unwrap());
+        let [(1, message)] = rejected.as_slice() else { panic!("{rejected:?}") };
+        assert!(
+            message.contains("`row.v`: 9007199254740993 has more digits than a real number holds"),
+            "{message}"
+        );
+    }
+    let found = database.query("SELECT * FROM t").await;
+    assert_eq!(found, [json!({"id": 1, "v": large as f64}), json!({"id": 3, "v": 7.0})]);
+}
+
+#[tokio::test]
 async fn other_kinds_are_rejected_with_the_remedy() {
     let database = Database::empty();
     let client = Arc::new(database.client().await);

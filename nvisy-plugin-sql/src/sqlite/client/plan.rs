@@ -1,26 +1,59 @@
 //! How rows of a schema enter a table: which columns take what, and what is refused.
 
 use arrow::datatypes::{DataType, Schema};
+use nvisy_core::primitive::row::{Cell, cell_at};
 use nvisy_core::{Error, Result};
 use nvisy_sqlite::translate;
 use sqlx::{AssertSqlSafe, Executor, SqliteConnection};
 
-use super::schema::describe;
-use super::statement::{declaration, extra_declaration, holds};
+use super::schema::{TableColumn, describe};
+use super::statement::{declaration, extra_declaration, holds, is_real};
 use super::write::{Target, Write, Writer};
 use super::{SqliteClient, Table, quoted};
 use crate::sqlite::sink::Drift;
-use crate::sqlite::value::Bound;
+use crate::sqlite::value::{Bound, exact_float};
 
 /// The remedy where the rows have other columns than the table.
 const OTHER_COLUMNS: &str = "set `drift` to `widen` or `dead_letter`, or map the rows to the table's columns";
 
 /// How rows of one schema enter the table.
 pub(super) struct Plan {
-    /// The row's columns that are written, with their names in the table.
-    pub(super) columns: Vec<(usize, String)>,
+    /// The row's columns that are written.
+    columns: Vec<Column>,
     /// The row's columns that the table cannot hold, and why: an item with a value there is refused.
     refused: Vec<(usize, String)>,
+}
+
+/// A column that is written.
+struct Column {
+    /// Its place in the row.
+    index: usize,
+    /// Its name in the table.
+    name: String,
+    /// Whether SQLite makes real numbers of integers there.
+    is_real: bool,
+}
+
+impl Column {
+    fn new(index: usize, column: &TableColumn) -> Self {
+        Self { index, name: column.name.clone(), is_real: is_real(&column.declared) }
+    }
+
+    /// Returns what the cell is stored as.
+    fn bound<'a>(&self, cell: Cell<'a>) -> Result<Bound<'a>> {
+        let path = || format!("row.{}", self.name);
+        let value = Bound::of(cell, &path())?;
+        match value {
+            Bound::Int(value) if self.is_real && exact_float(value).is_none() => {
+                let message = format!(
+                    "{value} has more digits than a real number holds, which the column is declared to be: declare it \
+                     INTEGER"
+                );
+                Err(Error::invalid(path(), message))
+            }
+            value => Ok(value),
+        }
+    }
 }
 
 impl SqliteClient {
@@ -50,7 +83,7 @@ impl SqliteClient {
                 Some(column)
                     if holds(&column.declared, field.data_type()) || target.drift == Drift::Widen =>
                 {
-                    plan.columns.push((index, column.name.clone()));
+                    plan.columns.push(Column::new(index, column));
                 }
                 Some(column) => {
                     let declared = &column.declared;
@@ -61,7 +94,7 @@ impl SqliteClient {
                 None if *field.data_type() == DataType::Null => {}
                 None if target.drift == Drift::Widen => {
                     *table = widen(connection, target, &place, name, declaration(field.data_type())).await?;
-                    plan.columns.push((index, name.clone()));
+                    plan.columns.extend(table.column(name).map(|column| Column::new(index, column)));
                 }
                 None => {
                     let message = "the table has no such column".to_owned();
@@ -87,6 +120,11 @@ impl SqliteClient {
 }
 
 impl Plan {
+    /// The names of the columns that are written, in the table.
+    pub(super) fn names(&self) -> impl Iterator<Item = &str> + Clone {
+        self.columns.iter().map(|column| column.name.as_str())
+    }
+
     fn refuse(
         &mut self,
         target: &Target,
@@ -104,22 +142,19 @@ impl Plan {
 
     pub(super) fn values<'a>(&self, target: &Target, item: &'a Writer<'_>) -> Result<Vec<Bound<'a>>> {
         let fields = item.row.schema().fields();
-        let cell = |index: usize| {
-            nvisy_core::primitive::row::cell_at(item.row.batch().column(index), item.row.index())
-        };
+        let cell = |index: usize| cell_at(item.row.batch().column(index), item.row.index());
         for (index, message) in &self.refused {
             if !cell(*index).is_null() {
                 return Err(Error::invalid(format!("row.{}", fields[*index].name()), message));
             }
         }
         let mut values = Vec::with_capacity(self.columns.len() + item.extra.len());
-        for (index, name) in &self.columns {
-            values.push(Bound::of(cell(*index), &format!("row.{name}"))?);
+        for column in &self.columns {
+            values.push(column.bound(cell(column.index))?);
         }
         values.extend(item.extra.iter().map(Bound::borrowed));
         if target.write != Write::Insert {
-            let names =
-                self.columns.iter().map(|(_, name)| name.as_str()).chain(target.extra.iter().copied());
+            let names = self.names().chain(target.extra.iter().copied());
             for key in &target.key {
                 let at = names.clone().position(|name| name.eq_ignore_ascii_case(key));
                 if at.is_none_or(|at| values[at] == Bound::Null) {

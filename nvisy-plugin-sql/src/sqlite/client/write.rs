@@ -289,7 +289,7 @@ impl SqliteClient {
                 Some(at) => at,
                 None => {
                     let plan = self.plan(connection, target, &mut table, schema).await?;
-                    let columns = plan.columns.iter().map(|(_, name)| name.clone());
+                    let columns = plan.names().map(str::to_owned);
                     let columns = columns.chain(target.extra.iter().map(|name| (*name).to_owned()));
                     shapes.push(Shape { columns: columns.collect(), statements: HashMap::new() });
                     plans.push((schema, plan));
