@@ -64,7 +64,7 @@ pub enum Drift {
 /// |---|---|
 /// | `insert` | append: a row that is written again is there twice, or conflicts; in a run with checkpoints once |
 /// | `upsert` (default) | upsert by `key`, which is the item's id unless set |
-/// | `replace` | upsert by `key`; columns that the row does not have fall back to their defaults |
+/// | `replace` | upsert by `key`; columns that the row does not have fall back to their defaults, and null does not |
 ///
 /// In a run with checkpoints `insert` keeps, in the transaction that adds the rows, which items they
 /// are: in the tables `nvisy_writing` and `nvisy_written`, with an id an item until the run after the

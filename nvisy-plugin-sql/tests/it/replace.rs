@@ -9,7 +9,7 @@ use nvisy_core::{Origin, Payload, ReplaceSet, SourceIdentity};
 use nvisy_plugin_sql::SqliteSink;
 use serde_json::json;
 
-use crate::database::{Database, write};
+use crate::database::{Database, batch, write};
 
 fn source() -> SourceIdentity {
     SourceIdentity::new("files")
@@ -59,4 +59,34 @@ async fn a_column_that_is_missing_is_named_with_its_declaration() {
             .contains("has no column \"nvisy_generation\": add it, declared INTEGER, or set `drift`"),
         "{error}"
     );
+}
+
+#[tokio::test]
+async fn null_does_not_become_a_default() {
+    let table = "CREATE TABLE t (id INTEGER NOT NULL PRIMARY KEY, code TEXT UNIQUE,
+        state TEXT NOT NULL DEFAULT 'open', note TEXT DEFAULT 'none')";
+    let database = Database::with(table).await;
+    let client = Arc::new(database.client().await);
+    let rows = batch(&[
+        json!({"id": 1, "code": "a", "state": null}),
+        json!({"id": 2, "code": "b", "note": null}),
+        json!({"id": 3, "code": "c"}),
+    ]);
+    let report = write(&SqliteSink::table("t").replace(["id"]), &client, &rows).await.unwrap();
+    let [(0, WriteStatus::Rejected(error))] = report.others() else { panic!("{report:?}") };
+    assert!(
+        error.message().contains("`row.state`: is null, which the column is declared not to be"),
+        "{error}"
+    );
+    assert_eq!(
+        database.query("SELECT * FROM t").await,
+        [
+            json!({"id": 2, "code": "b", "state": "open", "note": null}),
+            json!({"id": 3, "code": "c", "state": "open", "note": "none"})
+        ]
+    );
+    // A row id that is null numbers itself.
+    let row = batch(&[json!({"id": null, "code": "c"})]);
+    assert!(write(&SqliteSink::table("t").replace(["code"]), &client, &row).await.unwrap().is_applied());
+    assert_eq!(database.query("SELECT count(*) AS n FROM t").await, [json!({"n": 2})]);
 }

@@ -6,7 +6,7 @@ use nvisy_core::{Error, Result};
 use nvisy_sqlite::translate;
 use sqlx::{AssertSqlSafe, Executor, SqliteConnection};
 
-use super::schema::{TableColumn, describe};
+use super::schema::describe;
 use super::statement::{declaration, extra_declaration, holds, is_real};
 use super::write::{Target, Write, Writer};
 use super::{SqliteClient, Table, quoted};
@@ -32,11 +32,16 @@ struct Column {
     name: String,
     /// Whether SQLite makes real numbers of integers there.
     is_real: bool,
+    /// Whether null would become the column's default: so SQLite replaces a row.
+    defaults: bool,
 }
 
 impl Column {
-    fn new(index: usize, column: &TableColumn) -> Self {
-        Self { index, name: column.name.clone(), is_real: is_real(&column.declared) }
+    fn new(index: usize, name: &str, table: &Table, target: &Target) -> Option<Self> {
+        let column = table.column(name)?;
+        // The row id numbers itself where it is null.
+        let defaults = target.write == Write::Replace && column.not_null && !table.is_rowid(name);
+        Some(Self { index, name: column.name.clone(), is_real: is_real(&column.declared), defaults })
     }
 
     /// Returns what the cell is stored as.
@@ -83,7 +88,7 @@ impl SqliteClient {
                 Some(column)
                     if holds(&column.declared, field.data_type()) || target.drift == Drift::Widen =>
                 {
-                    plan.columns.push(Column::new(index, column));
+                    plan.columns.extend(Column::new(index, name, table, target));
                 }
                 Some(column) => {
                     let declared = &column.declared;
@@ -94,7 +99,7 @@ impl SqliteClient {
                 None if *field.data_type() == DataType::Null => {}
                 None if target.drift == Drift::Widen => {
                     *table = widen(connection, target, &place, name, declaration(field.data_type())).await?;
-                    plan.columns.extend(table.column(name).map(|column| Column::new(index, column)));
+                    plan.columns.extend(Column::new(index, name, table, target));
                 }
                 None => {
                     let message = "the table has no such column".to_owned();
@@ -162,6 +167,11 @@ impl Plan {
                     return Err(Error::invalid(format!("row.{key}"), message));
                 }
             }
+        }
+        let mut filled = self.columns.iter().zip(&values);
+        if let Some((column, _)) = filled.find(|(column, value)| column.defaults && **value == Bound::Null) {
+            let message = "is null, which the column is declared not to be: give it a value, or leave it out";
+            return Err(Error::invalid(format!("row.{}", column.name), message));
         }
         Ok(values)
     }
