@@ -126,6 +126,21 @@ async fn parameters_are_counted() {
 }
 
 #[tokio::test]
+async fn a_query_has_no_parameters() {
+    let database = Database::with(TICKETS).await;
+    let client = Arc::new(database.client().await);
+    for condition in ["id > ?", "id > ?2", "id > :least"] {
+        let query = format!("SELECT * FROM tickets WHERE {condition}");
+        let plain = SqliteSource::query(&query).key(["id"]);
+        for source in [plain.clone(), plain.filter("id < ?", [9])] {
+            let error = read(&source, &client).await.unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::Configuration);
+            assert!(error.message().contains("query: nothing gives a value to its"), "{error}");
+        }
+    }
+}
+
+#[tokio::test]
 async fn a_query_is_read_by_its_key() {
     let database = Database::with(TICKETS).await;
     let client = Arc::new(database.client().await);
