@@ -210,6 +210,18 @@ async fn a_row_without_a_key_is_an_error_that_names_the_column() {
 }
 
 #[tokio::test]
+async fn a_row_whose_key_is_infinite_has_no_position() {
+    for key in ["9e999", "-9e999"] {
+        let table = format!("CREATE TABLE t (x REAL PRIMARY KEY); INSERT INTO t VALUES (0.5), ({key})");
+        let database = Database::with(&table).await;
+        let client = Arc::new(database.client().await);
+        let error = read(&SqliteSource::table("t"), &client).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Validation);
+        assert!(error.message().contains("a row has an infinite number in the key column \"x\""), "{error}");
+    }
+}
+
+#[tokio::test]
 async fn a_view_needs_a_key() {
     let database = Database::with(TICKETS).await;
     database.execute("CREATE VIEW open AS SELECT * FROM tickets WHERE state = 'open'").await;

@@ -427,7 +427,7 @@ impl Reader {
                 None => {
                     let (what, class) = (&self.what, value.class());
                     let message = format!(
-                        "{what}: a row has {class} in the key column \"{name}\": name columns that always hold a value with `key`"
+                        "{what}: a row has {class} in the key column \"{name}\": name columns with `key` that always hold a finite value"
                     );
                     return Ok(Err(Error::new(ErrorKind::Validation, message)));
                 }
