@@ -13,6 +13,7 @@ use sqlx::{ConnectOptions, Connection, Executor, Transaction};
 
 use crate::error::{translate, translate_commit};
 use crate::file::{Content, File};
+use crate::reader::Reader;
 
 /// How long a task waits for its turn at the connection that writes, or at one that reads.
 const TURN: Duration = Duration::from_secs(300);
@@ -144,13 +145,14 @@ impl Database {
         &self.place
     }
 
-    /// Returns a connection that reads, when one is free.
+    /// Returns a connection that reads, when one is free. Dropped, it breaks off the query that it is
+    /// still at.
     ///
     /// # Errors
     ///
     /// `timeout` if every connection stays in use; what [`translate`] says where one cannot be opened.
-    pub async fn reader(&self) -> Result<PoolConnection<sqlx::Sqlite>> {
-        self.readers.acquire().await.map_err(|error| match error {
+    pub async fn reader(&self) -> Result<Reader> {
+        let connection = self.readers.acquire().await.map_err(|error| match error {
             sqlx::Error::PoolTimedOut => {
                 let (place, seconds) = (&self.place, TURN.as_secs());
                 let message = format!(
@@ -160,7 +162,8 @@ impl Database {
                 Error::new(ErrorKind::Timeout, message).with_source(error)
             }
             error => self.error(error),
-        })
+        })?;
+        Reader::new(connection).await.map_err(|error| self.error(error))
     }
 
     /// Returns the connection that writes, when it is free.

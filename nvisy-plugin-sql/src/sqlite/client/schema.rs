@@ -1,8 +1,7 @@
 //! What a table declares: columns, keys, row ids.
 
 use nvisy_core::{Error, Result};
-use sqlx::pool::PoolConnection;
-use sqlx::{Row, Sqlite, SqliteConnection};
+use sqlx::{Row, SqliteConnection};
 
 use super::SqliteClient;
 
@@ -87,7 +86,7 @@ fn has(names: &[String], name: &str) -> bool {
 impl SqliteClient {
     /// Describes a table.
     pub(crate) async fn describe(&self, name: &str) -> Result<Option<Table>> {
-        let mut connection: PoolConnection<Sqlite> = self.database.reader().await?;
+        let mut connection = self.database.reader().await?;
         describe(&mut connection, name).await.map_err(|e| self.database.error(e))
     }
 
