@@ -13,8 +13,9 @@ use sqlx::{ConnectOptions, Connection, Executor, Transaction};
 
 use crate::error::{translate, translate_commit};
 use crate::file::{Content, File};
+use crate::reader::Reader;
 
-/// How long a task waits for its turn at the connection that writes.
+/// How long a task waits for its turn at the connection that writes, or at one that reads.
 const TURN: Duration = Duration::from_secs(300);
 
 /// An open SQLite file: what a plugin's client speaks its own language through.
@@ -95,8 +96,7 @@ impl Database {
             }
             // SQLite ends a transaction of its own accord where the disk fails, and the driver believes
             // it open: such a connection writes nothing any more, and another takes its place.
-            let pool = pool(1).acquire_timeout(TURN);
-            let pool = pool
+            let pool = pool(1)
                 .before_acquire(|connection, _| Box::pin(async move { Ok(!connection.is_in_transaction()) }));
             Some(pool.connect_lazy_with(options))
         };
@@ -145,13 +145,25 @@ impl Database {
         &self.place
     }
 
-    /// Returns a connection that reads, when one is free.
+    /// Returns a connection that reads, when one is free. Dropped, it breaks off the query that it is
+    /// still at.
     ///
     /// # Errors
     ///
     /// `timeout` if every connection stays in use; what [`translate`] says where one cannot be opened.
-    pub async fn reader(&self) -> Result<PoolConnection<sqlx::Sqlite>> {
-        self.readers.acquire().await.map_err(|e| self.error(e))
+    pub async fn reader(&self) -> Result<Reader> {
+        let connection = self.readers.acquire().await.map_err(|error| match error {
+            sqlx::Error::PoolTimedOut => {
+                let (place, seconds) = (&self.place, TURN.as_secs());
+                let message = format!(
+                    "{place}: every connection that reads stayed in use for {seconds} seconds: raise `readers`, or \
+                     make what is read lighter"
+                );
+                Error::new(ErrorKind::Timeout, message).with_source(error)
+            }
+            error => self.error(error),
+        })?;
+        Reader::new(connection).await.map_err(|error| self.error(error))
     }
 
     /// Returns the connection that writes, when it is free.
@@ -218,7 +230,8 @@ impl Database {
 }
 
 fn pool(connections: u32) -> SqlitePoolOptions {
-    SqlitePoolOptions::new().max_connections(connections).idle_timeout(None).max_lifetime(None)
+    let pool = SqlitePoolOptions::new().max_connections(connections).acquire_timeout(TURN);
+    pool.idle_timeout(None).max_lifetime(None)
 }
 
 fn unreachable_path(place: &str, error: std::io::Error) -> Error {
@@ -242,6 +255,8 @@ fn canonical(path: &Path) -> PathBuf {
 
 #[cfg(test)]
 mod tests {
+    use std::num::NonZeroU32;
+
     use nvisy_core::RetryClass;
     use sqlx::AssertSqlSafe;
 
@@ -288,6 +303,21 @@ mod tests {
         assert!(error.message().contains("raise `busy_timeout_ms`"), "{error}");
         drop(held);
         waiter.commit(waiter.begin().await.unwrap()).await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn who_wants_to_read_waits_for_a_turn_as_who_wants_to_write() {
+        let place = Place::new();
+        let file = place.file().create().readers(NonZeroU32::MIN);
+        let database = Database::open(&file).await.unwrap();
+        let held = database.reader().await.unwrap();
+        tokio::time::pause();
+        let begun = tokio::time::Instant::now();
+        let error = database.reader().await.unwrap_err();
+        assert!(begun.elapsed() >= TURN, "{:?}", begun.elapsed());
+        assert_eq!((error.kind(), error.retry_class()), (ErrorKind::Timeout, RetryClass::Transient));
+        assert!(error.message().contains("stayed in use for 300 seconds: raise `readers`"), "{error}");
+        drop(held);
     }
 
     #[tokio::test]

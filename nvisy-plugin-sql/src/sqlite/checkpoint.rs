@@ -9,11 +9,17 @@ use nvisy_sqlite::Database;
 use super::client::SqliteClient;
 use super::config::Sqlite;
 
+/// How often a commit waits for the lock of another program, each time as long as `busy_timeout_ms`
+/// says: a run would end of it, though nothing is amiss.
+const TRIES: u32 = 6;
+
 /// Keeps the checkpoints of all graphs in two tables of a SQLite database:
 /// `nvisy_checkpoint_generation` and `nvisy_checkpoint`.
 ///
-/// A commit is one transaction with `synchronous = FULL`: durable when it returns. Two runs may
-/// have the same graph open; the one that commits first goes on, and the other gets a `conflict`.
+/// A commit is one transaction with `synchronous = FULL`: durable when it returns. It waits six times
+/// as long as the database's `busy_timeout_ms` says, a minute by default, for another program's lock.
+/// Two runs may have the same graph open; the one that commits first goes on, and the other gets a
+/// `conflict`.
 /// [`peek`](CheckpointStore::peek) writes nothing, and waits for no run that has them open.
 ///
 /// # Examples
@@ -80,6 +86,25 @@ struct Open {
     last: Checkpoint,
 }
 
+impl Open {
+    /// Makes the changes, and returns whether the graph stood where it was left. Tries again where
+    /// it is certain that nothing was committed, and somebody else was in the way.
+    async fn advance(&self, changes: &Changes) -> Result<bool> {
+        let mut tries = 1;
+        loop {
+            match self.client.advance(&self.graph, self.last.generation, changes).await {
+                Err(error)
+                    if tries < TRIES
+                        && matches!(error.kind(), ErrorKind::Timeout | ErrorKind::Connection) =>
+                {
+                    tries += 1;
+                }
+                advanced => return advanced,
+            }
+        }
+    }
+}
+
 impl Checkpoints for Open {
     fn last(&self) -> &Checkpoint {
         &self.last
@@ -87,7 +112,7 @@ impl Checkpoints for Open {
 
     fn commit(&mut self, changes: Changes) -> BoxFuture<'_, Result<u64>> {
         async move {
-            if !self.client.advance(&self.graph, self.last.generation, &changes).await? {
+            if !self.advance(&changes).await? {
                 let message = format!(
                     "the checkpoints of graph \"{}\" in {} are no longer at generation {}: another run has gone \
                      on with them",

@@ -2,6 +2,7 @@
 
 mod checkpoint;
 mod memory;
+mod plan;
 mod read;
 mod replace;
 mod schema;
@@ -12,7 +13,7 @@ use nvisy_core::Client;
 use nvisy_sqlite::Database;
 
 pub(crate) use self::read::{From, Selection};
-pub(crate) use self::schema::Table;
+pub(crate) use self::schema::{Seen, Table};
 pub(crate) use self::write::{Extra, Taken, Target, Write, Writer};
 
 /// An open SQLite database.

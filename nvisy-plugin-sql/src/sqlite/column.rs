@@ -30,9 +30,11 @@ pub enum ColumnType {
     Binary,
     /// Days, as ISO 8601 texts.
     Date,
-    /// Wall-clock readings to the microsecond, as ISO 8601 texts without a zone.
+    /// Wall-clock readings to the microsecond, as ISO 8601 texts without a zone. What has more digits
+    /// is set aside.
     Timestamp,
-    /// Moments in UTC to the microsecond, as ISO 8601 texts; those without a zone are in UTC.
+    /// Moments in UTC to the microsecond, as ISO 8601 texts; those without a zone are in UTC. What has
+    /// more digits is set aside.
     TimestampUtc,
     /// Wall-clock readings to the nanosecond, from 1677 to 2262.
     TimestampNanos,
@@ -105,14 +107,18 @@ impl ColumnType {
             (Self::Binary, Value::Blob(bytes) | Value::Broken(bytes)) => Taken::Bytes(bytes),
             (Self::Binary, Value::Text(text)) => Taken::Bytes(text.as_bytes()),
             (Self::Date, Value::Text(text)) => Taken::Days(days(text)?),
-            (Self::Timestamp, Value::Text(text)) => {
+            (Self::Timestamp, Value::Text(text)) if !is_finer(text, MICROS) => {
                 Taken::Int(wall_clock(text)?.and_utc().timestamp_micros())
             }
-            (Self::TimestampNanos, Value::Text(text)) => {
+            (Self::TimestampNanos, Value::Text(text)) if !is_finer(text, NANOS) => {
                 Taken::Int(wall_clock(text)?.and_utc().timestamp_nanos_opt()?)
             }
-            (Self::TimestampUtc, Value::Text(text)) => Taken::Int(moment(text)?.timestamp_micros()),
-            (Self::TimestampUtcNanos, Value::Text(text)) => Taken::Int(moment(text)?.timestamp_nanos_opt()?),
+            (Self::TimestampUtc, Value::Text(text)) if !is_finer(text, MICROS) => {
+                Taken::Int(moment(text)?.timestamp_micros())
+            }
+            (Self::TimestampUtcNanos, Value::Text(text)) if !is_finer(text, NANOS) => {
+                Taken::Int(moment(text)?.timestamp_nanos_opt()?)
+            }
             _ => return None,
         })
     }
@@ -339,6 +345,17 @@ fn days(text: &str) -> Option<i32> {
 /// The days from 0001-01-01 to 1970-01-01, as chrono counts them.
 const EPOCH_DAYS_FROM_CE: i32 = 719_163;
 
+/// The digits of a fraction of a second, to the microsecond and to the nanosecond.
+const MICROS: usize = 6;
+const NANOS: usize = 9;
+
+/// Returns whether a moment has digits of a fraction behind so many that are not zero: they would be
+/// cut off.
+fn is_finer(text: &str, digits: usize) -> bool {
+    let fraction = text.split_once('.').map_or("", |(_, fraction)| fraction);
+    fraction.bytes().take_while(u8::is_ascii_digit).skip(digits).any(|digit| digit != b'0')
+}
+
 /// Reads a text without a zone.
 fn wall_clock(text: &str) -> Option<NaiveDateTime> {
     const FORMATS: [&str; 4] =
@@ -420,6 +437,31 @@ mod tests {
         assert_eq!(ColumnType::Date.take(Value::Text("2023-02-29")), None);
         assert_eq!(ColumnType::Utf8.take(Value::Text("")), Some(Taken::Text("")));
         assert_eq!(ColumnType::Utf8.take(Value::Null), Some(Taken::Null));
+    }
+
+    #[test]
+    fn no_digit_of_a_moment_is_cut_off() {
+        use ColumnType::{Timestamp, TimestampNanos, TimestampUtc, TimestampUtcNanos};
+        for (fraction, micros, nanos) in [
+            (".123456", true, true),
+            (".123456000", true, true),
+            (".1234567", false, true),
+            (".000000001", false, true),
+            (".123456789000", false, true),
+            (".1234567891", false, false),
+        ] {
+            for (column, zone, taken) in [
+                (Timestamp, "", micros),
+                (TimestampNanos, "", nanos),
+                (TimestampUtc, "Z", micros),
+                (TimestampUtc, "+02:00", micros),
+                (TimestampUtcNanos, "", nanos),
+                (TimestampUtcNanos, "+02:00", nanos),
+            ] {
+                let text = format!("2024-01-01 12:00:00{fraction}{zone}");
+                assert_eq!(column.take(Value::Text(&text)).is_some(), taken, "{column:?} {text}");
+            }
+        }
     }
 
     #[test]

@@ -9,7 +9,8 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 
-use super::client::{Extra, SqliteClient, Table, Taken, Target, Write, Writer};
+use super::client::{Extra, Seen, SqliteClient, Taken, Target, Write, Writer};
+use super::value::Bound;
 
 /// The column of an item's id.
 const ID: &str = "nvisy_id";
@@ -63,14 +64,17 @@ pub enum Drift {
 /// |---|---|
 /// | `insert` | append: a row that is written again is there twice, or conflicts; in a run with checkpoints once |
 /// | `upsert` (default) | upsert by `key`, which is the item's id unless set |
-/// | `replace` | upsert by `key`; columns that the row does not have fall back to their defaults |
+/// | `replace` | upsert by `key`; columns that the row does not have fall back to their defaults, and null does not |
 ///
 /// In a run with checkpoints `insert` keeps, in the transaction that adds the rows, which items they
 /// are: in the tables `nvisy_writing` and `nvisy_written`, with an id an item until the run after the
 /// next begins. What a run that is resumed reads again is not added again then, also where the
 /// checkpoints have lost their newest; the next run adds rows of its own. An item that comes by two
 /// ways is added once. A run that was stopped, that failed or that was killed has not come to its end:
-/// who begins anew without its checkpoints empties the table, too, or goes on where it stopped.
+/// who begins anew without its checkpoints empties the table, too, or goes on where it stopped. What
+/// it has added is not added again then, which the report says in a warning; nor does it add what the
+/// other has added, when it goes on after all. One that goes on when two others have finished is
+/// refused: what it has added is no longer known then.
 ///
 /// In an incremental run, `upsert` and `replace` keep in the columns `nvisy_origin` and
 /// `nvisy_generation` where a row comes from and when it was last written, and delete what is
@@ -269,17 +273,19 @@ pub struct OpenSqliteSink {
     client: Arc<SqliteClient>,
     target: Target,
     /// The table as it was last seen.
-    known: Mutex<Option<Table>>,
+    known: Mutex<Option<Seen>>,
 }
 
 impl OpenSqliteSink {
     fn extra(&self, batch: &Batch, index: usize, context: &Context) -> Extra {
+        let text = |text: Option<String>| text.map_or(Bound::Null, Bound::Owned);
         let value = |name: &&str| match *name {
-            ID => Some(batch.id(index).to_string()),
-            RUN => context.run().map(|run| run.to_string()),
-            ORIGIN => Origin::of(batch, index).map(|origin| origin.to_string()),
-            GENERATION => Some(context.generation().unwrap_or(0).to_string()),
-            _ => batch.lineage(index).root().map(|root| root.id.to_string()),
+            ID => Bound::Owned(batch.id(index).to_string()),
+            RUN => text(context.run().map(|run| run.to_string())),
+            ORIGIN => text(Origin::of(batch, index).map(|origin| origin.to_string())),
+            // A number, so that it compares as one in a column of any type.
+            GENERATION => Bound::Int(context.generation().unwrap_or(0) as i64),
+            _ => text(batch.lineage(index).root().map(|root| root.id.to_string())),
         };
         self.target.extra.iter().map(value).collect()
     }
@@ -337,7 +343,7 @@ impl Sink for OpenSqliteSink {
 
     async fn close(&self, _: &Context) -> Result<()> {
         match self.target.memory {
-            Some(sink) => self.client.complete(sink).await,
+            Some(memory) => self.client.complete(memory).await,
             None => Ok(()),
         }
     }

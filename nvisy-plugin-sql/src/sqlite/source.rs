@@ -42,8 +42,8 @@ pub struct SqliteSource {
     /// The table or view to read.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub table: Option<String>,
-    /// The query to read, in place of a table. Needs `key`. It runs again for every page, so its
-    /// key is best one that an index orders.
+    /// The query to read, in place of a table, without parameters. Needs `key`. It runs again for
+    /// every page, so its key is best one that an index orders.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub query: Option<String>,
     /// The columns to read. Default all.

@@ -41,11 +41,12 @@ impl<'a> Value<'a> {
         decoded.map_err(sqlx::Error::Decode)
     }
 
-    /// The name of the storage class, for messages.
+    /// What it is, for messages.
     pub(crate) fn class(&self) -> &'static str {
         match self {
             Self::Null => "null",
             Self::Int(_) => "an integer",
+            Self::Real(value) if value.is_infinite() => "an infinite number",
             Self::Real(_) => "a real number",
             Self::Text(_) => "a text",
             Self::Blob(_) => "a blob",
@@ -63,14 +64,15 @@ impl<'a> Value<'a> {
         }
     }
 
-    /// Returns the value of a key column, unless it is null or no text.
+    /// Returns the value of a key column, unless it is null or infinite, or a text that is none: a
+    /// position could not be written down then.
     pub(crate) fn to_key(self) -> Option<KeyValue> {
         Some(match self {
             Self::Int(value) => KeyValue::Int(value),
-            Self::Real(value) => KeyValue::Float(value),
+            Self::Real(value) if value.is_finite() => KeyValue::Float(value),
             Self::Text(text) => KeyValue::Text(text.into()),
             Self::Blob(bytes) => KeyValue::Bytes(bytes.to_vec().into()),
-            Self::Null | Self::Broken(_) => return None,
+            Self::Null | Self::Real(_) | Self::Broken(_) => return None,
         })
     }
 
@@ -125,6 +127,14 @@ impl<'a> Bound<'a> {
             return Err(Error::invalid(column, "is not a number (NaN), which SQLite cannot store"));
         }
         Ok(Self::Real(value))
+    }
+
+    /// Returns the value without copying its text.
+    pub(crate) fn borrowed(&self) -> Bound<'_> {
+        match self {
+            Self::Owned(text) => Bound::Text(text),
+            other => other.clone(),
+        }
     }
 
     /// Adds the value to the arguments of a statement.

@@ -1,9 +1,12 @@
 //! Checkpoints in a database.
 
+use std::time::Duration;
+
 use nvisy_core::testing::conformance;
 use nvisy_core::{Changes, CheckpointStore, ErrorKind};
 use nvisy_plugin_sql::{Sqlite, SqliteCheckpoints};
 use serde_json::json;
+use sqlx::Connection as _;
 
 use crate::database::Database;
 
@@ -66,6 +69,39 @@ async fn a_commit_that_another_program_forestalls_or_forbids_changes_nothing() {
     let error = open.commit(put("a", "3")).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Conflict);
     assert!(error.message().contains("no longer at generation 2: another run has gone on"), "{error}");
+}
+
+#[tokio::test]
+async fn a_commit_waits_for_longer_than_one_busy_timeout() {
+    for wal in [true, false] {
+        let database = Database::empty();
+        let busy = Duration::from_millis(500);
+        let store = SqliteCheckpoints::of(database.config().wal(wal).busy_timeout(busy));
+        let mut open = store.open("tickets").await.unwrap();
+        let mut other = database.connection().await;
+        let lock = other.begin_with("BEGIN IMMEDIATE").await.unwrap();
+        {
+            let mut commit = open.commit(put("a", "1"));
+            let early = tokio::time::timeout(busy * 2, &mut commit).await;
+            assert!(early.is_err(), "wal {wal}: {early:?}");
+            lock.rollback().await.unwrap();
+            assert_eq!(commit.await.unwrap(), 1, "wal {wal}");
+        }
+        assert_eq!(store.open("tickets").await.unwrap().last(), open.last());
+    }
+}
+
+#[tokio::test]
+async fn a_commit_gives_up_when_the_lock_stays_and_may_be_tried_again() {
+    let database = Database::empty();
+    let store = SqliteCheckpoints::of(database.config().busy_timeout(Duration::ZERO));
+    let mut open = store.open("tickets").await.unwrap();
+    let mut other = database.connection().await;
+    let lock = other.begin_with("BEGIN IMMEDIATE").await.unwrap();
+    let error = open.commit(put("a", "1")).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Timeout, "{error}");
+    lock.rollback().await.unwrap();
+    assert_eq!(open.commit(put("a", "1")).await.unwrap(), 1);
 }
 
 #[tokio::test]

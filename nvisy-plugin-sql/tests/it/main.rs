@@ -5,5 +5,8 @@
 mod checkpoint;
 mod conformance;
 mod database;
+mod drift;
+mod memory;
+mod replace;
 mod sink;
 mod source;

@@ -126,6 +126,21 @@ async fn parameters_are_counted() {
 }
 
 #[tokio::test]
+async fn a_query_has_no_parameters() {
+    let database = Database::with(TICKETS).await;
+    let client = Arc::new(database.client().await);
+    for condition in ["id > ?", "id > ?2", "id > :least"] {
+        let query = format!("SELECT * FROM tickets WHERE {condition}");
+        let plain = SqliteSource::query(&query).key(["id"]);
+        for source in [plain.clone(), plain.filter("id < ?", [9])] {
+            let error = read(&source, &client).await.unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::Configuration);
+            assert!(error.message().contains("query: nothing gives a value to its"), "{error}");
+        }
+    }
+}
+
+#[tokio::test]
 async fn a_query_is_read_by_its_key() {
     let database = Database::with(TICKETS).await;
     let client = Arc::new(database.client().await);
@@ -192,6 +207,18 @@ async fn a_row_without_a_key_is_an_error_that_names_the_column() {
     let client = Arc::new(database.client().await);
     let error = read(&SqliteSource::table("t"), &client).await.unwrap_err();
     assert!(error.message().contains("a row has null in the key column \"code\""), "{error}");
+}
+
+#[tokio::test]
+async fn a_row_whose_key_is_infinite_has_no_position() {
+    for key in ["9e999", "-9e999"] {
+        let table = format!("CREATE TABLE t (x REAL PRIMARY KEY); INSERT INTO t VALUES (0.5), ({key})");
+        let database = Database::with(&table).await;
+        let client = Arc::new(database.client().await);
+        let error = read(&SqliteSource::table("t"), &client).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Validation);
+        assert!(error.message().contains("a row has an infinite number in the key column \"x\""), "{error}");
+    }
 }
 
 #[tokio::test]

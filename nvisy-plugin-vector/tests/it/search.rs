@@ -1,11 +1,14 @@
 //! Searching collections.
 
+use std::future::Future;
+use std::task::Poll;
+
 use nvisy_core::prelude::*;
 use nvisy_core::primitive::embedding::Metric;
 use nvisy_plugin_vector::{Filter, Hit, Search, SqliteSink};
 use serde_json::json;
 
-use crate::index::{Index, filled, samples, write};
+use crate::index::{Index, document, embedding, filled, item, samples, write};
 
 fn uris(hits: &[Hit]) -> Vec<&str> {
     hits.iter().map(|hit| hit.source_uri.as_deref().unwrap()).collect()
@@ -166,4 +169,73 @@ async fn what_makes_no_sense_is_refused() {
     let error = Search::by_text("x").run(&client, "nothing").await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::NotFound);
     assert!(Search::by_vector([0.0; 3]).run(&client, "docs").await.unwrap().is_empty());
+}
+
+#[tokio::test]
+async fn what_a_hit_shows_is_what_was_found() {
+    let one = |text: &str, vector: [f32; 2]| {
+        let document = document(text, &format!("{text}.md"), &json!({}));
+        Batch::from_primitives(vec![item(text, embedding(&vector, Some(document)))])
+    };
+    let sink = SqliteSink::collection("docs").create();
+    let (by_text, by_vector) = (Search::by_text("alpha"), Search::by_vector([1.0, 0.0]));
+    for search in [by_text.clone(), by_vector.clone()] {
+        let mut found = 0;
+        for steps in 1.. {
+            let index = Index::new();
+            let client = index.client().await;
+            let first = one("alpha", [1.0, 0.0]);
+            write(&sink, &client, &first).await.unwrap();
+
+            let mut searching = std::pin::pin!(search.run(&client, "docs"));
+            let mut polls = 0;
+            let some = std::future::poll_fn(|cx| match searching.as_mut().poll(cx) {
+                Poll::Ready(hits) => Poll::Ready(Some(hits)),
+                Poll::Pending => {
+                    polls += 1;
+                    if polls < steps { Poll::Pending } else { Poll::Ready(None) }
+                }
+            });
+            let done = some.await;
+            let is_done = done.is_some();
+            // Meanwhile another one takes its place, and its row id.
+            let root = first.iter().next().unwrap().root().unwrap().id;
+            assert_eq!(client.delete_by_root("docs", root).await.unwrap(), 1);
+            write(&sink, &client, &one("beta", [0.0, 1.0])).await.unwrap();
+            let hits = match done {
+                Some(hits) => hits.unwrap(),
+                None => searching.await.unwrap(),
+            };
+            for hit in hits {
+                let score = match (hit.text.as_deref(), &search) {
+                    (Some("alpha"), by) if *by == by_text => hit.score,
+                    (Some("alpha"), _) => 1.0,
+                    (Some("beta"), by) if *by == by_vector => 0.0,
+                    other => panic!("after {steps} steps: {other:?}"),
+                };
+                assert!((hit.score - score).abs() < 1e-6, "after {steps} steps: {hit:?}");
+                found += u32::from(hit.text.as_deref() == Some("alpha"));
+            }
+            if is_done {
+                break;
+            }
+        }
+        assert!(found > 1, "nothing ever came between");
+    }
+}
+
+#[tokio::test]
+async fn the_number_of_a_collection_that_is_gone_is_nobody_elses() {
+    let (index, client) = filled().await;
+    let pool = sqlx::SqlitePool::connect(index.path().to_str().unwrap()).await.unwrap();
+    let number = || async {
+        let number = sqlx::query_scalar("SELECT number FROM nvisy_collections WHERE name = 'docs'");
+        number.fetch_one(&pool).await.map(|number: i64| number).unwrap()
+    };
+    let first = number().await;
+    assert!(client.drop_collection("docs").await.unwrap());
+    write(&SqliteSink::collection("docs").create(), &client, &Batch::from_primitives(samples()))
+        .await
+        .unwrap();
+    assert_ne!(number().await, first);
 }

@@ -1,19 +1,21 @@
 //! Reading: one page of a table or query after another, in the order of a unique key.
 
+mod page;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use arrow::array::{RecordBatch, RecordBatchOptions};
 use arrow::datatypes::{Schema, SchemaRef};
 use futures::TryStreamExt;
 use nvisy_core::position::KeyValue;
 use nvisy_core::{BatchLimits, Error, ErrorKind, Position, Result};
-use serde_json::{Map, Value as Json};
-use sqlx::sqlite::{SqliteArguments, SqliteRow};
+use serde_json::Value as Json;
+use sqlx::sqlite::{SqliteArguments, SqliteRow, SqliteStatement};
 use sqlx::{Arguments, AssertSqlSafe, Column as _, Executor, SqlSafeStr, Statement, TypeInfo};
 
+use self::page::{Page, PageBuilder};
 use super::{SqliteClient, Table, quoted};
-use crate::sqlite::column::{ColumnBuilder, ColumnType, Sample, Taken, field};
+use crate::sqlite::column::{ColumnType, Sample, field};
 use crate::sqlite::value::{Value, bind_json, bind_key, exact_float};
 
 /// How many rows show what types the columns have.
@@ -65,18 +67,6 @@ pub(crate) struct Reader {
     range: Option<(i64, i64)>,
     first: Arc<str>,
     next: Arc<str>,
-}
-
-/// One page of rows.
-#[derive(Debug)]
-pub(crate) struct Page {
-    pub(crate) rows: RecordBatch,
-    pub(crate) positions: Vec<Position>,
-    /// The position of the page's last row, whether it could be read or not.
-    pub(crate) after: Option<Position>,
-    pub(crate) rejected: Vec<(Json, Position, Error)>,
-    /// Whether this is the last page.
-    pub(crate) is_last: bool,
 }
 
 /// The parts of the queries of a selection.
@@ -207,6 +197,16 @@ impl SqliteClient {
             .prepare(sql.into_sql_str())
             .await
             .map_err(|e| self.database.error(e).during("query"))?;
+        match parameters_of(&statement) {
+            None | Some(0) => {}
+            Some(places) => {
+                let message = format!(
+                    "{what}: nothing gives a value to its {places} parameters: write the values into it, or put the \
+                     condition into `where`, which has `parameters`"
+                );
+                return Err(Error::configuration(message));
+            }
+        }
         let expression = |name: &str| format!("q.{}", quoted(name));
         let all: Vec<Column> = statement
             .columns()
@@ -350,9 +350,10 @@ impl SqliteClient {
             .prepare(sql.into_sql_str())
             .await
             .map_err(|e| self.database.error(e).during("where"))?;
-        match statement.parameters().map_or(want, |parameters| parameters.map_left(<[_]>::len).into_inner()) {
-            have if have == want => Ok(()),
-            have => {
+        match parameters_of(&statement) {
+            None => Ok(()),
+            Some(have) if have == want => Ok(()),
+            Some(have) => {
                 let what = &parts.what;
                 Err(Error::configuration(format!("{what}: {want} parameters for {have} places in `where`")))
             }
@@ -411,6 +412,11 @@ impl SqliteClient {
     }
 }
 
+/// Returns how many parameters a statement has, where the driver says that.
+fn parameters_of(statement: &SqliteStatement) -> Option<usize> {
+    statement.parameters().map(|parameters| parameters.map_left(<[_]>::len).into_inner())
+}
+
 impl Reader {
     fn key_of(&self, row: &SqliteRow) -> Result<Result<Arc<[KeyValue]>>, sqlx::Error> {
         let mut key = Vec::with_capacity(self.key.len());
@@ -421,7 +427,7 @@ impl Reader {
                 None => {
                     let (what, class) = (&self.what, value.class());
                     let message = format!(
-                        "{what}: a row has {class} in the key column \"{name}\": name columns that always hold a value with `key`"
+                        "{what}: a row has {class} in the key column \"{name}\": name columns with `key` that always hold a finite value"
                     );
                     return Ok(Err(Error::new(ErrorKind::Validation, message)));
                 }
@@ -453,80 +459,6 @@ fn is_same(left: &[KeyValue], right: &[KeyValue]) -> bool {
         }
         (left, right) => left == right,
     })
-}
-
-struct PageBuilder<'a> {
-    reader: &'a Reader,
-    builders: Vec<ColumnBuilder>,
-    positions: Vec<Position>,
-    rejected: Vec<(Json, Position, Error)>,
-    last: Option<Arc<[KeyValue]>>,
-    len: usize,
-    bytes: usize,
-}
-
-impl<'a> PageBuilder<'a> {
-    fn new(reader: &'a Reader) -> Self {
-        let builders = reader.columns.iter().map(|(_, column, _)| ColumnBuilder::new(*column)).collect();
-        Self { reader, builders, positions: Vec::new(), rejected: Vec::new(), last: None, len: 0, bytes: 0 }
-    }
-
-    fn push(&mut self, row: &SqliteRow, key: Arc<[KeyValue]>) -> Result<(), sqlx::Error> {
-        let columns = &self.reader.columns;
-        let mut taken: Vec<Taken<'_>> = Vec::with_capacity(columns.len());
-        let mut misfit = None;
-        for (index, (name, column, _)) in columns.iter().enumerate() {
-            let value = Value::of(row, index)?;
-            self.bytes += value.size();
-            match column.take(value) {
-                Some(value) => taken.push(value),
-                None => {
-                    misfit = Some((name, *column, value));
-                    break;
-                }
-            }
-        }
-        let position = Position::Keyset(key.clone());
-        match misfit {
-            None => {
-                self.builders.iter_mut().zip(taken).for_each(|(builder, value)| builder.append(value));
-                self.positions.push(position);
-            }
-            Some((name, column, value)) => {
-                let (column, class) = (column.name(), value.class());
-                let what = &self.reader.what;
-                let message = format!(
-                    "{what}: row {position} holds {class} that is no {column}: set the column's type with `types`"
-                );
-                let error = Error::invalid(format!("row.{name}"), message);
-                self.rejected.push((self.raw(row)?, position, error));
-            }
-        }
-        self.last = Some(key);
-        self.len += 1;
-        Ok(())
-    }
-
-    fn raw(&self, row: &SqliteRow) -> Result<Json, sqlx::Error> {
-        let mut object = Map::new();
-        for (index, (name, _, _)) in self.reader.columns.iter().enumerate() {
-            object.insert(name.clone(), Value::of(row, index)?.to_json());
-        }
-        Ok(object.into())
-    }
-
-    fn finish(self, is_last: bool) -> Result<Page> {
-        let columns = self.builders.into_iter().map(ColumnBuilder::finish).collect();
-        let options = RecordBatchOptions::new().with_row_count(Some(self.positions.len()));
-        let rows = RecordBatch::try_new_with_options(self.reader.schema.clone(), columns, &options).map_err(
-            |e| {
-                Error::internal(format!("{}: the page does not fit its schema", self.reader.what))
-                    .with_source(e)
-            },
-        )?;
-        let after = self.last.map(Position::Keyset);
-        Ok(Page { rows, positions: self.positions, after, rejected: self.rejected, is_last })
-    }
 }
 
 fn bind_range((first, last): (i64, i64), arguments: &mut SqliteArguments) -> Result<(), sqlx::Error> {

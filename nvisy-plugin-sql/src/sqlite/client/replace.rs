@@ -24,7 +24,8 @@ impl SqliteClient {
         let (index, table) = (quoted(&format!("{table}_{ORIGIN}")), quoted(table));
         let sql = format!("CREATE INDEX IF NOT EXISTS {index} ON {table} ({ORIGIN})");
         transaction.execute(AssertSqlSafe(sql)).await.map_err(failed)?;
-        let sql = format!("DELETE FROM {table} WHERE {ORIGIN} = ? AND {GENERATION} < ?");
+        // A column that is declared as a text makes one of the number.
+        let sql = format!("DELETE FROM {table} WHERE {ORIGIN} = ? AND CAST({GENERATION} AS INTEGER) < ?");
         let mut deleted = 0;
         for set in sets {
             let delete = sqlx::query(AssertSqlSafe(sql.clone())).bind(set.origin.to_string());

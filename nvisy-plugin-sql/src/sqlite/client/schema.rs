@@ -1,8 +1,7 @@
 //! What a table declares: columns, keys, row ids.
 
 use nvisy_core::{Error, Result};
-use sqlx::pool::PoolConnection;
-use sqlx::{Row, Sqlite, SqliteConnection};
+use sqlx::{Row, SqliteConnection};
 
 use super::SqliteClient;
 
@@ -14,6 +13,9 @@ const UNIQUE: &str = "SELECT l.name, i.name FROM pragma_index_list(?) AS l, prag
 const TABLES: &str = "SELECT name FROM sqlite_schema WHERE type IN ('table', 'view') AND name NOT LIKE 'sqlite\\_%' \
                       ESCAPE '\\' ORDER BY name LIMIT 11";
 
+/// A number that grows with every change of what the file declares.
+const VERSION: &str = "PRAGMA schema_version";
+
 /// A table or view, as it is declared.
 #[derive(Clone, Debug)]
 pub(crate) struct Table {
@@ -23,6 +25,14 @@ pub(crate) struct Table {
     pub(crate) rowid: Option<&'static str>,
     /// The sets of columns that are unique.
     unique: Vec<Vec<String>>,
+}
+
+/// A table as it was seen, and when.
+#[derive(Clone, Debug)]
+pub(crate) struct Seen {
+    pub(crate) table: Table,
+    /// What [`version`] said: while it says so, the table is as it was.
+    pub(crate) version: i64,
 }
 
 /// A column, as it is declared.
@@ -76,7 +86,7 @@ fn has(names: &[String], name: &str) -> bool {
 impl SqliteClient {
     /// Describes a table.
     pub(crate) async fn describe(&self, name: &str) -> Result<Option<Table>> {
-        let mut connection: PoolConnection<Sqlite> = self.database.reader().await?;
+        let mut connection = self.database.reader().await?;
         describe(&mut connection, name).await.map_err(|e| self.database.error(e))
     }
 
@@ -90,6 +100,11 @@ impl SqliteClient {
         };
         self.database.no_such("table", name, &tables)
     }
+}
+
+/// Returns which version of its declarations the file is at.
+pub(crate) async fn version(connection: &mut SqliteConnection) -> Result<i64, sqlx::Error> {
+    sqlx::query_scalar(VERSION).fetch_one(connection).await
 }
 
 pub(crate) async fn describe(

@@ -92,15 +92,43 @@ pub(super) fn declaration(data_type: &DataType) -> &'static str {
 /// a text, or a text of a number, where the declaration wants one. Decimals and dates are texts here:
 /// columns that are declared as such take them, though SQLite makes a number of one that is written so.
 pub(super) fn holds(declared: &str, data_type: &DataType) -> bool {
-    let upper = declared.to_ascii_uppercase();
-    let has = |part: &str| upper.contains(part);
-    let is_integer = has("INT");
-    let is_text = !is_integer && (has("CHAR") || has("CLOB") || has("TEXT"));
-    let is_real = !is_text && !has("BLOB") && (has("REAL") || has("FLOA") || has("DOUB"));
+    let affinity = Affinity::of(declared);
     match declaration(data_type) {
-        "INTEGER" | "REAL" | "BOOLEAN" => !is_text,
-        "TEXT" | "DATE" | "TIMESTAMP" => !is_integer && !is_real,
+        "INTEGER" | "REAL" | "BOOLEAN" => affinity != Affinity::Text,
+        "TEXT" | "DATE" | "TIMESTAMP" => !matches!(affinity, Affinity::Integer | Affinity::Real),
         _ => true,
+    }
+}
+
+/// Returns whether SQLite makes real numbers of the integers in a column.
+pub(super) fn is_real(declared: &str) -> bool {
+    Affinity::of(declared) == Affinity::Real
+}
+
+/// What SQLite would like a column's values to be, where that tells columns apart here.
+/// See <https://www.sqlite.org/datatype3.html>.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Affinity {
+    Integer,
+    Text,
+    Real,
+    /// None, or numbers where that loses nothing.
+    Other,
+}
+
+impl Affinity {
+    fn of(declared: &str) -> Self {
+        let upper = declared.to_ascii_uppercase();
+        let has = |parts: &[&str]| parts.iter().any(|part| upper.contains(part));
+        if has(&["INT"]) {
+            Self::Integer
+        } else if has(&["CHAR", "CLOB", "TEXT"]) {
+            Self::Text
+        } else if !has(&["BLOB"]) && has(&["REAL", "FLOA", "DOUB"]) {
+            Self::Real
+        } else {
+            Self::Other
+        }
     }
 }
 

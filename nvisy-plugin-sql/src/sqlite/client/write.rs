@@ -2,16 +2,18 @@
 
 use std::collections::{HashMap, HashSet};
 
-use arrow::datatypes::{DataType, Schema};
+use arrow::datatypes::Schema;
 use nvisy_core::primitive::row::Row;
 use nvisy_core::{Error, ErrorKind, PrimitiveId, Result};
 use nvisy_sqlite::{is_about_the_item, translate, translate_commit};
 use sqlx::sqlite::SqliteArguments;
 use sqlx::{AssertSqlSafe, Connection, Executor, SqliteConnection};
 
-use super::schema::describe;
-use super::statement::{create, declaration, extra_declaration, holds, insert};
-use super::{SqliteClient, Table, memory, quoted};
+use super::memory::{self, Memory};
+use super::plan::Plan;
+use super::schema::{Seen, describe, version};
+use super::statement::{create, insert};
+use super::{SqliteClient, Table};
 use crate::sqlite::sink::Drift;
 use crate::sqlite::value::Bound;
 
@@ -39,12 +41,12 @@ pub(crate) struct Target {
     pub(crate) drift: Drift,
     /// The names of the columns that come from the item rather than from its row.
     pub(crate) extra: Vec<&'static str>,
-    /// Under which number what is written is remembered, if it is.
-    pub(crate) memory: Option<i64>,
+    /// Where what is written is remembered, if it is.
+    pub(crate) memory: Option<Memory>,
 }
 
 /// The values of [`Target::extra`], in order.
-pub(crate) type Extra = Vec<Option<String>>;
+pub(crate) type Extra = Vec<Bound<'static>>;
 
 /// An item to write.
 #[derive(Debug)]
@@ -104,7 +106,7 @@ impl SqliteClient {
     pub(crate) async fn write(
         &self,
         target: &Target,
-        known: &mut Option<Table>,
+        known: &mut Option<Seen>,
         items: &[Writer<'_>],
     ) -> Result<Vec<Result<Taken>>> {
         let mut connection = self.database.writer().await?;
@@ -129,7 +131,7 @@ impl SqliteClient {
         &self,
         connection: &mut SqliteConnection,
         target: &Target,
-        known: &mut Option<Table>,
+        known: &mut Option<Seen>,
         items: &[Writer<'_>],
     ) -> Result<Together> {
         let place = format!("{}: table \"{}\"", self.database.place(), target.table);
@@ -182,10 +184,10 @@ impl SqliteClient {
             written.take_in(&items[start..end], &results[start..end]);
             start = end;
         }
-        if let Some(sink) = target.memory {
+        if let Some(memory) = target.memory {
             let taken = items.iter().zip(&results).filter(|(_, result)| matches!(result, Ok(Taken::Now)));
             let taken: Vec<_> = taken.map(|(item, _)| item.item).collect();
-            memory::keep(&mut transaction, sink, &taken).await.map_err(failed)?;
+            memory::keep(&mut transaction, memory, &taken).await.map_err(failed)?;
         }
         match transaction.commit().await {
             Ok(()) => Ok(Together::Done(results)),
@@ -252,8 +254,8 @@ impl SqliteClient {
             Err(error) if is_about_the_item(&error) => return Ok(Err(failed(error))),
             Err(error) => return Err(failed(error)),
         }
-        if let (Some(sink), [item]) = (target.memory, item) {
-            memory::keep(&mut transaction, sink, &[item.item]).await.map_err(failed)?;
+        if let (Some(memory), [item]) = (target.memory, item) {
+            memory::keep(&mut transaction, memory, &[item.item]).await.map_err(failed)?;
         }
         match transaction.commit().await {
             Ok(()) => Ok(Ok(Taken::Now)),
@@ -268,12 +270,14 @@ impl SqliteClient {
         &self,
         connection: &mut SqliteConnection,
         target: &Target,
-        known: &mut Option<Table>,
+        known: &mut Option<Seen>,
         items: &'a [Writer<'_>],
     ) -> Result<(Vec<Shape>, Vec<Result<Values<'a>>>)> {
+        let version = version(connection).await.map_err(|error| self.database.error(error))?;
         let mut table = match known.take() {
-            Some(table) => table,
-            None => self.table(connection, target, items).await?,
+            Some(seen) if seen.version == version => seen.table,
+            // Another sink, or another program, may have changed it since.
+            _ => self.table(connection, target, items).await?,
         };
         let mut shapes: Vec<Shape> = Vec::new();
         let mut plans: Vec<(&Schema, Plan)> = Vec::new();
@@ -285,7 +289,7 @@ impl SqliteClient {
                 Some(at) => at,
                 None => {
                     let plan = self.plan(connection, target, &mut table, schema).await?;
-                    let columns = plan.columns.iter().map(|(_, name)| name.clone());
+                    let columns = plan.names().map(str::to_owned);
                     let columns = columns.chain(target.extra.iter().map(|name| (*name).to_owned()));
                     shapes.push(Shape { columns: columns.collect(), statements: HashMap::new() });
                     plans.push((schema, plan));
@@ -295,7 +299,8 @@ impl SqliteClient {
             let values = plans[at].1.values(target, item);
             prepared.push(values.map(|values| Values { shape: at, values }));
         }
-        *known = Some(table);
+        // Where this has widened it, the next write describes it again.
+        *known = Some(Seen { table, version });
         Ok((shapes, prepared))
     }
 
@@ -340,128 +345,6 @@ impl SqliteClient {
         );
         Err(Error::configuration(message))
     }
-
-    /// Plans how rows of a schema enter the table.
-    async fn plan(
-        &self,
-        connection: &mut SqliteConnection,
-        target: &Target,
-        table: &mut Table,
-        schema: &Schema,
-    ) -> Result<Plan> {
-        let place = format!("{}: table \"{}\"", self.database.place(), target.table);
-        let mut plan = Plan { columns: Vec::new(), refused: Vec::new() };
-        for (index, field) in schema.fields().iter().enumerate() {
-            let name = field.name();
-            if target.extra.iter().any(|extra| extra.eq_ignore_ascii_case(name)) {
-                continue;
-            }
-            match table.column(name) {
-                Some(column)
-                    if holds(&column.declared, field.data_type()) || target.drift == Drift::Widen =>
-                {
-                    plan.columns.push((index, column.name.clone()));
-                }
-                Some(column) => {
-                    let declared = &column.declared;
-                    let message =
-                        format!("the column is declared {declared}, the rows hold {}", field.data_type());
-                    plan.refuse(target, &place, index, name, message)?;
-                }
-                None if *field.data_type() == DataType::Null => {}
-                None if target.drift == Drift::Widen => {
-                    *table = widen(connection, target, &place, name, declaration(field.data_type())).await?;
-                    plan.columns.push((index, name.clone()));
-                }
-                None => {
-                    plan.refuse(target, &place, index, name, "the table has no such column".to_owned())?
-                }
-            }
-        }
-        for name in &target.extra {
-            if table.column(name).is_some() {
-                continue;
-            }
-            if target.drift != Drift::Widen {
-                let message = format!("{place} has no column \"{name}\": add it, or set `drift` to `widen`");
-                return Err(Error::configuration(message));
-            }
-            *table = widen(connection, target, &place, name, extra_declaration(name)).await?;
-        }
-        Ok(plan)
-    }
-}
-
-/// Adds a column to the table, and describes it as it is then.
-async fn widen(
-    connection: &mut SqliteConnection,
-    target: &Target,
-    place: &str,
-    name: &str,
-    declared: &str,
-) -> Result<Table> {
-    let failed = |error| translate(place, error);
-    let sql = format!("ALTER TABLE {} ADD COLUMN {} {declared}", quoted(&target.table), quoted(name));
-    connection.execute(AssertSqlSafe(sql)).await.map_err(failed)?;
-    let widened = describe(connection, &target.table).await.map_err(failed)?;
-    widened.ok_or_else(|| Error::internal(format!("{place} is not there after it was widened")))
-}
-
-/// How rows of one schema enter the table.
-struct Plan {
-    /// The row's columns that are written, with their names in the table.
-    columns: Vec<(usize, String)>,
-    /// The row's columns that the table cannot hold, and why: an item with a value there is refused.
-    refused: Vec<(usize, String)>,
-}
-
-impl Plan {
-    fn refuse(
-        &mut self,
-        target: &Target,
-        place: &str,
-        index: usize,
-        name: &str,
-        message: String,
-    ) -> Result<()> {
-        if target.drift == Drift::DeadLetter {
-            self.refused.push((index, message));
-            return Ok(());
-        }
-        let help = "set `drift` to `widen` or `dead_letter`, or map the rows to the table's columns";
-        Err(Error::configuration(format!("{place}: column \"{name}\": {message}: {help}")))
-    }
-
-    fn values<'a>(&self, target: &Target, item: &'a Writer<'_>) -> Result<Vec<Bound<'a>>> {
-        let fields = item.row.schema().fields();
-        let cell = |index: usize| {
-            nvisy_core::primitive::row::cell_at(item.row.batch().column(index), item.row.index())
-        };
-        for (index, message) in &self.refused {
-            if !cell(*index).is_null() {
-                return Err(Error::invalid(format!("row.{}", fields[*index].name()), message));
-            }
-        }
-        let mut values = Vec::with_capacity(self.columns.len() + item.extra.len());
-        for (index, name) in &self.columns {
-            values.push(Bound::of(cell(*index), &format!("row.{name}"))?);
-        }
-        for value in &item.extra {
-            values.push(value.as_deref().map_or(Bound::Null, Bound::Text));
-        }
-        if target.write != Write::Insert {
-            let names =
-                self.columns.iter().map(|(_, name)| name.as_str()).chain(target.extra.iter().copied());
-            for key in &target.key {
-                let at = names.clone().position(|name| name.eq_ignore_ascii_case(key));
-                if at.is_none_or(|at| values[at] == Bound::Null) {
-                    let message = "is null or missing, and is part of the key: give it a value, or leave it out of `key`";
-                    return Err(Error::invalid(format!("row.{key}"), message));
-                }
-            }
-        }
-        Ok(values)
-    }
 }
 
 /// Returns which of the items the run has written in batches before.
@@ -470,9 +353,9 @@ async fn before(
     target: &Target,
     items: &[Writer<'_>],
 ) -> Result<HashSet<PrimitiveId>, sqlx::Error> {
-    let Some(sink) = target.memory else { return Ok(HashSet::new()) };
+    let Some(memory) = target.memory else { return Ok(HashSet::new()) };
     let all: Vec<_> = items.iter().map(|item| item.item).collect();
-    memory::written(connection, sink, &all).await
+    memory::written(connection, memory, &all).await
 }
 
 /// What the run has written, with what it has of this batch.

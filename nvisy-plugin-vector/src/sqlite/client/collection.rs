@@ -11,8 +11,9 @@ use super::SqliteClient;
 /// How many dimensions sqlite-vec takes.
 pub(crate) const MAX_DIMENSIONS: u32 = 8_192;
 
+/// A number is never another collection's again: who still has it finds no table, and not the other's.
 const REGISTRY: &str = "CREATE TABLE IF NOT EXISTS nvisy_collections (\
-    number INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE, dimensions INTEGER NOT NULL, metric TEXT NOT NULL)";
+    number INTEGER PRIMARY KEY AUTOINCREMENT, name TEXT NOT NULL UNIQUE, dimensions INTEGER NOT NULL, metric TEXT NOT NULL)";
 const HAS_REGISTRY: &str =
     "SELECT count(*) FROM sqlite_schema WHERE type = 'table' AND name = 'nvisy_collections'";
 const FIND: &str = "SELECT number, name, dimensions, metric FROM nvisy_collections WHERE name = ?";
@@ -151,6 +152,14 @@ pub(crate) async fn find(
     row.as_ref().map(collection).transpose()
 }
 
+async fn list(connection: &mut SqliteConnection) -> Result<Vec<Collection>, sqlx::Error> {
+    if !has_registry(connection).await? {
+        return Ok(Vec::new());
+    }
+    let rows = sqlx::query(LIST).fetch_all(connection).await?;
+    rows.iter().map(collection).collect()
+}
+
 /// Creates a collection within a transaction.
 pub(crate) async fn create(
     connection: &mut SqliteConnection,
@@ -177,11 +186,7 @@ impl SqliteClient {
     /// `connection` and the like if the file cannot be read.
     pub async fn collections(&self) -> Result<Vec<Collection>> {
         let mut connection = self.database.reader().await?;
-        if !has_registry(&mut connection).await.map_err(|e| self.database.error(e))? {
-            return Ok(Vec::new());
-        }
-        let rows = sqlx::query(LIST).fetch_all(&mut *connection).await.map_err(|e| self.database.error(e))?;
-        rows.iter().map(collection).collect::<Result<_, _>>().map_err(|e| self.database.error(e))
+        list(&mut connection).await.map_err(|e| self.database.error(e))
     }
 
     /// Returns the collection of a name, if there is one.
@@ -196,10 +201,22 @@ impl SqliteClient {
 
     /// Returns the collection of a name.
     pub(crate) async fn existing(&self, name: &str) -> Result<Collection> {
-        if let Some(collection) = self.collection(name).await? {
+        let mut connection = self.database.reader().await?;
+        self.existing_on(&mut connection, name).await
+    }
+
+    /// Returns the collection of a name, as a connection sees it.
+    pub(crate) async fn existing_on(
+        &self,
+        connection: &mut SqliteConnection,
+        name: &str,
+    ) -> Result<Collection> {
+        let failed = |error| self.database.error(error);
+        if let Some(collection) = find(connection, name).await.map_err(failed)? {
             return Ok(collection);
         }
-        let there: Vec<String> = self.collections().await?.into_iter().map(|c| c.name).collect();
+        let there = list(connection).await.map_err(failed)?;
+        let there: Vec<String> = there.into_iter().map(|collection| collection.name).collect();
         Err(self.database.no_such("collection", name, &there))
     }
 
@@ -308,10 +325,10 @@ impl SqliteClient {
     ///
     /// `not_found` if there is no such collection; `permission` if the file is read-only.
     pub async fn delete_by_root(&self, name: &str, root: PrimitiveId) -> Result<u64> {
-        let collection = self.existing(name).await?;
-        let (points, vectors) = (collection.points(), collection.vectors());
         let failed = |error| self.database.error(error);
         let mut transaction = self.database.begin().await?;
+        let collection = self.existing_on(&mut transaction, name).await?;
+        let (points, vectors) = (collection.points(), collection.vectors());
         let which = format!("SELECT rowid FROM {points} WHERE nvisy_root = ?");
         let root = root.to_string();
         let sql = format!("DELETE FROM {vectors} WHERE rowid IN ({which})");

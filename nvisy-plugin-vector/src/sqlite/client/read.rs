@@ -9,7 +9,7 @@ use nvisy_core::primitive::document::DocumentFields;
 use nvisy_core::primitive::embedding::Metric;
 use nvisy_core::{Error, ErrorKind, Payload, Result};
 use sqlx::sqlite::{SqliteArguments, SqliteRow};
-use sqlx::{Arguments, AssertSqlSafe, Row, SqliteConnection};
+use sqlx::{Arguments, AssertSqlSafe, Connection, Row, SqliteConnection};
 
 use super::SqliteClient;
 use super::collection::{Collection, metric_of};
@@ -101,26 +101,31 @@ impl SqliteClient {
         if search.k == 0 || search.k > MAX_K {
             return Err(Error::invalid("k", format!("is {}: ask for 1 to {MAX_K} hits", search.k)));
         }
-        let collection = self.existing(name).await?;
+        let mut connection = self.database.reader().await?;
+        // What it finds and what it shows of that is of one commit: a row id that is free may be
+        // another embedding's in the next.
+        let mut transaction = connection.begin().await.map_err(|e| self.database.error(e))?;
+        let collection = self.existing_on(&mut transaction, name).await?;
         let (k, filter) = (search.k, search.filter.as_ref());
         let ranked = match (&search.vector, &search.text) {
-            (Some(vector), None) => self.nearest(&collection, vector, k, filter).await?,
-            (None, Some(text)) => self.matching(&collection, text, k, filter).await?,
+            (Some(vector), None) => self.nearest(&mut transaction, &collection, vector, k, filter).await?,
+            (None, Some(text)) => self.matching(&mut transaction, &collection, text, k, filter).await?,
             (Some(vector), Some(text)) => {
                 let depth = k.max(FUSED);
                 let keys = |ranking: Vec<(i64, f64)>| ranking.into_iter().map(|(key, _)| key).collect();
-                let by_vector = self.nearest(&collection, vector, depth, filter).await?;
-                let by_text = self.matching(&collection, text, depth, filter).await?;
+                let by_vector = self.nearest(&mut transaction, &collection, vector, depth, filter).await?;
+                let by_text = self.matching(&mut transaction, &collection, text, depth, filter).await?;
                 fuse(&[keys(by_text), keys(by_vector)], k)
             }
             (None, None) => Vec::new(),
         };
-        self.hits(&collection, &ranked).await
+        self.hits(&mut transaction, &collection, &ranked).await
     }
 
     /// Returns the row ids of the nearest vectors with their scores, best first.
     async fn nearest(
         &self,
+        connection: &mut SqliteConnection,
         collection: &Collection,
         query: &[f32],
         k: usize,
@@ -137,18 +142,17 @@ impl SqliteClient {
         if !length.is_finite() {
             return Err(Error::invalid("vector", "holds something that is no finite number"));
         }
-        let mut connection = self.database.reader().await?;
         let found = match collection.metric() {
-            Metric::Dot => products(&mut connection, collection, query, k, filter).await,
+            Metric::Dot => products(connection, collection, query, k, filter).await,
             // A vector of no length is as near to one as to another.
             Metric::Cosine if length == 0.0 => return Ok(Vec::new()),
             Metric::Cosine => {
                 let unit: Vec<f32> = query.iter().map(|x| (f64::from(*x) / length) as f32).collect();
-                let near = neighbours(&mut connection, collection, &unit, k, filter).await;
+                let near = neighbours(connection, collection, &unit, k, filter).await;
                 near.map(|near| near.into_iter().map(|(key, distance)| (key, 1.0 - distance)).collect())
             }
             Metric::L2 => {
-                let near = neighbours(&mut connection, collection, query, k, filter).await;
+                let near = neighbours(connection, collection, query, k, filter).await;
                 near.map(|near| near.into_iter().map(|(key, distance)| (key, -distance)).collect())
             }
         };
@@ -158,6 +162,7 @@ impl SqliteClient {
     /// Returns the row ids of the texts that match best with their scores, best first.
     async fn matching(
         &self,
+        connection: &mut SqliteConnection,
         collection: &Collection,
         question: &str,
         k: usize,
@@ -177,16 +182,19 @@ impl SqliteClient {
             "SELECT rowid, rank FROM {texts} WHERE {texts} MATCH ? AND rank MATCH 'bm25({TITLE_WEIGHT}, 1.0)' {among} \
              ORDER BY rank, rowid LIMIT ?"
         );
-        let mut connection = self.database.reader().await?;
         let found: Vec<(i64, f64)> = sqlx::query_as_with(AssertSqlSafe(sql), arguments)
-            .fetch_all(&mut *connection)
+            .fetch_all(connection)
             .await
             .map_err(|e| self.database.error(e))?;
         Ok(found.into_iter().map(|(key, rank)| (key, -rank)).collect())
     }
 
-    async fn hits(&self, collection: &Collection, ranked: &[(i64, f64)]) -> Result<Vec<Hit>> {
-        let mut connection = self.database.reader().await?;
+    async fn hits(
+        &self,
+        connection: &mut SqliteConnection,
+        collection: &Collection,
+        ranked: &[(i64, f64)],
+    ) -> Result<Vec<Hit>> {
         let mut points: HashMap<i64, StoredPoint> = HashMap::with_capacity(ranked.len());
         for some in ranked.chunks(256) {
             let places = vec!["?"; some.len()].join(", ");
