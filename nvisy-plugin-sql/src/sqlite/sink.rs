@@ -284,7 +284,7 @@ impl OpenSqliteSink {
             RUN => text(context.run().map(|run| run.to_string())),
             ORIGIN => text(Origin::of(batch, index).map(|origin| origin.to_string())),
             // A number, so that it compares as one in a column of any type.
-            GENERATION => Bound::Int(context.generation().unwrap_or(0) as i64),
+            GENERATION => Bound::Int(context.generation_or_now() as i64),
             _ => text(batch.lineage(index).root().map(|root| root.id.to_string())),
         };
         self.target.extra.iter().map(value).collect()
