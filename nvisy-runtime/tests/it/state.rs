@@ -207,7 +207,7 @@ async fn without_checkpoints_a_drained_run_says_that_windows_were_open() {
         "work": slowly("in"),
         "pairs": { "type": "action", "use": "aggregate", "inputs": ["work"],
                    "config": { "aggregates": { "n": { "count": "raw.n" } },
-                               "window": { "time": "raw.at", "size": "2s", "every": "1s" } } },
+                               "window": { "time": "timestamp(raw.at)", "size": "2s", "every": "1s" } } },
         "out": sink(&out, "pairs"),
     });
     let handle = engine().start(&graph(nodes)).await.unwrap();
