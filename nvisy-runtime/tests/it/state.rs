@@ -199,15 +199,15 @@ async fn what_a_best_effort_copy_remembers_and_cannot_deliver_stops_no_checkpoin
 async fn without_checkpoints_a_drained_run_says_that_windows_were_open() {
     let out = unique("out");
     let items: Vec<_> = (0..ITEMS)
-        .map(|n| json!({ "n": n, "at": format!("2026-01-01T00:{:02}:{:02}Z", n / 60, n % 60) }))
+        .map(|n| json!({ "n": n, "at": format!("2026-01-01T00:{:02}:{:02}Z", n / 30, n % 30 * 2) }))
         .collect();
-    // Each item is in two windows that have two items each: as many groups as items.
+    // Each is in four windows, of which the next is in two: more groups come out than items go in.
     let nodes = json!({
         "in": { "type": "source", "use": "memory/source", "config": { "items": items, "batch_items": 6 } },
         "work": slowly("in"),
         "pairs": { "type": "action", "use": "aggregate", "inputs": ["work"],
                    "config": { "aggregates": { "n": { "count": "raw.n" } },
-                               "window": { "time": "timestamp(raw.at)", "size": "2s", "every": "1s" } } },
+                               "window": { "time": "timestamp(raw.at)", "size": "4s", "every": "1s" } } },
         "out": sink(&out, "pairs"),
     });
     let handle = engine().start(&graph(nodes)).await.unwrap();
@@ -215,7 +215,7 @@ async fn without_checkpoints_a_drained_run_says_that_windows_were_open() {
     handle.drain(Duration::from_secs(60));
     let report = within(handle.wait()).await.unwrap();
     let pairs = node(&report, "pairs");
-    assert!(0 < pairs.released && pairs.absorbed < ITEMS, "{report}");
+    assert!(pairs.released > pairs.absorbed, "{report}");
     assert!(report.warnings.iter().any(|told| told.contains("\"pairs\" absorbed")), "{report}");
 }
 
