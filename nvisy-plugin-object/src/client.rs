@@ -11,7 +11,7 @@ use arrow::datatypes::SchemaRef;
 use bytes::Bytes;
 use futures::TryStreamExt;
 use nvisy_core::observability::Meter;
-use nvisy_core::{Client, Error, ErrorKind, Result, SourceIdentity};
+use nvisy_core::{Client, Error, ErrorKind, Result, RunId, SourceIdentity};
 use object_store::path::Path as StorePath;
 use object_store::{GetResultPayload, ObjectMeta, ObjectStore, ObjectStoreExt, PutMode, PutOptions};
 use tokio::runtime::Handle;
@@ -37,8 +37,8 @@ pub struct ObjectClient {
     root: Option<Root>,
     /// Schemas that were inferred, by what was asked: once a run, not once an object.
     schemas: Mutex<HashMap<String, Arc<tokio::sync::OnceCell<SchemaRef>>>>,
-    /// What sinks write to.
-    owners: Owners,
+    /// What sinks write to, in each run.
+    owners: Mutex<HashMap<Option<RunId>, Arc<Owners>>>,
 }
 
 impl Client for ObjectClient {
@@ -127,7 +127,7 @@ impl ObjectClient {
             #[cfg(feature = "local")]
             root: None,
             schemas: Mutex::default(),
-            owners: Owners::default(),
+            owners: Mutex::default(),
         }
     }
 
@@ -156,9 +156,24 @@ impl ObjectClient {
         &self.identity
     }
 
-    /// Returns what sinks write to through it.
-    pub(crate) fn owners(&self) -> &Owners {
-        &self.owners
+    /// Returns what the sinks of a run write to: in a directory, through whatever connection they do.
+    pub(crate) fn owners(&self, run: Option<RunId>) -> Arc<Owners> {
+        #[cfg(feature = "local")]
+        let shared = run.filter(|_| self.root().is_some());
+        #[cfg(not(feature = "local"))]
+        let shared = None;
+        let mut owners = self.owners.lock().unwrap_or_else(PoisonError::into_inner);
+        owners.entry(run).or_insert_with(|| shared.map_or_else(Arc::default, Owners::of_run)).clone()
+    }
+
+    /// Returns what tells the object at `key` from all others, whatever the name and the connection
+    /// that lead to it. Blocks.
+    pub(crate) fn real(&self, key: &str) -> Result<PathBuf> {
+        #[cfg(feature = "local")]
+        if let Some(root) = self.root() {
+            return root.real(key);
+        }
+        relative(key)
     }
 
     /// Returns the address of an object, for people.

@@ -69,6 +69,12 @@ impl Root {
         }
     }
 
+    /// Returns the path that the file at `key` has or will have, without symlinks.
+    pub(crate) fn real(&self, key: &str) -> Result<PathBuf> {
+        let path = canonical(&self.path.join(relative(key)?)).map_err(|e| from_io(e, "write", key))?;
+        if path.starts_with(&self.path) { Ok(path) } else { Err(outside(key)) }
+    }
+
     /// Resolves a key to the path that a file is to be written to, and makes its parents.
     pub(crate) fn prepare(&self, key: &str) -> Result<PathBuf> {
         let relative = relative(key)?;
