@@ -417,22 +417,25 @@ impl Decode for CsvDecoder {
                     }
                 }
             };
-            match result {
+            let full = match result {
                 Ok(()) => {
                     rows += 1;
-                    if records.good(offset, record.end - record.start) {
-                        records.chunk(self.finish(&mut columns, rows)?);
-                        rows = 0;
-                        if records.stops_at(record.next) {
-                            break;
-                        }
-                    } else if let Some(times) = records.forecast(text.len() - record.next) {
+                    let full = records.good(offset, record.end - record.start);
+                    if let Some(times) = records.forecast(text.len() - record.next).filter(|_| !full) {
                         columns.iter_mut().for_each(|column| column.grow(times));
                     }
+                    full
                 }
                 Err((at, message)) => {
                     columns.iter_mut().for_each(|column| column.truncate(rows));
-                    records.bad(&self.key, block, span, (at - record.start, &message));
+                    records.bad(&self.key, block, span, (at - record.start, &message))
+                }
+            };
+            if full {
+                records.chunk(self.finish(&mut columns, rows)?);
+                rows = 0;
+                if records.stops_at(record.next) {
+                    break;
                 }
             }
         }
