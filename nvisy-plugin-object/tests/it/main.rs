@@ -4,6 +4,7 @@
 
 mod bad_input;
 mod bounds;
+mod columns;
 mod conformance;
 mod naming;
 mod oversize;
