@@ -20,11 +20,11 @@ use crate::error::{from_io, from_join, from_store, outside};
 #[cfg(feature = "local")]
 use crate::root::{Found, Root};
 use crate::root::{is_temporary, relative};
-use crate::selection::Selection;
+use crate::selection::{Bounds, Selection};
 use crate::sink::owners::Owners;
 use crate::task::blocking;
 use crate::temporaries::Temporaries;
-use crate::upload::{Place, Upload, is_same, remove_abandoned, show_file};
+use crate::upload::{Place, Upload, is_movable, is_same, remove_abandoned, show_file};
 use crate::version::nanos;
 
 /// What every node of this plugin works through, whatever the store and whatever the format.
@@ -405,7 +405,16 @@ impl ObjectClient {
     /// Begins a new object that is kept at `temporary` until it is [shown](Self::show) at `key`.
     /// Blocks, like [`create`](Self::create).
     pub(crate) fn create_kept(&self, key: &str, temporary: &str) -> Result<Upload> {
-        let created = Upload::kept(key, self.place(temporary)?, &self.store);
+        let place = self.place(temporary)?;
+        #[cfg(feature = "local")]
+        if let Place::File(kept) = &place
+            && !is_movable(kept, &self.real(key)?)
+        {
+            return Err(Error::configuration(format!(
+                "\"{key}\" lies on another file system than \"{temporary}\", where it is kept until a checkpoint has it, and cannot be moved there: take a path without a link to that file system, or the directory there as the root of a connection"
+            )));
+        }
+        let created = Upload::kept(key, place, &self.store);
         created.map_err(|error| from_io(error, "write", key))
     }
 

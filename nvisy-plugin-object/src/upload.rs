@@ -245,6 +245,12 @@ fn is_one_file_system(one: &Path, other: &Path) -> bool {
     }
 }
 
+/// Returns whether a file can be moved to a path whose directories may not be there yet.
+pub(crate) fn is_movable(from: &Path, to: &Path) -> bool {
+    let there = to.ancestors().skip(1).find(|directory| directory.exists());
+    from.parent().zip(there).is_none_or(|(from, to)| is_one_file_system(from, to))
+}
+
 /// Returns a new name for what is to be called `name`: of the `owner`, if there is one.
 pub(crate) fn temporary_name(name: &str, owner: &str) -> String {
     static COUNT: AtomicU64 = AtomicU64::new(0);

@@ -234,6 +234,23 @@ async fn only_what_this_node_left_is_removed() {
     drop((neighbour, unstaged, sink));
 }
 
+#[cfg(target_os = "linux")]
+#[tokio::test]
+async fn a_file_that_cannot_be_moved_to_its_name_is_not_begun() {
+    let store = Store::new();
+    // `/proc` is a file system of its own everywhere.
+    std::os::unix::fs::symlink("/proc", store.path("00000")).unwrap();
+    let path = store.path("{part}/a.jsonl").display().to_string();
+    let config = JsonlSink::path(path.trim_start_matches('/'));
+    let client = nvisy_plugin_object::Local::at("/").connect(&ConnectContext::detached()).await.unwrap();
+    let opening = OpenContext::new(context(), std::sync::Arc::new(client));
+    let sink = config.open(&opening.with_staging(Staging::On(None))).await.unwrap();
+    let error = sink.write(&rows(0..1), &context()).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Configuration, "{error}");
+    assert!(error.message().contains("lies on another file system"), "{error}");
+    assert_eq!(store.files(), ["00000"]);
+}
+
 #[tokio::test]
 async fn what_another_run_of_the_node_has_staged_stays() {
     let store = Store::new();
