@@ -210,7 +210,7 @@ impl ObjectClient {
             };
         }
         let prefix = selection.prefix();
-        let Some((mut entries, mut passed_by)) = self.list_all(prefix.to_owned(), selection.levels()).await?
+        let Some((mut entries, mut passed_by)) = self.list_all(prefix.to_owned(), selection.bounds()).await?
         else {
             if selection.allows_missing() {
                 return Ok(Vec::new());
@@ -237,17 +237,13 @@ impl ObjectClient {
 
     /// Lists what begins with a prefix, and what cannot be read of it, and why; none if there is no
     /// directory of that name.
-    async fn list_all(
-        &self,
-        prefix: String,
-        levels: Option<usize>,
-    ) -> Result<Option<(Vec<Entry>, Vec<PassedBy>)>> {
+    async fn list_all(&self, prefix: String, bounds: &Bounds) -> Result<Option<(Vec<Entry>, Vec<PassedBy>)>> {
         #[cfg(not(feature = "local"))]
-        let _ = levels;
+        let _ = bounds;
         #[cfg(feature = "local")]
         if let Some(root) = self.root() {
-            let (root, name) = (root.clone(), prefix.clone());
-            let found = blocking(move || root.list(&prefix, levels))
+            let (root, name, bounds) = (root.clone(), prefix.clone(), bounds.clone());
+            let found = blocking(move || root.list(&prefix, &bounds))
                 .await
                 .map_err(|e| from_join(e, "list", &name))??;
             let entry = |Found { key, size, modified }| Entry { key, size, modified };

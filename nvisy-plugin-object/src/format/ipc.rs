@@ -58,7 +58,7 @@ pub struct Ipc {
     pub allow_missing: bool,
 }
 
-selects!(Ipc, &[".arrow", ".arrows", ".ipc", ".feather"]);
+selects!(Ipc, &[".arrow", ".arrows", ".ipc", ".feather"], uncompressed);
 
 impl Source for Ipc {
     const NAME: &'static str = "object/ipc";

@@ -61,7 +61,7 @@ pub struct Parquet {
     pub columns: Option<Vec<String>>,
 }
 
-selects!(Parquet, &[".parquet"]);
+selects!(Parquet, &[".parquet"], uncompressed);
 
 impl Parquet {
     /// Reads these columns only.
@@ -144,6 +144,7 @@ fn open(
         let mask =
             ProjectionMask::roots(builder.parquet_schema(), wanted.map(|(at, _)| at).collect::<Vec<_>>());
         builder = builder.with_projection(mask);
+        names.retain(|name| columns.contains(name));
     }
     // No more is decoded at once than a batch may hold, as far as the sizes in the file tell.
     let groups = builder.metadata().row_groups();
