@@ -497,30 +497,3 @@ async fn a_store_in_memory_stages_too() {
 fn number(item: &Value) -> i64 {
     item["n"].as_i64().unwrap()
 }
-
-#[tokio::test]
-async fn an_object_that_is_there_just_so_is_written_already() {
-    use nvisy_core::primitive::document::Document;
-    use nvisy_plugin_object::TextSink;
-    let document = |text: &str| batch([Document::new(text).unwrap()]);
-    for path in ["a/{id}.txt", "a/{id}.txt.gz"] {
-        let store = Store::new();
-        let fail = store.open(&TextSink::path(path).on_existing(OnExisting::Fail)).await.unwrap();
-        let report = fail.write(&document("one"), &context()).await.unwrap();
-        assert!(matches!(report.status(0), WriteStatus::Applied));
-        let report = fail.write(&document("one"), &context()).await.unwrap();
-        assert!(matches!(report.status(0), WriteStatus::AlreadyApplied), "{report:?}");
-        for other in ["two", "longer"] {
-            let report = fail.write(&document(other), &context()).await.unwrap();
-            let WriteStatus::Rejected(error) = report.status(0) else { panic!("{report:?}") };
-            assert_eq!(error.kind(), ErrorKind::Conflict);
-        }
-        let number = store.open(&TextSink::path(path).on_existing(OnExisting::Number)).await.unwrap();
-        for (text, already) in [("one", true), ("two", false), ("two", true), ("six", false), ("two", true)] {
-            let report = number.write(&document(text), &context()).await.unwrap();
-            let status = report.status(0);
-            assert_eq!(matches!(status, WriteStatus::AlreadyApplied), already, "{text}: {status:?}");
-        }
-        assert_eq!(store.files().len(), 3, "{:?}", store.files());
-    }
-}
