@@ -44,7 +44,13 @@ impl Block {
 
     /// Returns the line of the byte at `at`.
     pub(crate) fn line_at(&self, at: usize) -> u64 {
-        self.line + lines(&self.text[..at.min(self.text.len())])
+        self.line + self.lines_between(0, at)
+    }
+
+    /// Returns how many lines end between two bytes.
+    pub(crate) fn lines_between(&self, from: usize, to: usize) -> u64 {
+        let end = self.text.len();
+        lines(&self.text[from.min(end)..to.min(end)])
     }
 }
 

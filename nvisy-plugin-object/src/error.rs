@@ -23,6 +23,11 @@ pub(crate) fn from_io(error: io::Error, doing: &str, key: &str) -> Error {
         Io::AlreadyExists => (ErrorKind::Conflict, "it exists already"),
         Io::NotADirectory => (ErrorKind::Conflict, "a part of its path is no directory"),
         Io::IsADirectory => (ErrorKind::Conflict, "it is a directory"),
+        Io::CrossesDevices => {
+            let remedy = "it lies on another file system than where it is kept until it is whole: take a path \
+                          without a link to that one";
+            (ErrorKind::Configuration, remedy)
+        }
         Io::UnexpectedEof => (ErrorKind::Validation, "it is cut off"),
         Io::InvalidData | Io::InvalidInput => (ErrorKind::Validation, "it is damaged"),
         Io::Interrupted | Io::TimedOut | Io::WouldBlock => (ErrorKind::Timeout, "it took too long"),
@@ -106,6 +111,7 @@ mod tests {
         check(io::ErrorKind::StorageFull, ErrorKind::Permission, "no space is left");
         check(io::ErrorKind::ReadOnlyFilesystem, ErrorKind::Permission, "read-only");
         check(io::ErrorKind::AlreadyExists, ErrorKind::Conflict, "exists already");
+        check(io::ErrorKind::CrossesDevices, ErrorKind::Configuration, "another file system");
         check(io::ErrorKind::UnexpectedEof, ErrorKind::Validation, "cut off");
     }
 }

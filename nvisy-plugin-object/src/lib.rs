@@ -59,6 +59,8 @@ mod json;
 #[cfg(feature = "local")]
 mod local;
 mod memory;
+#[cfg(any(feature = "csv", feature = "parquet", feature = "ipc"))]
+mod names;
 mod partition;
 mod root;
 #[cfg(any(feature = "jsonl", feature = "csv"))]

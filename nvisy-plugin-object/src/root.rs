@@ -8,6 +8,7 @@ use nvisy_core::{Error, ErrorKind, Result};
 
 use crate::client::PassedBy;
 use crate::error::{from_io, outside};
+use crate::selection::{Bounds, leads_to};
 use crate::upload::sync_directory_of;
 use crate::version::nanos;
 
@@ -69,6 +70,12 @@ impl Root {
         }
     }
 
+    /// Returns the path that the file at `key` has or will have, without symlinks.
+    pub(crate) fn real(&self, key: &str) -> Result<PathBuf> {
+        let path = canonical(&self.path.join(relative(key)?)).map_err(|e| from_io(e, "write", key))?;
+        if path.starts_with(&self.path) { Ok(path) } else { Err(outside(key)) }
+    }
+
     /// Resolves a key to the path that a file is to be written to, and makes its parents.
     pub(crate) fn prepare(&self, key: &str) -> Result<PathBuf> {
         let relative = relative(key)?;
@@ -108,8 +115,8 @@ impl Root {
     }
 
     /// Lists the files whose keys begin with `prefix`, in the order of their keys; those that
-    /// lie at most so many `levels` below its directory. None if there is no such directory.
-    pub(crate) fn list(&self, prefix: &str, levels: Option<usize>) -> Result<Option<Listed>> {
+    /// lie within `bounds`. None if there is no such directory.
+    pub(crate) fn list(&self, prefix: &str, bounds: &Bounds) -> Result<Option<Listed>> {
         let (directory, _) = prefix.rsplit_once('/').unwrap_or(("", ""));
         let mut listed = Listed::default();
         let directory = directory.trim_end_matches('/');
@@ -121,7 +128,7 @@ impl Root {
                 Err(error) => return Err(error),
             }
         }
-        self.walk(directory, prefix, levels.unwrap_or(MAX_DEPTH), &mut Vec::new(), &mut listed)?;
+        self.walk(directory, prefix, bounds, &mut Vec::new(), &mut listed)?;
         listed.found.sort();
         Ok(Some(listed))
     }
@@ -131,7 +138,7 @@ impl Root {
         &self,
         directory: &str,
         prefix: &str,
-        levels: usize,
+        bounds: &Bounds,
         above: &mut Vec<PathBuf>,
         listed: &mut Listed,
     ) -> Result<()> {
@@ -159,7 +166,7 @@ impl Root {
                 continue;
             };
             let key = key_of(name);
-            if !(key.starts_with(prefix) || prefix.starts_with(&format!("{key}/"))) || is_temporary(name) {
+            if !leads_to(&key, prefix) || !bounds.reach(&key) || is_temporary(name) {
                 continue;
             }
             let kind = entry.file_type().map_err(failed)?;
@@ -185,8 +192,8 @@ impl Root {
             };
             if metadata.is_dir() {
                 // This directory is among those above.
-                if above.len() <= levels {
-                    self.walk(&key, prefix, levels, above, listed)?;
+                if above.len() <= bounds.levels.unwrap_or(MAX_DEPTH) {
+                    self.walk(&key, prefix, bounds, above, listed)?;
                 }
             } else if metadata.is_file() {
                 let modified = metadata.modified().map_or(i128::MAX, nanos);
@@ -260,6 +267,14 @@ mod tests {
         (outer, root)
     }
 
+    fn within(within: &str, levels: Option<usize>) -> Bounds {
+        Bounds { within: within.to_owned(), levels }
+    }
+
+    fn list(root: &Root, prefix: &str) -> Result<Option<Listed>> {
+        root.list(prefix, &Bounds::default())
+    }
+
     #[test]
     fn paths_that_leave_the_root_are_refused() {
         let (_outer, root) = root();
@@ -267,7 +282,7 @@ mod tests {
             assert_eq!(root.resolve(key).unwrap_err().kind(), ErrorKind::Permission, "{key}");
             assert_eq!(root.prepare(key).unwrap_err().kind(), ErrorKind::Permission, "{key}");
         }
-        assert_eq!(root.list("../", None).unwrap_err().kind(), ErrorKind::Permission);
+        assert_eq!(list(&root, "../").unwrap_err().kind(), ErrorKind::Permission);
     }
 
     #[cfg(unix)]
@@ -275,13 +290,13 @@ mod tests {
     fn symlinks_are_followed_within_the_root_only() {
         let (outer, root) = root();
         std::os::unix::fs::symlink(root.path().join("a"), root.path().join("inside")).unwrap();
-        assert_eq!(root.list("inside/", None).unwrap().unwrap().found[0].key, "inside/b/c.txt");
+        assert_eq!(list(&root, "inside/").unwrap().unwrap().found[0].key, "inside/b/c.txt");
         for (target, link) in [("secret.txt", "out.txt"), ("", "out"), ("nowhere", "dangling")] {
             std::os::unix::fs::symlink(outer.path().join(target), root.path().join(link)).unwrap();
             assert_eq!(root.resolve(link).unwrap_err().kind(), ErrorKind::Permission, "{link}");
             assert_eq!(root.prepare(link).unwrap_err().kind(), ErrorKind::Permission, "{link}");
-            assert_eq!(root.list(link, None).unwrap_err().kind(), ErrorKind::Permission, "{link}");
-            let listed = root.list("", None).unwrap().unwrap();
+            assert_eq!(list(&root, link).unwrap_err().kind(), ErrorKind::Permission, "{link}");
+            let listed = list(&root, "").unwrap().unwrap();
             assert_eq!(listed.passed_by.iter().map(|other| &*other.key).collect::<Vec<_>>(), [link]);
             fs::remove_file(root.path().join(link)).unwrap();
         }
@@ -294,14 +309,24 @@ mod tests {
     fn files_are_listed_by_prefix_in_order() {
         let (_outer, root) = root();
         let keys = |prefix| {
-            root.list(prefix, None).unwrap().unwrap().found.into_iter().map(|f| f.key).collect::<Vec<_>>()
+            list(&root, prefix).unwrap().unwrap().found.into_iter().map(|f| f.key).collect::<Vec<_>>()
         };
         assert_eq!(keys(""), ["a.txt", "a/b/c.txt"]);
         assert_eq!(keys("a/"), ["a/b/c.txt"]);
         assert_eq!(keys("a/b/c"), ["a/b/c.txt"]);
         assert_eq!(keys("a/nothing"), [""; 0]);
-        assert_eq!(root.list("nothing/", None).unwrap(), None);
-        assert_eq!(root.list("", Some(0)).unwrap().unwrap().found.len(), 1);
-        assert_eq!(root.list("a/", Some(1)).unwrap().unwrap().found.len(), 1);
+        assert_eq!(list(&root, "nothing/").unwrap(), None);
+        assert_eq!(root.list("", &within("", Some(0))).unwrap().unwrap().found.len(), 1);
+        assert_eq!(root.list("a/", &within("", Some(1))).unwrap().unwrap().found.len(), 1);
+    }
+
+    #[test]
+    fn what_a_glob_cannot_match_is_not_looked_into() {
+        let (_outer, root) = root();
+        let deep = (0..=MAX_DEPTH).fold(root.path().join("deep"), |path, _| path.join("d"));
+        fs::create_dir_all(&deep).unwrap();
+        assert_eq!(list(&root, "").unwrap_err().kind(), ErrorKind::Validation, "it is too deep");
+        let listed = root.list("", &within("a/b/", None)).unwrap().unwrap();
+        assert_eq!(listed.found.iter().map(|found| &*found.key).collect::<Vec<_>>(), ["a/b/c.txt"]);
     }
 }

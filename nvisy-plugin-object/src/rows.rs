@@ -90,6 +90,8 @@ pub(crate) struct Records {
     after: Option<u64>,
     /// Whether it was there.
     reached: bool,
+    /// A byte of the block, and the lines before it: those behind it are counted from there.
+    counted: (usize, u64),
     offsets: Vec<u64>,
     bad: Vec<Bad>,
     chunks: Vec<Chunk>,
@@ -124,6 +126,7 @@ impl Records {
             rest: None,
             after,
             reached: after.is_none(),
+            counted: (0, 0),
             offsets: Vec::new(),
             bad: Vec::new(),
             chunks: Vec::new(),
@@ -141,7 +144,11 @@ impl Records {
     pub(crate) fn good(&mut self, offset: u64, len: usize) -> bool {
         self.offsets.push(offset);
         self.bytes += len.max(self.width);
-        self.offsets.len() >= self.most || self.bytes >= self.most_bytes
+        self.is_full()
+    }
+
+    fn is_full(&self) -> bool {
+        self.offsets.len() + self.bad.len() >= self.most || self.bytes >= self.most_bytes
     }
 
     /// Returns whether so much was decoded that the rest of the block, from `at` on, has to wait
@@ -164,21 +171,32 @@ impl Records {
         Some(times.min(self.most / ENOUGH))
     }
 
-    /// Adds what is no record: `text` from `at` in the block, with the fault at byte `fault`
-    /// of it.
+    /// Adds what is no record: `text` of the block, with the fault at byte `fault` of it. Returns
+    /// whether the chunk is full: then its rows are due.
     pub(crate) fn bad(
         &mut self,
         key: &str,
         block: &Block,
         text: std::ops::Range<usize>,
         fault: (usize, &str),
-    ) {
+    ) -> bool {
         let offset = block.offset + text.start as u64;
-        let line = block.line_at(text.start + fault.0);
-        let place = block.offset + (text.start + fault.0) as u64;
+        let at = text.start + fault.0;
+        let line = self.line_at(block, at);
+        let place = block.offset + at as u64;
         let message = format!("object \"{key}\", line {line}, byte {place}: {}", fault.1);
+        // A few bytes that are no record have more beside them than they are.
+        self.bytes += text.len() + message.len() + size_of::<Bad>();
         let error = Error::new(ErrorKind::Validation, message);
         self.bad.push(Bad { offset, text: block.text.slice(text), error });
+        self.is_full()
+    }
+
+    /// Returns the line of the byte at `at`, counted from the last one that was asked for.
+    fn line_at(&mut self, block: &Block, at: usize) -> u64 {
+        let (from, before) = if self.counted.0 <= at { self.counted } else { (0, 0) };
+        self.counted = (at, before + block.lines_between(from, at));
+        block.line + self.counted.1
     }
 
     /// Fails the object, behind what was read of it.

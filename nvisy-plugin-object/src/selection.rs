@@ -3,15 +3,49 @@
 use globset::{GlobBuilder, GlobMatcher};
 use nvisy_core::config::Problem;
 
+use crate::compression::Compression;
+
 /// Which objects are read, out of a source's `path`, `prefix` and `glob`.
 #[derive(Clone, Debug)]
 pub(crate) struct Selection {
     path: Option<String>,
     prefix: String,
     glob: Option<GlobMatcher>,
-    levels: Option<usize>,
+    bounds: Bounds,
     suffixes: &'static [&'static str],
+    uncompressed: bool,
     allow_missing: bool,
+}
+
+/// Where it need not be looked, below the directory of a prefix.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Bounds {
+    /// What every key begins with, or all of a directory's path that does.
+    pub(crate) within: String,
+    /// How many directories below that of the prefix the objects lie at the most.
+    pub(crate) levels: Option<usize>,
+}
+
+impl Bounds {
+    fn of(prefix: &str, glob: Option<&str>) -> Self {
+        let Some(glob) = glob else { return Self::default() };
+        let levels = if glob.contains("**") { None } else { Some(glob.matches('/').count()) };
+        // What stands before the first part of the glob that is no plain name, and names directories.
+        let plain = glob.find(['*', '?', '[', '{', '\\']).unwrap_or(glob.len());
+        let directories = glob[..plain].rfind('/').map_or("", |slash| &glob[..=slash]);
+        let directory = prefix.rfind('/').map_or("", |slash| &prefix[..=slash]);
+        Self { within: format!("{directory}{directories}"), levels }
+    }
+
+    /// Returns whether something at `key` is to be looked at, or something in it.
+    pub(crate) fn reach(&self, key: &str) -> bool {
+        leads_to(key, &self.within)
+    }
+}
+
+/// Returns whether a key begins with a prefix, or is a directory on the way to it.
+pub(crate) fn leads_to(key: &str, prefix: &str) -> bool {
+    key.starts_with(prefix) || prefix.strip_prefix(key).is_some_and(|rest| rest.starts_with('/'))
 }
 
 impl Selection {
@@ -24,13 +58,15 @@ impl Selection {
         suffixes: &'static [&'static str],
     ) -> Self {
         let clean = |key: &str| key.strip_prefix("./").unwrap_or(key).to_owned();
+        let prefix = prefix.map(clean).unwrap_or_default();
         Self {
             path: path.map(clean),
-            prefix: prefix.map(clean).unwrap_or_default(),
+            bounds: Bounds::of(&prefix, glob),
+            prefix,
             // A glob that does not compile was refused by `problems`.
             glob: glob.and_then(|glob| compile(glob).ok()),
-            levels: glob.filter(|glob| !glob.contains("**")).map(|glob| glob.matches('/').count()),
             suffixes,
+            uncompressed: false,
             allow_missing: false,
         }
     }
@@ -38,6 +74,11 @@ impl Selection {
     /// Says whether there may be nothing where it is looked.
     pub(crate) fn allowing_missing(self, allow_missing: bool) -> Self {
         Self { allow_missing, ..self }
+    }
+
+    /// Says that no object has a compression of its own.
+    pub(crate) fn uncompressed(self, uncompressed: bool) -> Self {
+        Self { uncompressed, ..self }
     }
 
     /// Returns whether there may be nothing where it is looked.
@@ -74,10 +115,10 @@ impl Selection {
         &self.prefix
     }
 
-    /// Returns how many directories below that of the prefix the objects lie at the most, where
-    /// the glob bounds it: what lies deeper need not be looked at.
-    pub(crate) fn levels(&self) -> Option<usize> {
-        self.levels
+    /// Returns where objects may lie, as far as the glob bounds it: what lies elsewhere need not be
+    /// looked at.
+    pub(crate) fn bounds(&self) -> &Bounds {
+        &self.bounds
     }
 
     /// Returns whether the object at `key` is read.
@@ -95,7 +136,8 @@ impl Selection {
             }
             None if self.suffixes.is_empty() => true,
             None => {
-                let name = crate::compression::Compression::strip(key).to_ascii_lowercase();
+                let bare = if self.uncompressed { key } else { Compression::strip(key) };
+                let name = bare.to_ascii_lowercase();
                 self.suffixes.iter().any(|suffix| name.ends_with(suffix))
             }
         }
@@ -109,6 +151,13 @@ fn compile(glob: &str) -> Result<GlobMatcher, globset::Error> {
 /// Writes the constructors and the setters of `path`, `prefix` and `glob`, and `selection`.
 macro_rules! selects {
     ($name:ident, $suffixes:expr) => {
+        $crate::selection::selects!($name, $suffixes, false);
+    };
+    // A format that compresses what is in an object.
+    ($name:ident, $suffixes:expr, uncompressed) => {
+        $crate::selection::selects!($name, $suffixes, true);
+    };
+    ($name:ident, $suffixes:expr, $uncompressed:literal) => {
         impl $name {
             /// Reads one object.
             #[must_use]
@@ -150,6 +199,7 @@ macro_rules! selects {
                     self.glob.as_deref(),
                     $suffixes,
                 )
+                .uncompressed($uncompressed)
                 .allowing_missing(self.allow_missing)
             }
 
@@ -191,12 +241,30 @@ mod tests {
     }
 
     #[test]
-    fn a_glob_bounds_how_deep_it_is_looked() {
-        let levels = |glob| Selection::new(None, None, glob, &[]).levels();
-        assert_eq!(levels(None), None);
-        assert_eq!(levels(Some("*.md")), Some(0));
-        assert_eq!(levels(Some("*/{a,b/c}.md")), Some(2));
-        assert_eq!(levels(Some("a/**/b.md")), None);
+    fn a_glob_bounds_where_it_is_looked() {
+        let check = |prefix, glob, within: &str, levels| {
+            let selection = Selection::new(None, prefix, glob, &[]);
+            assert_eq!(*selection.bounds(), Bounds { within: within.to_owned(), levels }, "{glob:?}");
+        };
+        check(None, None, "", None);
+        check(None, Some("*.md"), "", Some(0));
+        check(None, Some("*/{a,b/c}.md"), "", Some(2));
+        check(None, Some("a/**/b.md"), "a/", None);
+        check(Some("./x/y"), Some("a/b/c*/d.md"), "x/a/b/", Some(3));
+        check(None, Some("a/b.md"), "a/", Some(1));
+        check(None, Some("a\\*/b.md"), "", Some(1));
+        let bounds = Bounds { within: "x/a/".to_owned(), levels: None };
+        let looks = ["x", "x/a", "x/a/b", "x/ab", "y", "x/a.md"].map(|key| bounds.reach(key));
+        assert_eq!(looks, [true, true, true, false, false, false]);
+    }
+
+    #[test]
+    fn a_name_of_a_compression_is_that_of_a_text_alone() {
+        let select = |uncompressed| {
+            let selection = Selection::new(None, None, None, &[".x"]).uncompressed(uncompressed);
+            [selection.selects("a.x"), selection.selects("a.x.gz")]
+        };
+        assert_eq!((select(false), select(true)), ([true, true], [true, false]));
     }
 
     #[test]

@@ -35,7 +35,8 @@ pub enum OnExisting {
     Fail,
     /// It replaces what is there, at once and whole: also what an earlier run wrote under the
     /// name, unless there is `{run}` or `{date}` in the path. The files of one run have different
-    /// names: two sinks of one path are refused. One that is resumed from a checkpoint replaces
+    /// names, through whatever connections they are written: two sinks of one path are refused, and
+    /// what rolls passes over a name that another sink has. One that is resumed from a checkpoint replaces
     /// nothing that it wrote before; without checkpoints a run that is started again begins with
     /// the first name. Where a run makes fewer files than the one before, the rest of those
     /// stays: put `{run}` in the path where files roll, and where there is a state directory, as
@@ -55,7 +56,7 @@ fn publish(
     client: &ObjectClient,
     mut upload: Upload,
     on_existing: OnExisting,
-    mut next: impl FnMut() -> String,
+    mut next: impl FnMut() -> Result<String>,
 ) -> Result<()> {
     let first = upload.key().to_owned();
     for _ in 0..MAX_NUMBERS {
@@ -63,7 +64,7 @@ fn publish(
             Ok(()) => return Ok(()),
             Err((Some(again), _)) if on_existing == OnExisting::Number => {
                 upload = again;
-                client.rename(&mut upload, &next())?;
+                client.rename(&mut upload, &next()?)?;
             }
             Err((_, error)) => return Err(error),
         }

@@ -7,12 +7,14 @@ use crate::sink::name;
 /// The temporaries of one sink.
 ///
 /// They lie in one directory, and their names hold the graph and the node: what a process that was
-/// killed left is found there. One that a checkpoint may have belongs to that; any other belongs to
-/// the process that has it locked.
+/// killed left is found there. One that a checkpoint may have belongs to that, and has the run in its
+/// name, as another state directory may hold another run of the graph; any other belongs to the
+/// process that has it locked.
 #[derive(Clone, Debug)]
 pub(crate) struct Temporaries {
     directory: String,
     node: String,
+    run: String,
 }
 
 impl Temporaries {
@@ -20,7 +22,8 @@ impl Temporaries {
     pub(crate) fn new(path: &str, context: &Context) -> Self {
         let node = SourceIdentity::new(&**context.graph()).id_of_key(context.node().as_bytes());
         let node = node.as_bytes()[..8].iter().map(|byte| format!("{byte:02x}")).collect();
-        Self { directory: name::directory(path, context), node }
+        let run = context.run().map_or_else(String::new, |run| run.to_string());
+        Self { directory: name::directory(path, context), node, run }
     }
 
     /// Returns the directory that they are in, as a key.
@@ -30,7 +33,7 @@ impl Temporaries {
 
     /// Returns what the names of those hold that a checkpoint may have.
     pub(crate) fn staged(&self) -> String {
-        format!("{}-", self.node)
+        format!("{}-{}-", self.node, self.run)
     }
 
     /// Returns what the names of those hold that a process has.

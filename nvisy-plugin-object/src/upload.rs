@@ -245,6 +245,12 @@ fn is_one_file_system(one: &Path, other: &Path) -> bool {
     }
 }
 
+/// Returns whether a file can be moved to a path whose directories may not be there yet.
+pub(crate) fn is_movable(from: &Path, to: &Path) -> bool {
+    let there = to.ancestors().skip(1).find(|directory| directory.exists());
+    from.parent().zip(there).is_none_or(|(from, to)| is_one_file_system(from, to))
+}
+
 /// Returns a new name for what is to be called `name`: of the `owner`, if there is one.
 pub(crate) fn temporary_name(name: &str, owner: &str) -> String {
     static COUNT: AtomicU64 = AtomicU64::new(0);
@@ -261,18 +267,12 @@ pub(crate) fn temporary_name(name: &str, owner: &str) -> String {
 pub(crate) fn show_file(temporary: &Path, target: &Path, replace: bool) -> io::Result<()> {
     if replace {
         fs::rename(temporary, target)?;
-    } else {
-        // A link fails where the name is taken, at once and for good; a rename would replace.
-        match fs::hard_link(temporary, target) {
-            Ok(()) => {}
-            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
-                if !is_same_file(temporary, target)? {
-                    return Err(error);
-                }
-            }
-            Err(_) if target.symlink_metadata().is_ok() => return Err(io::ErrorKind::AlreadyExists.into()),
-            // Some file systems have no links.
-            Err(_) => fs::rename(temporary, target)?,
+    } else if let Err(error) = move_to_free(temporary, target) {
+        match error.kind() {
+            io::ErrorKind::AlreadyExists if is_same_file(temporary, target)? => {}
+            io::ErrorKind::AlreadyExists => return Err(error),
+            // Some systems and file systems have no such move.
+            _ => link_to_free(temporary, target)?,
         }
     }
     sync_directory_of(target)?;
@@ -280,6 +280,45 @@ pub(crate) fn show_file(temporary: &Path, target: &Path, replace: bool) -> io::R
     match fs::remove_file(temporary) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
         _ => Ok(()),
+    }
+}
+
+/// Moves a file to a name unless that is taken: in one step, so that whoever takes the file away
+/// leaves nothing that could be shown again.
+#[cfg(any(target_os = "linux", target_os = "macos"))]
+fn move_to_free(from: &Path, to: &Path) -> io::Result<()> {
+    use rustix::fs::{CWD, RenameFlags, renameat_with};
+    Ok(renameat_with(CWD, from, CWD, to, RenameFlags::NOREPLACE)?)
+}
+
+#[cfg(not(any(target_os = "linux", target_os = "macos")))]
+fn move_to_free(_: &Path, _: &Path) -> io::Result<()> {
+    Err(io::ErrorKind::Unsupported.into())
+}
+
+/// Gives a file a second name unless that is taken. The first one is still to be removed.
+fn link_to_free(from: &Path, to: &Path) -> io::Result<()> {
+    // What has a second name already was shown, and has been moved away from there.
+    if has_links(from)? && to.symlink_metadata().is_err() {
+        return Ok(());
+    }
+    // A link fails where the name is taken, at once and for good; a rename would replace.
+    match fs::hard_link(from, to) {
+        Err(_) if to.symlink_metadata().is_ok() => Err(io::ErrorKind::AlreadyExists.into()),
+        // Some file systems have no links.
+        Err(_) => fs::rename(from, to),
+        Ok(()) => Ok(()),
+    }
+}
+
+/// Returns whether a file has more than one name.
+fn has_links(file: &Path) -> io::Result<bool> {
+    #[cfg(unix)]
+    return fs::symlink_metadata(file).map(|metadata| std::os::unix::fs::MetadataExt::nlink(&metadata) > 1);
+    #[cfg(not(unix))]
+    {
+        let _ = file;
+        Ok(false)
     }
 }
 
@@ -325,4 +364,52 @@ pub(crate) fn sync_directory_of(file: &Path) -> io::Result<()> {
     #[cfg(not(unix))]
     let _ = file;
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn files() -> (tempfile::TempDir, PathBuf, PathBuf) {
+        let directory = tempfile::tempdir().unwrap();
+        let (temporary, target) = (directory.path().join(".a.nvisy-tmp"), directory.path().join("a"));
+        fs::write(&temporary, "a").unwrap();
+        (directory, temporary, target)
+    }
+
+    #[test]
+    fn a_file_moves_to_a_name_that_is_free_and_to_no_other() {
+        let (_directory, temporary, target) = files();
+        show_file(&temporary, &target, false).unwrap();
+        assert!(!temporary.exists() && target.exists());
+        fs::write(&temporary, "b").unwrap();
+        let error = show_file(&temporary, &target, false).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::AlreadyExists);
+        assert_eq!((fs::read(&temporary).unwrap(), fs::read(&target).unwrap()), (b"b".into(), b"a".into()));
+    }
+
+    #[cfg(any(target_os = "linux", target_os = "macos"))]
+    #[test]
+    fn a_file_has_one_name_at_every_time_where_the_system_can_do_that() {
+        let (_directory, temporary, target) = files();
+        move_to_free(&temporary, &target).unwrap();
+        assert!(!has_links(&target).unwrap() && !temporary.exists());
+        fs::write(&temporary, "b").unwrap();
+        let error = move_to_free(&temporary, &target).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::AlreadyExists);
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn what_was_shown_by_a_link_and_moved_away_is_not_shown_again() {
+        let (directory, temporary, target) = files();
+        link_to_free(&temporary, &target).unwrap();
+        assert!(has_links(&temporary).unwrap());
+        // Here the process ends, and somebody takes the file.
+        fs::rename(&target, directory.path().join("taken")).unwrap();
+        link_to_free(&temporary, &target).unwrap();
+        assert!(!target.exists());
+        fs::write(&target, "another").unwrap();
+        assert_eq!(link_to_free(&temporary, &target).unwrap_err().kind(), io::ErrorKind::AlreadyExists);
+    }
 }

@@ -1,8 +1,8 @@
 //! CSV and TSV.
 
+mod header;
 mod scan;
 
-use std::collections::HashSet;
 use std::sync::Arc;
 
 use arrow::array::{RecordBatch, RecordBatchOptions};
@@ -17,7 +17,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use self::scan::{Dialect, Fields, Quotes};
-use crate::block::{Block, Oversize, Split};
+use crate::block::{Block, Split};
 use crate::client::ObjectClient;
 use crate::column::{Column, Values};
 use crate::compression::Compression;
@@ -49,7 +49,10 @@ use crate::version::versions;
 /// object does not have is null; one that the schema lacks fails the object, or is left out if
 /// [`Drift::Ignore`] says so.
 ///
-/// A record with more or fewer fields than the header, with a field that does not fit its
+/// Without a header a given schema says what the fields are, in its order, and of those that a record
+/// has more [`Drift::Ignore`] leaves out; else a record has as many as most of the object's first.
+///
+/// A record with more or fewer fields than that, with a field that does not fit its
 /// column, a stray quote, that is not UTF-8 or too long is rejected with object, line and byte.
 /// A header with a stray quote, or too long, fails its object: it would misname all columns.
 /// Names that end in `.gz` or `.zst` are decompressed. The position of an item is the byte at
@@ -166,49 +169,6 @@ impl Csv {
         // Both were checked to be ASCII.
         Dialect { delimiter: delimiter as u8, quote: self.quote.unwrap_or('"') as u8 }
     }
-
-    /// Takes the header off a block: the columns' names. None where no record stands in it.
-    fn names(&self, key: &str, dialect: Dialect, first: &mut Block) -> Result<Option<Vec<String>>> {
-        let named = self.header.unwrap_or(true);
-        let limit = self.max_record();
-        let too_long = format!("is longer than {limit} bytes: close its quotes, or raise `max_record`");
-        if let Some(Oversize { offset, line, .. }) = &first.oversize {
-            return if named { Err(no_header(key, *line, *offset, &too_long)) } else { Ok(None) };
-        }
-        let mut fields = Fields::default();
-        let Some(span) = dialect.scan(&first.text).record(&mut fields) else { return Ok(None) };
-        let fault = match span.fault {
-            Some((at, fault)) => Some((at, format!("is broken: {fault}"))),
-            None if span.end - span.start > limit => Some((span.start, too_long)),
-            None => None,
-        };
-        if let Some((at, fault)) = fault.filter(|_| named) {
-            return Err(no_header(key, first.line_at(at), first.offset + at as u64, &fault));
-        }
-        let mut names: Vec<String> = Vec::with_capacity(fields.list.len());
-        let mut taken = HashSet::with_capacity(fields.list.len());
-        for (at, field) in (1..).zip(&fields.list) {
-            let name = if named {
-                String::from_utf8_lossy(&dialect.value(&first.text, field)).into_owned()
-            } else {
-                String::new()
-            };
-            let mut name = if name.is_empty() { format!("column_{at}") } else { name };
-            while !taken.insert(name.clone()) {
-                name = format!("{name}_{at}");
-            }
-            names.push(name);
-        }
-        if named {
-            first.advance(span.next);
-        }
-        Ok(Some(names))
-    }
-}
-
-/// The error of an object whose header does not tell its columns.
-fn no_header(key: &str, line: u64, offset: u64, fault: &str) -> Error {
-    broken(key, format_args!("line {line}, byte {offset}: the header {fault}"))
 }
 
 impl Source for Csv {
@@ -306,14 +266,10 @@ impl TextFormat for Csv {
         let dialect = self.dialect(key);
         let Some(names) = self.names(key, dialect, first)? else { return Ok(None) };
         let mut places = Vec::with_capacity(names.len());
-        let by_order = self.header == Some(false) && self.schema.is_some();
-        for (at, name) in names.iter().enumerate() {
-            let place = if by_order {
-                Some(at).filter(|at| *at < schema.fields().len())
-            } else {
-                schema.index_of(name).ok()
-            };
-            if place.is_none() && self.drift.unwrap_or_default() == Drift::Reject {
+        let drift = self.drift.unwrap_or_default();
+        for name in &names {
+            let place = schema.index_of(name).ok();
+            if place.is_none() && drift == Drift::Reject {
                 let remedy = "give a schema with it, raise `sample`, or set `drift` to \"ignore\"";
                 return Err(broken(key, format_args!("the schema has no column `{name}`: {remedy}")));
             }
@@ -324,6 +280,8 @@ impl TextFormat for Csv {
             schema,
             dialect,
             names,
+            width: self.width(),
+            takes_more: self.has_order() && drift == Drift::Ignore,
             places,
             max_record: self.max_record(),
         })))
@@ -335,6 +293,10 @@ struct CsvDecoder {
     schema: SchemaRef,
     dialect: Dialect,
     names: Vec<String>,
+    /// What says how many fields a record has.
+    width: &'static str,
+    /// Whether a record may have more.
+    takes_more: bool,
     /// Which column of the schema each field is.
     places: Vec<Option<usize>>,
     max_record: usize,
@@ -361,10 +323,10 @@ impl CsvDecoder {
     /// Adds the fields of a record. If one does not fit, says at which byte and why; what was
     /// added is to be taken back.
     fn push(&self, text: &[u8], fields: &Fields, columns: &mut [Column]) -> Result<(), (usize, String)> {
-        if fields.list.len() != self.places.len() {
-            let (have, want) = (fields.list.len(), self.places.len());
+        let (have, want) = (fields.list.len(), self.places.len());
+        if have < want || have > want && !self.takes_more {
             let first = fields.list.first().map_or(0, |field| field.start as usize);
-            return Err((first, format!("the record has {have} fields, the header {want}")));
+            return Err((first, format!("the record has {have} fields, {} {want}", self.width)));
         }
         for (at, (field, place)) in fields.list.iter().zip(&self.places).enumerate() {
             let Some(column) = place.and_then(|place| columns.get_mut(place)) else { continue };
@@ -417,22 +379,25 @@ impl Decode for CsvDecoder {
                     }
                 }
             };
-            match result {
+            let full = match result {
                 Ok(()) => {
                     rows += 1;
-                    if records.good(offset, record.end - record.start) {
-                        records.chunk(self.finish(&mut columns, rows)?);
-                        rows = 0;
-                        if records.stops_at(record.next) {
-                            break;
-                        }
-                    } else if let Some(times) = records.forecast(text.len() - record.next) {
+                    let full = records.good(offset, record.end - record.start);
+                    if let Some(times) = records.forecast(text.len() - record.next).filter(|_| !full) {
                         columns.iter_mut().for_each(|column| column.grow(times));
                     }
+                    full
                 }
                 Err((at, message)) => {
                     columns.iter_mut().for_each(|column| column.truncate(rows));
-                    records.bad(&self.key, block, span, (at - record.start, &message));
+                    records.bad(&self.key, block, span, (at - record.start, &message))
+                }
+            };
+            if full {
+                records.chunk(self.finish(&mut columns, rows)?);
+                rows = 0;
+                if records.stops_at(record.next) {
+                    break;
                 }
             }
         }
@@ -444,28 +409,6 @@ impl Decode for CsvDecoder {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn block(text: &'static str) -> Block {
-        Block { text: text.into(), offset: 0, line: 1, oversize: None, array: None, last: true }
-    }
-
-    #[test]
-    fn a_header_is_made_unique_and_taken_off() {
-        let text = "a,,a,\"b\"\"c\"\r\n1,2,3,4\n";
-        let mut block = block(text);
-        let csv = Csv::all();
-        let names = csv.names("x.csv", csv.dialect("x.csv"), &mut block).unwrap().unwrap();
-        assert_eq!(names, ["a", "column_2", "a_3", "b\"c"]);
-        assert_eq!((block.offset, block.line, &block.text[..]), (13, 2, &b"1,2,3,4\n"[..]));
-        assert_eq!(csv.dialect("x.TSV.gz").delimiter, b'\t');
-    }
-
-    #[test]
-    fn a_name_that_is_made_is_no_other_columns() {
-        let csv = Csv::all();
-        let names = csv.names("x.csv", csv.dialect("x.csv"), &mut block("a_3,a,a\n")).unwrap().unwrap();
-        assert_eq!(names, ["a_3", "a", "a_3_3"]);
-    }
 
     #[test]
     fn odd_characters_are_refused() {

@@ -18,6 +18,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::client::{Content, ObjectClient};
 use crate::error::{broken, from_io};
+use crate::names::{renamed, unique_in};
 use crate::partition::{partitions, row_limit};
 use crate::selection::selects;
 use crate::stream;
@@ -26,8 +27,8 @@ use crate::version::versions;
 /// Reads Arrow IPC, also called Feather version 2: files and streams, as rows.
 ///
 /// Every object has its own schema: what differs between objects arrives as it is. The
-/// position of an item is the number of its row in its object. An object that is cut off or
-/// damaged fails, named.
+/// position of an item is the number of its row in its object. Of columns of one name the second
+/// has its number behind it, as `total_3`. An object that is cut off or damaged fails, named.
 ///
 /// Batches hold up to 1 MiB or 16,384 rows by default, more than 1,024. A limit below 1,024
 /// items is kept to.
@@ -57,7 +58,7 @@ pub struct Ipc {
     pub allow_missing: bool,
 }
 
-selects!(Ipc, &[".arrow", ".arrows", ".ipc", ".feather"]);
+selects!(Ipc, &[".arrow", ".arrows", ".ipc", ".feather"], uncompressed);
 
 impl Source for Ipc {
     const NAME: &'static str = "object/ipc";
@@ -105,14 +106,19 @@ fn open(key: &str, mut content: Content) -> Result<Batches> {
     content.seek(SeekFrom::Start(0)).map_err(|error| from_io(error, "read", key))?;
     let failed = |error: ArrowError| broken(key, "it is no whole Arrow IPC file").with_source(error);
     let name = key.to_owned();
-    let damaged = move |rows: Result<RecordBatch, ArrowError>| {
+    let whole = move |rows: Result<RecordBatch, ArrowError>, names: &[String]| {
+        let rows = rows.and_then(|rows| renamed(rows, names));
         rows.map_err(|error| broken(&name, "it is damaged").with_source(error))
     };
     let input = BufReader::with_capacity(1 << 18, content);
     if is_file {
-        Ok(Box::new(FileReader::try_new(input, None).map_err(failed)?.map(damaged)))
+        let reader = FileReader::try_new(input, None).map_err(failed)?;
+        let names = unique_in(&reader.schema());
+        Ok(Box::new(reader.map(move |rows| whole(rows, &names))))
     } else {
-        Ok(Box::new(StreamReader::try_new(input, None).map_err(failed)?.map(damaged)))
+        let reader = StreamReader::try_new(input, None).map_err(failed)?;
+        let names = unique_in(&reader.schema());
+        Ok(Box::new(reader.map(move |rows| whole(rows, &names))))
     }
 }
 

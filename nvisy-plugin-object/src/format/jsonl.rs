@@ -203,22 +203,27 @@ pub(crate) fn push(
     let (len, span_end) = (span.len(), span.end);
     if len > max_record {
         let message = format!("the record is longer than {max_record} bytes: raise `max_record`");
-        records.bad(key, block, span, (0, &message));
+        if records.bad(key, block, span, (0, &message)) {
+            records.chunk(columns.finish()?);
+        }
         return Ok(());
     }
     let pushed = match text.get(span.clone()) {
         Ok(record) => columns.push(record),
         Err(at) => Err((at, "the text is not UTF-8".to_owned())),
     };
-    match pushed {
+    let full = match pushed {
         Ok(()) => {
-            if records.good(offset, len) {
-                records.chunk(columns.finish()?);
-            } else if let Some(times) = records.forecast(text.bytes.len() - span_end) {
+            let full = records.good(offset, len);
+            if let Some(times) = records.forecast(text.bytes.len() - span_end).filter(|_| !full) {
                 columns.grow(times);
             }
+            full
         }
         Err((at, message)) => records.bad(key, block, span, (at, &message)),
+    };
+    if full {
+        records.chunk(columns.finish()?);
     }
     Ok(())
 }

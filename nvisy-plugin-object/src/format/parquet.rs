@@ -17,6 +17,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::client::{Content, ObjectClient};
 use crate::error::{broken, from_join};
+use crate::names::{renamed, unique_in};
 use crate::partition::{partitions, row_limit};
 use crate::selection::selects;
 use crate::stream::{self, RowReader};
@@ -26,8 +27,8 @@ use crate::version::versions;
 /// Reads Parquet, as rows: column chunks straight into Arrow.
 ///
 /// Every object has its own schema: what differs between objects arrives as it is. The
-/// position of an item is the number of its row in its object. An object that is cut off or
-/// damaged fails, named.
+/// position of an item is the number of its row in its object. Of columns of one name the second
+/// has its number behind it, as `total_3`. An object that is cut off or damaged fails, named.
 ///
 /// Batches hold up to 1 MiB or 16,384 rows by default, more than 1,024. A limit below 1,024
 /// items is kept to.
@@ -60,7 +61,7 @@ pub struct Parquet {
     pub columns: Option<Vec<String>>,
 }
 
-selects!(Parquet, &[".parquet"]);
+selects!(Parquet, &[".parquet"], uncompressed);
 
 impl Parquet {
     /// Reads these columns only.
@@ -134,15 +135,16 @@ fn open(
 ) -> Result<Box<dyn RowReader>> {
     let failed = |error: ParquetError| broken(key, "it is no whole Parquet file").with_source(error);
     let mut builder = ParquetRecordBatchReaderBuilder::try_new(content).map_err(failed)?;
+    let mut names = unique_in(builder.schema());
     if let Some(columns) = columns {
-        let schema = builder.schema();
-        if let Some(missing) = columns.iter().find(|name| schema.index_of(name).is_err()) {
+        if let Some(missing) = columns.iter().find(|name| !names.contains(name)) {
             return Err(broken(key, format_args!("it has no column `{missing}`")));
         }
-        let wanted = schema.fields().iter().enumerate().filter(|(_, field)| columns.contains(field.name()));
+        let wanted = names.iter().enumerate().filter(|(_, name)| columns.contains(name));
         let mask =
             ProjectionMask::roots(builder.parquet_schema(), wanted.map(|(at, _)| at).collect::<Vec<_>>());
         builder = builder.with_projection(mask);
+        names.retain(|name| columns.contains(name));
     }
     // No more is decoded at once than a batch may hold, as far as the sizes in the file tell.
     let groups = builder.metadata().row_groups();
@@ -162,9 +164,10 @@ fn open(
     let skip = usize::try_from(skip).unwrap_or(usize::MAX);
     let reader = builder.with_batch_size(rows).with_offset(skip).build().map_err(failed)?;
     let key = key.to_owned();
-    Ok(Box::new(
-        reader.map(move |rows| rows.map_err(|error| broken(&key, "it is damaged").with_source(error))),
-    ))
+    Ok(Box::new(reader.map(move |rows| {
+        let rows = rows.and_then(|rows| renamed(rows, &names));
+        rows.map_err(|error| broken(&key, "it is damaged").with_source(error))
+    })))
 }
 
 impl Length for Content {

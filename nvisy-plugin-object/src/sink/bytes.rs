@@ -13,7 +13,7 @@ use nvisy_core::{
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::owners::By;
+use super::owners::Owners;
 use super::{MAX_NUMBERS, OnExisting, TWICE, all_taken, name};
 use crate::client::ObjectClient;
 use crate::compression::Compression;
@@ -135,9 +135,9 @@ pub struct WholeFiles {
     temporaries: Arc<Temporaries>,
     on_existing: OnExisting,
     compress: bool,
-    /// Whether two items might have the same name.
-    may_collide: bool,
-    by: By,
+    node: Arc<str>,
+    /// Whose the names are, where two items might have the same.
+    owners: Option<Arc<Owners>>,
 }
 
 impl WholeFiles {
@@ -154,14 +154,15 @@ impl WholeFiles {
         let on_existing = on_existing.unwrap_or(OnExisting::Replace);
         // Where nothing is replaced the store itself says what is taken.
         let may_collide = on_existing == OnExisting::Replace && !name::has(path, &["id"]);
+        let owners = may_collide.then(|| context.client().owners(context.context().run()));
         Ok(Self {
             client: context.client().clone(),
             path: name::expand(path, context.context()),
             temporaries,
             on_existing,
             compress,
-            may_collide,
-            by: (context.context().node().clone(), context.context().run()),
+            node: context.context().node().clone(),
+            owners,
         })
     }
 
@@ -181,16 +182,12 @@ impl WholeFiles {
                 return Err(Error::new(ErrorKind::Validation, message));
             }
         }
-        let name = name::fill(&self.path, |placeholder| match (placeholder, &key) {
+        Ok(name::fill(&self.path, |placeholder| match (placeholder, &key) {
             ("id", _) => Some(id.to_string()),
             ("key", Some(key)) => Some(key.clone()),
             ("stem", Some(key)) => Some(name::stem(key).to_owned()),
             _ => None,
-        });
-        if self.may_collide {
-            self.client.owners().claim(&name, id, &self.by)?;
-        }
-        Ok(name)
+        }))
     }
 
     /// Writes an object, unless it is there just so and may not be replaced.
@@ -254,7 +251,11 @@ impl Sink for WholeFiles {
                 Ok(key) => {
                     let (client, temporaries) = (self.client.clone(), self.temporaries.clone());
                     let (on_existing, compress, name) = (self.on_existing, self.compress, key.clone());
+                    let (owners, node, id) = (self.owners.clone(), self.node.clone(), batch.id(index));
                     let put = blocking(move || {
+                        if let Some(owners) = owners {
+                            owners.claim_item(&key, &client.real(&key)?, &node, id)?;
+                        }
                         Self::put((&client, &temporaries), &key, on_existing, compress, &payload)
                     });
                     put.await.map_err(|error| from_join(error, "write", &name))?

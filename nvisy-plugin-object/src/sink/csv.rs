@@ -2,7 +2,8 @@
 
 use std::io::Write;
 
-use arrow::datatypes::SchemaRef;
+use arrow::array::{Array, AsArray};
+use arrow::datatypes::{DataType, Float16Type, Float32Type, SchemaRef};
 use nvisy_core::config::Problem;
 use nvisy_core::primitive::row::{Row, json_at};
 use nvisy_core::{Batch, BatchLimits, Error, Guarantee, OpenContext, Result, SinkConfig};
@@ -21,8 +22,10 @@ use crate::error::from_io;
 /// Writes rows as CSV, or as TSV where the path ends in `.tsv`.
 ///
 /// The first record names the columns. A null is an empty field, an empty text a quoted empty
-/// one, so that [`Csv`](crate::Csv) reads both back. Dates and times are ISO 8601; lists and
-/// structs are their JSON. A path that ends in `.gz` or `.zst` is compressed.
+/// one, so that [`Csv`](crate::Csv) reads both back; but in a table of one column, where an empty
+/// field alone would be a blank line, which is no record: there a null is a quoted empty one, too,
+/// and reads back as an empty text where the column is text. Floats that are no number are `NaN`,
+/// `inf` and `-inf`. Dates and times are ISO 8601; lists and structs are their JSON. A path that ends in `.gz` or `.zst` is compressed.
 ///
 /// The first item of a file decides its columns; one that differs is rejected. Files, names
 /// and errors are those of [`JsonlSink`](crate::JsonlSink).
@@ -211,11 +214,25 @@ impl FileFormat for Table {
     }
 }
 
+/// Returns the value of a column of short floats, unless it is null.
+fn float_at(array: &dyn Array, row: usize) -> Option<f32> {
+    match array.data_type() {
+        _ if array.is_null(row) => None,
+        DataType::Float32 => Some(array.as_primitive::<Float32Type>().value(row)),
+        DataType::Float16 => Some(array.as_primitive::<Float16Type>().value(row).to_f32()),
+        _ => None,
+    }
+}
+
 impl Table {
     fn cell(&self, cells: &Cells<'_>, row: usize, lines: &mut Vec<u8>) {
         match cells {
             Cells::Other(array) => match json_at(*array, row) {
-                Value::Null => {}
+                Value::Null => {
+                    // Of a float that JSON has no number for, there is a text all the same.
+                    let text = float_at(*array, row).map(|value| value.to_string());
+                    lines.extend_from_slice(text.unwrap_or_default().as_bytes());
+                }
                 Value::String(text) => self.text(&text, lines),
                 value @ (Value::Array(_) | Value::Object(_)) => self.text(&value.to_string(), lines),
                 value => put(&value, lines),

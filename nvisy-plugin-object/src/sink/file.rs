@@ -9,6 +9,7 @@ use nvisy_core::{
     Batch, Context, Error, OpenContext, Result, RetryClass, Sink, Staging, WriteReport, WriteStatus,
 };
 
+use super::owners::Owners;
 use super::stage::Stage;
 use super::{MAX_NUMBERS, OnExisting, Rolling, all_taken, name};
 use crate::client::ObjectClient;
@@ -67,6 +68,8 @@ struct State<F: FileFormat> {
     format: F,
     client: Arc<ObjectClient>,
     rolling: Rolling,
+    node: Arc<str>,
+    owners: Arc<Owners>,
     part: u64,
     open: Option<Open<F::Writer>>,
     temporaries: Temporaries,
@@ -95,15 +98,28 @@ impl<F: FileFormat> FileSink<F> {
         rolling.path = name::expand(&rolling.path, context.context());
         let path = rolling.path.clone();
         let client = context.client().clone();
-        if rolling.on_existing != OnExisting::Number {
-            client.owners().claim_path(&path, context.context())?;
-        }
-        let mut state =
-            State { format, client, rolling, part: 0, open: None, temporaries, stage, broken: None };
+        let (node, owners) = (context.context().node().clone(), client.owners(context.context().run()));
+        let mut state = State {
+            format,
+            client,
+            rolling,
+            node,
+            owners,
+            part: 0,
+            open: None,
+            temporaries,
+            stage,
+            broken: None,
+        };
         let opened = blocking(move || {
+            state.claim_first()?;
             state.client.sweep_abandoned(&state.temporaries);
             if let Some(stage) = &mut state.stage {
                 state.part = stage.resume(staging, &state.client, state.rolling.on_existing)?;
+            }
+            // A name that is to be numbered is taken with the first item.
+            if state.rolling.on_existing != OnExisting::Number {
+                state.claim()?;
             }
             state.check_free().map(|()| state)
         });
@@ -183,6 +199,27 @@ impl<F: FileFormat> State<F> {
         name::part(&self.rolling.path, self.part)
     }
 
+    /// Takes the first name, which no other sink of the run may have, unless names are numbered.
+    fn claim_first(&self) -> Result<()> {
+        if self.rolling.on_existing == OnExisting::Number {
+            return Ok(());
+        }
+        let key = name::part(&self.rolling.path, 0);
+        self.owners.claim_first(&key, &self.client.real(&key)?, &self.node)
+    }
+
+    /// Goes on to the next part whose name is no other sink's of the run, and takes it.
+    fn claim(&mut self) -> Result<()> {
+        for _ in 0..MAX_NUMBERS {
+            let key = self.key();
+            if self.owners.claim_part(&key, &self.client.real(&key)?, &self.node)? {
+                return Ok(());
+            }
+            self.part += 1;
+        }
+        Err(all_taken(&self.rolling.path))
+    }
+
     /// Checks that the next name is within the store, and free if it must be.
     fn check_free(&self) -> Result<()> {
         let key = self.key();
@@ -232,6 +269,7 @@ impl<F: FileFormat> State<F> {
                 if let Some(error) = self.format.refuse(batch) {
                     return Ok((0..batch.len() as u32).map(|index| (index, error.clone())).collect());
                 }
+                self.claim()?;
                 self.check_free()?;
                 let key = self.key();
                 let upload = match &mut self.stage {
@@ -314,10 +352,10 @@ impl<F: FileFormat> State<F> {
         match &mut self.stage {
             Some(stage) => stage.take(upload, key)?,
             None => {
-                let (path, part) = (&self.rolling.path, &mut self.part);
-                super::publish(&self.client, upload, self.rolling.on_existing, || {
-                    *part += 1;
-                    name::part(path, *part)
+                let (client, on_existing) = (self.client.clone(), self.rolling.on_existing);
+                super::publish(&client, upload, on_existing, || {
+                    self.part += 1;
+                    self.claim().map(|()| self.key())
                 })?;
             }
         }
@@ -328,6 +366,7 @@ impl<F: FileFormat> State<F> {
     /// Goes on to the next part whose name is free where it is to be numbered.
     fn take_free(&mut self) -> Result<()> {
         for _ in 0..MAX_NUMBERS {
+            self.claim()?;
             self.check_free()?;
             if self.rolling.on_existing != OnExisting::Number || !self.client.exists(&self.key())? {
                 return Ok(());

@@ -31,12 +31,14 @@ use crate::error::from_io;
 /// that one without `roll_rows` and `roll_bytes` is in as many parts as there were checkpoints;
 /// a run that is resumed goes on with the number of the next.
 ///
-/// Until then files lie under temporary names, which begin with a dot and hold a hash of the
-/// graph's and the node's name, in the first directory of `path` that is the same in every run
+/// Until then files lie under temporary names, which begin with a dot and hold the run and a hash of
+/// the graph's and the node's name, in the first directory of `path` that is the same in every run
 /// (`out` of `out/{date}/{part}.jsonl`): the directories of the files have to be on the same
-/// file system. What a killed process left there goes when the node is opened again, so that no
-/// two runs of one graph may write to one directory at once. A file that is moved away when it
-/// shows is not written again.
+/// file system. What a killed process left there goes when the run goes on; what a run left that is
+/// begun anew instead stays, as another state directory may go on with it: remove it by hand. A file
+/// that is moved away when it shows is not written again.
+///
+/// A name that another sink of the run has is passed over: the part takes the next number.
 ///
 /// A name that somebody else takes between the two is a `conflict` where `on_existing` is `fail`:
 /// nothing is lost, and the run goes on when the name is free. Where it is `number`, the file

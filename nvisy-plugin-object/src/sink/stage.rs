@@ -28,6 +28,9 @@ struct Held {
 struct Kept {
     temporary: String,
     key: String,
+    /// How many bytes it has; none in what an older version wrote.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    bytes: Option<u64>,
 }
 
 /// The files of a node on their way into a checkpoint.
@@ -40,8 +43,8 @@ pub(super) struct Stage {
     under_way: String,
     /// Whole, and removed unless they are staged.
     whole: Vec<(Upload, Kept)>,
-    /// Staged, and not known to show, with how many bytes each has.
-    staged: Vec<(Kept, u64)>,
+    /// Staged, and not known to show.
+    staged: Vec<Kept>,
     /// What was staged last.
     last: Option<Bytes>,
 }
@@ -52,7 +55,7 @@ impl Stage {
         Self { temporaries, under_way: String::new(), whole: Vec::new(), staged: Vec::new(), last: None }
     }
 
-    /// Shows what the last checkpoint holds, unless that was done, and removes what else a run before
+    /// Shows what the last checkpoint holds, unless that was done, and removes what else the run has
     /// left. Returns the number of the next part. Blocks.
     pub(super) fn resume(
         &mut self,
@@ -70,8 +73,12 @@ impl Stage {
             let held = Held::read(staged)?;
             next = held.next;
             for file in held.files.iter().filter(|_| !is_shown) {
-                // What is kept no more has its name, unless it is lost.
-                if show(file, client, on_existing)? == Showing::Gone && client.size(&file.key)?.is_none() {
+                // What is kept no more has its name, or was taken away from there and has left an empty
+                // file, unless it is lost.
+                if show(file, client, on_existing)? == Showing::Gone
+                    && !is_there(file, client, on_existing)?
+                    && client.size(&file.key)? != Some(0)
+                {
                     return Err(lost(file));
                 }
             }
@@ -97,7 +104,8 @@ impl Stage {
     pub(super) fn take(&mut self, mut upload: Upload, key: String) -> Result<()> {
         upload.seal()?;
         let temporary = std::mem::take(&mut self.under_way);
-        self.whole.push((upload, Kept { temporary, key }));
+        let bytes = Some(upload.written());
+        self.whole.push((upload, Kept { temporary, key, bytes }));
         Ok(())
     }
 
@@ -107,12 +115,10 @@ impl Stage {
             return Ok(self.last.clone());
         }
         for (upload, kept) in self.whole.drain(..) {
-            let bytes = upload.written();
             upload.keep()?;
-            self.staged.push((kept, bytes));
+            self.staged.push(kept);
         }
-        let files = self.staged.iter().map(|(kept, _)| kept.clone()).collect();
-        let held = Held { version: VERSION, files, next };
+        let held = Held { version: VERSION, files: self.staged.clone(), next };
         let bytes = serde_json::to_vec(&held)
             .map_err(|error| Error::internal("names of files have no JSON form").with_source(error))?;
         self.last = Some(bytes.into());
@@ -127,11 +133,8 @@ impl Stage {
         on_existing: OnExisting,
     ) -> Result<()> {
         for file in Held::read(staged)?.files {
-            let Some(at) = self.staged.iter().position(|(staged, _)| *staged == file) else { continue };
-            let bytes = self.staged[at].1;
-            if show(&file, client, on_existing)? == Showing::Gone
-                && !is_there(&file.key, bytes, client, on_existing)?
-            {
+            let Some(at) = self.staged.iter().position(|staged| *staged == file) else { continue };
+            if show(&file, client, on_existing)? == Showing::Gone && !is_there(&file, client, on_existing)? {
                 return Err(lost(&file));
             }
             self.staged.remove(at);
@@ -159,7 +162,7 @@ impl Held {
 /// Shows a file under its name, or under a number of it if somebody took the name since. Never says
 /// that it is taken.
 fn show(file: &Kept, client: &ObjectClient, on_existing: OnExisting) -> Result<Showing> {
-    let Kept { temporary, key } = file;
+    let Kept { temporary, key, .. } = file;
     match client.show(temporary, key, on_existing == OnExisting::Replace)? {
         Showing::Taken if on_existing != OnExisting::Number => return Err(taken(key)),
         Showing::Taken => {}
@@ -176,15 +179,14 @@ fn show(file: &Kept, client: &ObjectClient, on_existing: OnExisting) -> Result<S
 }
 
 /// Returns whether a file of so many bytes is under a name that it may have.
-fn is_there(key: &str, bytes: u64, client: &ObjectClient, on_existing: OnExisting) -> Result<bool> {
-    if on_existing != OnExisting::Number {
-        return Ok(client.size(key)? == Some(bytes));
-    }
+fn is_there(file: &Kept, client: &ObjectClient, on_existing: OnExisting) -> Result<bool> {
+    let Kept { key, bytes, .. } = file;
     let mut name = key.to_owned();
-    for number in 1..=u64::from(MAX_NUMBERS) {
+    let names = if on_existing == OnExisting::Number { MAX_NUMBERS } else { 0 };
+    for number in 1..=u64::from(names) + 1 {
         match client.size(&name)? {
             None => return Ok(false),
-            Some(size) if size == bytes => return Ok(true),
+            Some(size) if bytes.is_none_or(|bytes| size == bytes) => return Ok(true),
             Some(_) => name = name::numbered(key, number),
         }
     }
@@ -192,7 +194,7 @@ fn is_there(key: &str, bytes: u64, client: &ObjectClient, on_existing: OnExistin
 }
 
 fn lost(file: &Kept) -> Error {
-    let Kept { temporary, key } = file;
+    let Kept { temporary, key, .. } = file;
     let message = format!(
         "what was to be shown as \"{key}\" is gone from \"{temporary}\", where it was kept: begin anew without \
          the checkpoint, and let nothing remove files that end in \"{TEMPORARY}\"; or leave an empty file of that \

@@ -3,6 +3,8 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test may fail")]
 
 mod bad_input;
+mod bounds;
+mod columns;
 mod conformance;
 mod naming;
 mod oversize;

@@ -164,3 +164,80 @@ async fn sinks_of_one_connection_do_not_overwrite_each_other() {
     let numbered = store.files().into_iter().filter(|file| file.starts_with("numbered"));
     assert_eq!(numbered.collect::<Vec<_>>(), ["numbered-1.jsonl", "numbered.jsonl"]);
 }
+
+/// A client of a directory, as each connection has its own.
+async fn client(root: &std::path::Path) -> std::sync::Arc<nvisy_plugin_object::ObjectClient> {
+    let local = nvisy_plugin_object::Local::at(root);
+    std::sync::Arc::new(local.connect(&ConnectContext::detached()).await.unwrap())
+}
+
+fn node(run: u64, name: &str) -> Context {
+    Context::new("graph", name, "object/files").in_run(nvisy_core::RunId::from_parts(run, 4711))
+}
+
+#[tokio::test]
+async fn a_part_passes_over_the_name_of_another_sink() {
+    for (path, other, files) in [
+        ("shard.jsonl", "shard-1.jsonl", ["shard-1.jsonl", "shard-2.jsonl", "shard.jsonl"]),
+        ("p-{part}.jsonl", "p-00001.jsonl", ["p-00000.jsonl", "p-00001.jsonl", "p-00002.jsonl"]),
+    ] {
+        for (mine, theirs) in [
+            (OnExisting::Replace, OnExisting::Replace),
+            (OnExisting::Fail, OnExisting::Replace),
+            (OnExisting::Number, OnExisting::Replace),
+        ] {
+            let store = Store::new();
+            let client = store.client().await;
+            let of = |name: &str| OpenContext::new(node(1, name), client.clone());
+            let parts = JsonlSink::path(path).on_existing(mine).roll_rows(1);
+            let (parts, lone) = (
+                parts.open(&of("parts")).await.unwrap(),
+                JsonlSink::path(other).on_existing(theirs).open(&of("lone")).await.unwrap(),
+            );
+            let documents = |texts: &[&str]| {
+                batch(texts.iter().map(|text| Document::new(*text).unwrap())).into_primitives()
+            };
+            assert!(write(&lone, &documents(&["lone"])).await.is_applied());
+            assert!(write(&parts, &documents(&["one", "two"])).await.is_applied());
+            lone.flush(&node(1, "lone")).await.unwrap();
+            assert_eq!(store.files(), files, "{mine:?}");
+            assert!(store.get(other).contains("lone"), "{mine:?}");
+        }
+    }
+}
+
+#[cfg(unix)]
+#[tokio::test]
+async fn sinks_of_two_connections_do_not_overwrite_each_other() {
+    let store = Store::new();
+    store.put("deep/x.txt", "");
+    std::os::unix::fs::symlink(store.path("deep"), store.path("link")).unwrap();
+    let deep = store.path("deep");
+    let whole = store.directory.path();
+    let object = |text: &'static str| batch([Object::new("a.bin", text).unwrap()]).into_primitives();
+    let sink = async |root: &std::path::Path, path: &str, name: &str| {
+        let context = OpenContext::new(node(2, name), client(root).await);
+        BytesSink::path(path).open(&context).await.unwrap()
+    };
+    let first = sink(whole, "deep/{key}", "first").await;
+    assert!(write(&first, &object("first")).await.is_applied());
+    for (root, path) in
+        [(whole, "deep/{key}"), (&deep, "{key}"), (whole, "link/{key}"), (whole, "deep//{key}")]
+    {
+        let other = sink(root, path, "other").await;
+        assert_eq!(conflicts(&write(&other, &object("other")).await), [0], "{path} of {}", root.display());
+    }
+    assert_eq!(store.get("deep/a.bin"), "first");
+
+    let lines = |path: &str| JsonlSink::path(path).on_existing(OnExisting::Replace);
+    let open = async |root: &std::path::Path, path: &str, name: &str| {
+        lines(path).open(&OpenContext::new(node(2, name), client(root).await)).await
+    };
+    let held = open(whole, "deep/all.jsonl", "first").await.unwrap();
+    for (root, path) in [(whole, "./deep/all.jsonl"), (&deep, "all.jsonl"), (whole, "link/all.jsonl")] {
+        let error = open(root, path, "other").await.unwrap_err();
+        assert!(error.message().contains("is written by the node \"first\", too"), "{error}");
+    }
+    drop((first, held));
+    open(&deep, "all.jsonl", "other").await.unwrap();
+}

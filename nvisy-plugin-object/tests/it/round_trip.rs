@@ -90,6 +90,39 @@ async fn csv_keeps_types_nulls_and_empty_texts() {
 }
 
 #[tokio::test]
+async fn csv_keeps_floats_that_are_no_number_however_wide_they_are() {
+    let floats: ArrayRef = Arc::new(arrow::array::Float64Array::from(vec![
+        Some(f64::NAN),
+        Some(f64::INFINITY),
+        Some(f64::NEG_INFINITY),
+        Some(1.5),
+        None,
+    ]));
+    for wide in [DataType::Float16, DataType::Float32, DataType::Float64] {
+        let store = Store::new();
+        let column = arrow::compute::cast(&floats, &wide).unwrap();
+        let rows = Arc::new(RecordBatch::try_from_iter([("n", column.clone()), ("x", column)]).unwrap());
+        let rows = batch((0..5).map(|n| nvisy_core::primitive::row::Row::new(rows.clone(), n).unwrap()));
+        let sink = store.open(&CsvSink::path("a.csv")).await.unwrap();
+        assert!(sink.write(&rows, &Context::detached()).await.unwrap().is_applied());
+        sink.close(&Context::detached()).await.unwrap();
+        assert_eq!(store.get("a.csv"), "n,x\nNaN,NaN\ninf,inf\n-inf,-inf\n1.5,1.5\n,\n", "{wide}");
+        let read = store.read(&Csv::path("a.csv")).await.unwrap();
+        assert!(read.rejected.is_empty() && read.items.len() == 5, "{wide}: {read:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_null_in_a_table_of_one_column_of_text_reads_back_as_an_empty_text() {
+    let store = Store::new();
+    store.put("in.jsonl", "{\"t\":null}\n{\"t\":\"a\"}\n{\"t\":\"\"}\n");
+    store.copy(&Jsonl::all(), &CsvSink::path("a.csv")).await.unwrap();
+    assert_eq!(store.get("a.csv"), "t\n\"\"\na\n\"\"\n");
+    let read = store.read(&Csv::all()).await.unwrap();
+    assert_eq!(read.items, [json!({"t": ""}), json!({"t": "a"}), json!({"t": ""})]);
+}
+
+#[tokio::test]
 async fn rows_stay_columns_from_csv_to_parquet() {
     use futures::StreamExt;
     let store = Store::new();

@@ -234,6 +234,74 @@ async fn only_what_this_node_left_is_removed() {
     drop((neighbour, unstaged, sink));
 }
 
+#[cfg(target_os = "linux")]
+#[tokio::test]
+async fn a_file_that_cannot_be_moved_to_its_name_is_not_begun() {
+    let store = Store::new();
+    // `/proc` is a file system of its own everywhere.
+    std::os::unix::fs::symlink("/proc", store.path("00000")).unwrap();
+    let path = store.path("{part}/a.jsonl").display().to_string();
+    let config = JsonlSink::path(path.trim_start_matches('/'));
+    let client = nvisy_plugin_object::Local::at("/").connect(&ConnectContext::detached()).await.unwrap();
+    let opening = OpenContext::new(context(), std::sync::Arc::new(client));
+    let sink = config.open(&opening.with_staging(Staging::On(None))).await.unwrap();
+    let error = sink.write(&rows(0..1), &context()).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Configuration, "{error}");
+    assert!(error.message().contains("lies on another file system"), "{error}");
+    assert_eq!(store.files(), ["00000"]);
+}
+
+#[tokio::test]
+async fn what_another_run_of_the_node_has_staged_stays() {
+    let store = Store::new();
+    let config = JsonlSink::path("{run}.jsonl");
+    let open = async |run: u64, staged: Option<&Bytes>| {
+        let context = OpenContext::new(context().in_run(RunId::from_parts(run, 0)), store.client().await);
+        config.open(&context.with_staging(Staging::On(staged.cloned()))).await.unwrap()
+    };
+    let first = open(1, None).await;
+    write(&first, 0..1).await;
+    let staged = stage(&first).await;
+    write(&first, 1..2).await;
+    std::mem::forget(first);
+    assert_eq!(shown(&store).1.len(), 2);
+    // Of another state directory, which knows nothing of the first.
+    let second = open(2, None).await;
+    assert_eq!(shown(&store).1.len(), 2);
+    drop(open(1, Some(&staged)).await);
+    let expected = format!("{}.jsonl", RunId::from_parts(1, 0));
+    assert_eq!(shown(&store), (vec![expected], vec![]), "what the checkpoint lacks goes");
+    drop(second);
+}
+
+#[tokio::test]
+async fn what_a_checkpoint_held_is_lost_where_another_file_has_its_name() {
+    let store = Store::new();
+    let config = JsonlSink::path("a.jsonl").on_existing(OnExisting::Replace);
+    // The file of last night's run.
+    store.put("a.jsonl", "last night");
+    let sink = open(&store, &config, None).await.unwrap();
+    write(&sink, 0..3).await;
+    let staged = stage(&sink).await;
+    std::mem::forget(sink);
+    let mut held: Value = serde_json::from_slice(&staged).unwrap();
+    let kept = store.path(held["files"][0]["temporary"].as_str().unwrap());
+    let bytes = std::fs::read(&kept).unwrap();
+    assert_eq!(held["files"][0]["bytes"], bytes.len());
+    std::fs::remove_file(kept).unwrap();
+    let error = open(&store, &config, Some(&staged)).await.map(drop).unwrap_err();
+    assert!(error.message().contains("what was to be shown as \"a.jsonl\" is gone"), "{error}");
+    for there in [bytes, Vec::new()] {
+        store.put("a.jsonl", there);
+        open(&store, &config, Some(&staged)).await.unwrap();
+    }
+    // A checkpoint of an older version does not say how large the file is.
+    held["files"][0].as_object_mut().unwrap().remove("bytes");
+    store.put("a.jsonl", "of some size");
+    let staged = Bytes::from(held.to_string());
+    open(&store, &config, Some(&staged)).await.unwrap();
+}
+
 #[tokio::test]
 async fn a_run_that_begins_anew_meets_the_names_of_the_one_before() {
     for (on_existing, files) in [
@@ -372,7 +440,7 @@ async fn a_run_that_is_resumed_may_have_another_name() {
     }
     open(&store, &config, staged.as_ref()).await.unwrap();
     let expected = (1..4).map(|run| format!("{}/{:05}.jsonl", RunId::from_parts(run, 0), run - 1));
-    assert_eq!(store.files(), expected.collect::<Vec<_>>());
+    assert_eq!(shown(&store).0, expected.collect::<Vec<_>>());
 }
 
 #[tokio::test]
@@ -428,31 +496,4 @@ async fn a_store_in_memory_stages_too() {
 
 fn number(item: &Value) -> i64 {
     item["n"].as_i64().unwrap()
-}
-
-#[tokio::test]
-async fn an_object_that_is_there_just_so_is_written_already() {
-    use nvisy_core::primitive::document::Document;
-    use nvisy_plugin_object::TextSink;
-    let document = |text: &str| batch([Document::new(text).unwrap()]);
-    for path in ["a/{id}.txt", "a/{id}.txt.gz"] {
-        let store = Store::new();
-        let fail = store.open(&TextSink::path(path).on_existing(OnExisting::Fail)).await.unwrap();
-        let report = fail.write(&document("one"), &context()).await.unwrap();
-        assert!(matches!(report.status(0), WriteStatus::Applied));
-        let report = fail.write(&document("one"), &context()).await.unwrap();
-        assert!(matches!(report.status(0), WriteStatus::AlreadyApplied), "{report:?}");
-        for other in ["two", "longer"] {
-            let report = fail.write(&document(other), &context()).await.unwrap();
-            let WriteStatus::Rejected(error) = report.status(0) else { panic!("{report:?}") };
-            assert_eq!(error.kind(), ErrorKind::Conflict);
-        }
-        let number = store.open(&TextSink::path(path).on_existing(OnExisting::Number)).await.unwrap();
-        for (text, already) in [("one", true), ("two", false), ("two", true), ("six", false), ("two", true)] {
-            let report = number.write(&document(text), &context()).await.unwrap();
-            let status = report.status(0);
-            assert_eq!(matches!(status, WriteStatus::AlreadyApplied), already, "{text}: {status:?}");
-        }
-        assert_eq!(store.files().len(), 3, "{:?}", store.files());
-    }
 }

@@ -7,7 +7,7 @@ use nvisy_core::primitive::document::Document;
 use nvisy_core::primitive::raw::Raw;
 use nvisy_core::primitive::row::Row;
 use nvisy_core::{ErrorKind, RunId};
-use nvisy_plugin_object::{CsvSink, IpcSink, Jsonl, JsonlSink, OnExisting, ParquetSink};
+use nvisy_plugin_object::{CsvSink, IpcSink, Jsonl, JsonlSink, OnExisting, ParquetSink, TextSink};
 use serde_json::{Value, json};
 
 use crate::support::{Store, batch};
@@ -222,4 +222,29 @@ async fn a_directory_that_takes_no_files_is_a_clear_error() {
         Err(error) => error,
     };
     assert_eq!(error.kind(), ErrorKind::Conflict, "{error}");
+}
+
+#[tokio::test]
+async fn an_object_that_is_there_just_so_is_written_already() {
+    let document = |text: &str| batch([Document::new(text).unwrap()]);
+    for path in ["a/{id}.txt", "a/{id}.txt.gz"] {
+        let store = Store::new();
+        let fail = store.open(&TextSink::path(path).on_existing(OnExisting::Fail)).await.unwrap();
+        let report = fail.write(&document("one"), &Context::detached()).await.unwrap();
+        assert!(matches!(report.status(0), WriteStatus::Applied));
+        let report = fail.write(&document("one"), &Context::detached()).await.unwrap();
+        assert!(matches!(report.status(0), WriteStatus::AlreadyApplied), "{report:?}");
+        for other in ["two", "longer"] {
+            let report = fail.write(&document(other), &Context::detached()).await.unwrap();
+            let WriteStatus::Rejected(error) = report.status(0) else { panic!("{report:?}") };
+            assert_eq!(error.kind(), ErrorKind::Conflict);
+        }
+        let number = store.open(&TextSink::path(path).on_existing(OnExisting::Number)).await.unwrap();
+        for (text, already) in [("one", true), ("two", false), ("two", true), ("six", false), ("two", true)] {
+            let report = number.write(&document(text), &Context::detached()).await.unwrap();
+            let status = report.status(0);
+            assert_eq!(matches!(status, WriteStatus::AlreadyApplied), already, "{text}: {status:?}");
+        }
+        assert_eq!(store.files().len(), 3, "{:?}", store.files());
+    }
 }
