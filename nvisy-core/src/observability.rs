@@ -131,6 +131,13 @@ pub trait Meter: Send + Sync {
     fn warn(&self, warning: &str) {
         let _ = warning;
     }
+
+    /// A source could not look at what is at a key, or below it, when it was asked for its partitions,
+    /// as behind a link that leads to nothing. What an incremental run has read of that before is not
+    /// taken for gone.
+    fn unlisted(&self, key: &str) {
+        let _ = key;
+    }
 }
 
 /// Counts nothing.

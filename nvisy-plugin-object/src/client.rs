@@ -226,6 +226,7 @@ impl ObjectClient {
         entries.retain(|entry| selection.selects(&entry.key));
         // What may be a directory may hold what is selected.
         passed_by.retain(|other| !other.is_file || selection.selects(&other.key));
+        passed_by.iter().for_each(|other| meter.unlisted(&other.key));
         passed_by.sort_by_key(|other| other.why);
         for alike in passed_by.chunk_by(|one, other| one.why == other.why) {
             let PassedBy { key, why, .. } = &alike[0];

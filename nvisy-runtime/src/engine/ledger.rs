@@ -1,6 +1,6 @@
 //! What each node counted, and whether it adds up.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
@@ -77,6 +77,8 @@ struct Words {
     memo_error: Option<Error>,
     /// What the node's type says is worth knowing, each once.
     warnings: Vec<String>,
+    /// What a source could not look at.
+    unlisted: BTreeSet<String>,
     errors: Vec<Error>,
     failure: Option<Error>,
     /// Whether not all is let go of that was absorbed.
@@ -202,6 +204,11 @@ impl NodeMeter {
         self.words().warnings.clone()
     }
 
+    /// Returns the keys at or below which a source could not look.
+    pub(super) fn unlisted(&self) -> BTreeSet<String> {
+        self.words().unlisted.clone()
+    }
+
     /// Keeps an item's error, as one of the first few.
     pub(super) fn note_error(&self, error: &Error) {
         let mut words = self.words();
@@ -309,6 +316,10 @@ impl Meter for NodeMeter {
         if words.warnings.len() < KEPT_WARNINGS && words.warnings.iter().all(|known| known != warning) {
             words.warnings.push(warning.to_owned());
         }
+    }
+
+    fn unlisted(&self, key: &str) {
+        self.words().unlisted.insert(key.to_owned());
     }
 
     fn model_usage(&self, usage: &ModelUsage) {

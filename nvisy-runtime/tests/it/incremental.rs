@@ -71,7 +71,9 @@ fn directory() -> tempfile::TempDir {
 }
 
 fn put(dir: &Path, name: &str, text: &str) {
-    fs::write(dir.join("in").join(name), text).unwrap();
+    let path = dir.join("in").join(name);
+    fs::create_dir_all(path.parent().unwrap()).unwrap();
+    fs::write(path, text).unwrap();
 }
 
 /// Lets a file be as old as if nobody had touched it for an hour.
@@ -266,6 +268,32 @@ async fn a_folder_that_is_empty_all_of_a_sudden_deletes_nothing_unless_it_may_be
     let report = run(dir).await;
     assert_eq!((increment(&report, "texts"), node(&report, "vectors").deleted), ([0, 0, 0, 2], 2));
     assert_eq!(found(dir).await.len(), 1);
+}
+
+#[cfg(unix)]
+#[tokio::test]
+async fn what_a_link_led_to_that_leads_to_nothing_for_now_is_not_gone() {
+    let dir = directory();
+    let dir = dir.path();
+    let mut linked = graph(dir);
+    linked["nodes"]["texts"]["config"]["glob"] = json!("docs/**/*.md");
+    put(dir, "docs/plain.md", "A text that is there.");
+    put(dir, "volume/books/one.md", "A text on another volume.");
+    std::os::unix::fs::symlink("../volume/books", dir.join("in/docs/books")).unwrap();
+    assert_eq!(increment(&run_of(dir, &linked).await, "texts"), [2, 0, 0, 0]);
+    let before = found(dir).await;
+
+    fs::rename(dir.join("in/volume"), dir.join("in/away")).unwrap();
+    fs::remove_file(dir.join("in/docs/plain.md")).unwrap();
+    let report = run_of(dir, &linked).await;
+    assert_eq!(increment(&report, "texts"), [0, 0, 0, 1], "{report}");
+    assert!(report.warnings.iter().any(|told| told.contains("docs/books")), "{report}");
+    assert_eq!(found(dir).await.len() + 1, before.len());
+
+    fs::rename(dir.join("in/away"), dir.join("in/volume")).unwrap();
+    assert_eq!(increment(&run_of(dir, &linked).await, "texts"), [0, 0, 1, 0]);
+    fs::remove_file(dir.join("in/docs/books")).unwrap();
+    assert_eq!(increment(&run_of(dir, &linked).await, "texts"), [0, 0, 0, 1]);
 }
 
 #[tokio::test]

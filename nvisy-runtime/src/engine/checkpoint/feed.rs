@@ -13,7 +13,7 @@
 //! stale of it is deleted. `SINCE` is the generation that began to read this version: what was
 //! written before is stale.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -200,11 +200,13 @@ impl Feed {
     }
 
     /// Sorts out what there is: returns what is to be read, and after which position. `same` are
-    /// those doubtful ones that are what they were.
+    /// those doubtful ones that are what they were; what is at or below a key that is `unlisted` may
+    /// still be there.
     pub(in crate::engine) fn sort(
         &self,
         partitions: Vec<Partition>,
         same: &[Partition],
+        unlisted: &BTreeSet<String>,
     ) -> (Vec<(Partition, Option<Committed>)>, IncrementReport) {
         let same: std::collections::HashSet<&str> = same.iter().map(|partition| &*partition.id).collect();
         let mut state = self.state();
@@ -242,8 +244,8 @@ impl Feed {
                 cursor.map(|cursor| Committed { ended: false, ..cursor.committed(partition.id.clone()) });
             open.push((partition, committed));
         }
-        report.vanished = gone.len() as u64;
-        state.vanished = gone.into_names().collect();
+        state.vanished = gone.into_names().filter(|name| !is_below(name, unlisted)).collect();
+        report.vanished = state.vanished.len() as u64;
         (open, report)
     }
 
@@ -356,6 +358,12 @@ impl Feed {
     }
 }
 
+/// Returns whether a key is one of those, or below one.
+fn is_below(key: &str, of: &BTreeSet<String>) -> bool {
+    let parents = key.match_indices('/').map(|(at, _)| &key[..at]);
+    !of.is_empty() && parents.chain([key]).any(|parent| of.contains(parent))
+}
+
 /// Returns the entries whose keys begin with `prefix`, by what follows.
 fn below<'a>(
     entries: &'a BTreeMap<String, Bytes>,
@@ -451,7 +459,7 @@ mod tests {
 
     /// Reads what there is to its end. Returns what was found, and what is stale.
     fn read(feed: &Feed, listed: Vec<Partition>, checkpoint: &mut Checkpoint) -> (IncrementReport, u64) {
-        let (open, report) = feed.sort(listed, &[]);
+        let (open, report) = feed.sort(listed, &[], &BTreeSet::new());
         let mut changes = Changes::default();
         feed.announce(&mut changes);
         checkpoint.apply(changes);
@@ -483,7 +491,7 @@ mod tests {
         );
 
         let next = feed(1_700_000_000_001, 0, &checkpoint);
-        let (open, found) = next.sort(all.clone(), &[]);
+        let (open, found) = next.sort(all.clone(), &[], &BTreeSet::new());
         assert_eq!((open.len(), found.unchanged), (0, MANY as u64));
         let mut changes = Changes::default();
         let mut done = Changes::default();
@@ -501,13 +509,13 @@ mod tests {
         read(&feed(1, 0, &checkpoint), partitions(2, "1"), &mut checkpoint);
         // Both have changed, and one is there no more, when the run is killed.
         let killed = feed(2, 0, &checkpoint);
-        killed.sort(partitions(2, "2"), &[]);
+        killed.sort(partitions(2, "2"), &[], &BTreeSet::new());
         let mut changes = Changes::default();
         killed.announce(&mut changes);
         checkpoint.apply(changes);
         let next = feed(3, 0, &checkpoint);
         assert!(next.doubtful(&partitions(1, "1")).is_empty());
-        let (open, found) = next.sort(partitions(1, "1"), &[]);
+        let (open, found) = next.sort(partitions(1, "1"), &[], &BTreeSet::new());
         assert_eq!((open.len(), found.changed, found.vanished), (1, 1, 1));
         let gone = next.listed(&mut Changes::default(), &mut Changes::default());
         assert_eq!(gone, [next.stale("folder/1.md", 3)]);
