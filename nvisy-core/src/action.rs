@@ -192,8 +192,8 @@ pub trait Stateful: Send + 'static {
     /// Returns whether something of what it has absorbed is still to come out, where it can tell.
     /// Default none: then as many items are taken to come out as went in.
     ///
-    /// Asked when a run without checkpoints is told to stop: what is still to come out is lost then,
-    /// and the run says so.
+    /// Asked when its input has ended before all of it came, because a node failed or the run was
+    /// told to stop: what has not come out then stays absorbed, and the run says so.
     fn is_holding(&self) -> Option<bool> {
         None
     }

@@ -8,17 +8,20 @@ use arrow::array::{RecordBatch, RecordBatchOptions};
 use arrow::datatypes::{Field, Schema};
 use arrow::error::ArrowError;
 
-/// Returns names of which none stands twice: to one that does, the number of its column is added.
+/// Returns names of which none stands twice: to one that does, the number of its column is added. The
+/// first of a name has it.
 pub(crate) fn unique<'a>(names: impl IntoIterator<Item = Cow<'a, str>>) -> Vec<String> {
+    let mut names: Vec<String> = names.into_iter().map(Cow::into_owned).collect();
     let mut taken = HashSet::new();
-    let name = |(at, name): (usize, Cow<'a, str>)| {
-        let mut name = name.into_owned();
+    let again: Vec<usize> = (0..names.len()).filter(|at| !taken.insert(names[*at].clone())).collect();
+    for at in again {
+        let mut name = names[at].clone();
         while !taken.insert(name.clone()) {
-            name = format!("{name}_{at}");
+            name = format!("{name}_{}", at + 1);
         }
-        name
-    };
-    (1..).zip(names).map(name).collect()
+        names[at] = name;
+    }
+    names
 }
 
 /// Returns the names of a schema that an object brings, [each once](unique).

@@ -36,11 +36,12 @@ pub enum OnExisting {
     /// It replaces what is there, at once and whole: also what an earlier run wrote under the
     /// name, unless there is `{run}` or `{date}` in the path. The files of one run have different
     /// names, through whatever connections they are written: two sinks of one path are refused, and
-    /// what rolls passes over a name that another sink has. One that is resumed from a checkpoint replaces
-    /// nothing that it wrote before; without checkpoints a run that is started again begins with
-    /// the first name. Where a run makes fewer files than the one before, the rest of those
-    /// stays: put `{run}` in the path where files roll, and where there is a state directory, as
-    /// checkpoints begin new files.
+    /// what rolls passes over a name that another sink has. Only what `object/bytes` and
+    /// `object/text` write without replacing, and what was written before a stop, is not known so.
+    /// One that is resumed from a checkpoint replaces nothing that it wrote before; without
+    /// checkpoints a run that is started again begins with the first name. Where a run makes fewer
+    /// files than the one before, the rest of those stays: put `{run}` in the path where files roll,
+    /// and where there is a state directory, as checkpoints begin new files.
     Replace,
     /// It takes the next number that is free.
     Number,

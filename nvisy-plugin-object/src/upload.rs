@@ -245,8 +245,12 @@ fn is_one_file_system(one: &Path, other: &Path) -> bool {
     }
 }
 
-/// Returns whether a file can be moved to a path whose directories may not be there yet.
+/// Returns whether a file can be moved to a path whose directories may not be there yet; true where
+/// that cannot be told before.
 pub(crate) fn is_movable(from: &Path, to: &Path) -> bool {
+    if cfg!(not(unix)) {
+        return true;
+    }
     let there = to.ancestors().skip(1).find(|directory| directory.exists());
     from.parent().zip(there).is_none_or(|(from, to)| is_one_file_system(from, to))
 }
@@ -267,12 +271,17 @@ pub(crate) fn temporary_name(name: &str, owner: &str) -> String {
 pub(crate) fn show_file(temporary: &Path, target: &Path, replace: bool) -> io::Result<()> {
     if replace {
         fs::rename(temporary, target)?;
-    } else if let Err(error) = move_to_free(temporary, target) {
-        match error.kind() {
-            io::ErrorKind::AlreadyExists if is_same_file(temporary, target)? => {}
-            io::ErrorKind::AlreadyExists => return Err(error),
+    } else {
+        let moved = move_to_free(temporary, target).or_else(|error| match error.kind() {
+            io::ErrorKind::AlreadyExists => Err(error),
             // Some systems and file systems have no such move.
-            _ => link_to_free(temporary, target)?,
+            _ => link_to_free(temporary, target),
+        });
+        match moved {
+            // It was linked, and the process ended before its other name was removed.
+            Err(error)
+                if error.kind() == io::ErrorKind::AlreadyExists && is_same_file(temporary, target)? => {}
+            moved => moved?,
         }
     }
     sync_directory_of(target)?;
@@ -300,6 +309,7 @@ fn move_to_free(_: &Path, _: &Path) -> io::Result<()> {
 fn link_to_free(from: &Path, to: &Path) -> io::Result<()> {
     // What has a second name already was shown, and has been moved away from there.
     if has_links(from)? && to.symlink_metadata().is_err() {
+        tracing::warn!(file = %from.display(), name = %to.display(), "a file with a second name counts as shown, and as taken away since");
         return Ok(());
     }
     // A link fails where the name is taken, at once and for good; a rename would replace.
@@ -390,7 +400,7 @@ mod tests {
 
     #[cfg(any(target_os = "linux", target_os = "macos"))]
     #[test]
-    fn a_file_has_one_name_at_every_time_where_the_system_can_do_that() {
+    fn a_file_that_moves_has_one_name() {
         let (_directory, temporary, target) = files();
         move_to_free(&temporary, &target).unwrap();
         assert!(!has_links(&target).unwrap() && !temporary.exists());
@@ -411,5 +421,10 @@ mod tests {
         assert!(!target.exists());
         fs::write(&target, "another").unwrap();
         assert_eq!(link_to_free(&temporary, &target).unwrap_err().kind(), io::ErrorKind::AlreadyExists);
+        // Or it ends, and nobody takes the file.
+        fs::remove_file(&target).unwrap();
+        fs::hard_link(&temporary, &target).unwrap();
+        show_file(&temporary, &target, false).unwrap();
+        assert!(!temporary.exists() && target.exists());
     }
 }

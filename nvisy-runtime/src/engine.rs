@@ -268,11 +268,12 @@ impl Engine {
     /// Returns this engine as it lets a run go on though these nodes of its graph have changed, are
     /// new or are gone since it stopped, or, of a source, though a partition is gone that it had read
     /// a part of, or a table is cut into other ranges, or a source is read incrementally that was not,
-    /// which are read again as a whole. What was read before stays as it was made, also in an index
+    /// or no more, which are read again as a whole. What was read before stays as it was made, also in an index
     /// that is made incrementally: until its files change, or the graph does once more.
     ///
-    /// A node that is gone or has another name, and still has what nobody else would take up (what an
-    /// action remembers or a buffer keeps, files that have yet to show), is refused all the same.
+    /// A node that is gone, has another name or does other work, and still has what nobody else would
+    /// take up (what an action or a buffer keeps, files that have yet to show), is refused all the same;
+    /// a `deduplicate` may go.
     ///
     /// Use it for that one run: to every other one such a change is an error that protects its data.
     /// A run that begins is not asked: with another graph, incremental sources read everything again.

@@ -13,7 +13,8 @@ use sqlx::{Sqlite, SqliteConnection};
 const INSTRUCTIONS: i32 = 10_000;
 
 /// A connection that reads. Dropped, it breaks off the query that it is still at, which would keep
-/// it from everybody else until its next row.
+/// it from everybody else until its next row: between two steps of SQLite, so that what an extension
+/// does in one step, as to look for neighbours, comes to its end.
 pub struct Reader {
     connection: PoolConnection<Sqlite>,
     dropped: Arc<AtomicBool>,

@@ -284,27 +284,34 @@ pub(crate) fn run(args: &[String]) -> Outcome {
         let mut failed = Vec::new();
         while let Some(mut job) = next() {
             let mut heard = Told::default();
-            if !job.run(&mut heard)? {
-                failed.push(job.kind);
+            match job.run(&mut heard) {
+                Ok(true) => {}
+                Ok(false) => failed.push((job.kind, None)),
+                Err(failure) => failed.push((job.kind, Some(failure))),
             }
             told.add(&heard);
         }
-        Ok((told, failed))
+        (told, failed)
     };
-    let (mut told, mut failed) = (Told::default(), Vec::new());
-    thread::scope(|scope| {
+    let (told, mut failed) = thread::scope(|scope| {
         let workers: Vec<_> = (0..request.jobs.unwrap_or(cores)).map(|_| scope.spawn(work)).collect();
-        for worker in workers {
-            let done = worker.join().unwrap_or_else(|_| Err(Failure::new("torture: a worker panicked")));
-            let (heard, kinds): (Told, Vec<&str>) = done?;
-            told.add(&heard);
-            failed.extend(kinds);
-        }
-        Ok(())
-    })?;
+        let panicked = |_| (Told::default(), vec![("a worker", Some(Failure::new("it panicked")))]);
+        workers.into_iter().map(|worker| worker.join().unwrap_or_else(panicked)).fold(
+            (Told::default(), Vec::new()),
+            |(mut told, mut failed), (heard, kinds)| {
+                told.add(&heard);
+                failed.extend(kinds);
+                (told, failed)
+            },
+        )
+    });
+    println!("{}", told.sum(seed));
+    if let Some(failure) = failed.iter_mut().find_map(|(_, failure)| failure.take()) {
+        return Err(failure);
+    }
+    let mut failed: Vec<&str> = failed.into_iter().map(|(kind, _)| kind).collect();
     failed.sort_unstable();
     failed.dedup();
-    println!("{}", told.sum(seed));
     if failed.is_empty() {
         return Ok(());
     }

@@ -103,7 +103,9 @@ pub struct Csv {
     /// How many records the schema is inferred from. Default 10,000.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sample: Option<usize>,
-    /// What becomes of an object with a column that the schema lacks. Default `reject`.
+    /// What becomes of an object with a column that the schema lacks and, where there is no header, of
+    /// a record with more fields than it has columns. Default `reject`. One with fewer fields is always
+    /// rejected: it may be torn.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub drift: Option<Drift>,
     /// How many bytes a record may have. Default 16 MiB.
@@ -149,7 +151,7 @@ impl Csv {
         self
     }
 
-    /// Sets what becomes of an object with a column that the schema lacks.
+    /// Sets what becomes of an object with a column that the schema lacks: see [`drift`](Self#structfield.drift).
     #[must_use]
     pub fn drift(mut self, drift: Drift) -> Self {
         self.drift = Some(drift);

@@ -25,7 +25,8 @@ use crate::error::from_io;
 /// one, so that [`Csv`](crate::Csv) reads both back; but in a table of one column, where an empty
 /// field alone would be a blank line, which is no record: there a null is a quoted empty one, too,
 /// and reads back as an empty text where the column is text. Floats that are no number are `NaN`,
-/// `inf` and `-inf`. Dates and times are ISO 8601; lists and structs are their JSON. A path that ends in `.gz` or `.zst` is compressed.
+/// `inf` and `-inf`. Dates and times are ISO 8601; lists and structs are their JSON. A path that ends in
+/// `.gz` or `.zst` is compressed.
 ///
 /// The first item of a file decides its columns; one that differs is rejected. Files, names
 /// and errors are those of [`JsonlSink`](crate::JsonlSink).

@@ -117,11 +117,11 @@ impl<F: FileFormat> FileSink<F> {
             if let Some(stage) = &mut state.stage {
                 state.part = stage.resume(staging, &state.client, state.rolling.on_existing)?;
             }
-            // A name that is to be numbered is taken with the first item.
-            if state.rolling.on_existing != OnExisting::Number {
-                state.claim()?;
+            // What a run goes on with is named with its first item: by then every sink has its first name.
+            if state.part == 0 {
+                state.check_free()?;
             }
-            state.check_free().map(|()| state)
+            Ok(state)
         });
         let state = opened.await.map_err(|error| from_join(error, "write", &path))??;
         Ok(Self { state: Arc::new(Mutex::new(state)), path })

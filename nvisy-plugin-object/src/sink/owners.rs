@@ -64,7 +64,7 @@ impl Owners {
         let owner = match self.claim(place, node, None, MAX_NAMES) {
             Owner::Asker => return Ok(()),
             Owner::Node(other) => format!("the node \"{other}\""),
-            Owner::Item => "another node".to_owned(),
+            Owner::Item => "a node that gives each item a file of its own".to_owned(),
             Owner::TooMany => return Err(too_many(name, MAX_NAMES)),
         };
         Err(Error::configuration(format!(
@@ -125,7 +125,7 @@ impl Owners {
 
 fn too_many(name: &str, most: usize) -> Error {
     Error::configuration(format!(
-        "\"{name}\" is one name too many: a run writes {most} at the most where one might replace another: put {{id}} in the path, or begin new files less often"
+        "\"{name}\" is one name too many: a run writes {most} at the most where one might replace another: begin new files less often, or, where each item has its own, put {{id}} in the path"
     ))
 }
 

@@ -76,8 +76,7 @@ impl Stage {
                 // What is kept no more has its name, or was taken away from there and has left an empty
                 // file, unless it is lost.
                 if show(file, client, on_existing)? == Showing::Gone
-                    && !is_there(file, client, on_existing)?
-                    && client.size(&file.key)? != Some(0)
+                    && !is_there(file, client, on_existing, true)?
                 {
                     return Err(lost(file));
                 }
@@ -134,7 +133,9 @@ impl Stage {
     ) -> Result<()> {
         for file in Held::read(staged)?.files {
             let Some(at) = self.staged.iter().position(|staged| *staged == file) else { continue };
-            if show(&file, client, on_existing)? == Showing::Gone && !is_there(&file, client, on_existing)? {
+            if show(&file, client, on_existing)? == Showing::Gone
+                && !is_there(&file, client, on_existing, false)?
+            {
                 return Err(lost(&file));
             }
             self.staged.remove(at);
@@ -178,14 +179,16 @@ fn show(file: &Kept, client: &ObjectClient, on_existing: OnExisting) -> Result<S
     Err(all_taken(key))
 }
 
-/// Returns whether a file of so many bytes is under a name that it may have.
-fn is_there(file: &Kept, client: &ObjectClient, on_existing: OnExisting) -> Result<bool> {
+/// Returns whether a file of so many bytes, or an empty one where that counts, is under a name that it
+/// may have.
+fn is_there(file: &Kept, client: &ObjectClient, on_existing: OnExisting, or_empty: bool) -> Result<bool> {
     let Kept { key, bytes, .. } = file;
     let mut name = key.to_owned();
     let names = if on_existing == OnExisting::Number { MAX_NUMBERS } else { 0 };
     for number in 1..=u64::from(names) + 1 {
         match client.size(&name)? {
             None => return Ok(false),
+            Some(0) if or_empty => return Ok(true),
             Some(size) if bytes.is_none_or(|bytes| size == bytes) => return Ok(true),
             Some(_) => name = name::numbered(key, number),
         }
@@ -196,9 +199,9 @@ fn is_there(file: &Kept, client: &ObjectClient, on_existing: OnExisting) -> Resu
 fn lost(file: &Kept) -> Error {
     let Kept { temporary, key, .. } = file;
     let message = format!(
-        "what was to be shown as \"{key}\" is gone from \"{temporary}\", where it was kept: begin anew without \
-         the checkpoint, and let nothing remove files that end in \"{TEMPORARY}\"; or leave an empty file of that \
-         name if it was taken away"
+        "what was to be shown as \"{key}\" is gone from \"{temporary}\", where it was kept, and no file of its size \
+         has that name: begin anew without the checkpoint, and let nothing remove files that end in \"{TEMPORARY}\"; \
+         or, if it was taken away when it showed, leave an empty file of that name, or of its next number"
     );
     Error::new(ErrorKind::NotFound, message)
 }

@@ -206,6 +206,35 @@ async fn a_part_passes_over_the_name_of_another_sink() {
     }
 }
 
+#[tokio::test]
+async fn a_run_that_goes_on_leaves_each_sink_its_first_name() {
+    for on_existing in [OnExisting::Replace, OnExisting::Fail] {
+        let store = Store::new();
+        let open = async |name: &str, path: &str, staging| {
+            let context = OpenContext::new(node(1, name), store.client().await).with_staging(staging);
+            JsonlSink::path(path).on_existing(on_existing).open(&context).await.unwrap()
+        };
+        let (mut staged, mut files) = ([None, None], Vec::new());
+        for text in ["one", "two"] {
+            // The one whose next part has the other's name comes first.
+            let [before, beside] = staged.map(|staged| staged.map_or(Staging::On(None), Staging::Shown));
+            let parts = open("parts", "shard.jsonl", before).await;
+            let lone = open("lone", "shard-1.jsonl", beside).await;
+            let documents = batch([Document::new(text).unwrap()]).into_primitives();
+            let mut now = Vec::new();
+            for (sink, name) in [(&parts, "parts"), (&lone, "lone")] {
+                assert!(write(sink, &documents).await.is_applied());
+                let held = sink.stage(&node(1, name)).await.unwrap().unwrap();
+                sink.publish(&held, &node(1, name)).await.unwrap();
+                now.push(held);
+            }
+            staged = [now.first().cloned(), now.last().cloned()];
+            files = store.files();
+        }
+        assert_eq!(files, ["shard-1-1.jsonl", "shard-1.jsonl", "shard-2.jsonl", "shard.jsonl"]);
+    }
+}
+
 #[cfg(unix)]
 #[tokio::test]
 async fn sinks_of_two_connections_do_not_overwrite_each_other() {

@@ -22,7 +22,6 @@ mod state;
 use std::sync::Arc;
 use std::time::Duration;
 
-use nvisy_core::observability::field;
 use nvisy_core::{Changes, Result};
 use tokio::sync::watch;
 use tokio::time::Instant;
@@ -307,13 +306,7 @@ async fn gather(
 ) -> Result<Changes> {
     let mut changes = journal.gather(parts, stages);
     for memory in memories {
-        match memory.save(&mut changes).await {
-            // It fails its node, and no checkpoint has to wait for what only that would have.
-            Err(error) if !memory.required => {
-                tracing::debug!({ field::NODE } = %memory.node, { field::ERROR } = error.tag(), %error, "a checkpoint goes without what the node of a best-effort copy remembers");
-            }
-            saved => saved?,
-        }
+        memory.save(&mut changes).await?;
     }
     Ok(changes)
 }

@@ -204,9 +204,9 @@ impl NodeMeter {
         self.words().warnings.clone()
     }
 
-    /// Returns the keys at or below which a source could not look.
-    pub(super) fn unlisted(&self) -> BTreeSet<String> {
-        self.words().unlisted.clone()
+    /// Takes out the keys at or below which a source could not look.
+    pub(super) fn take_unlisted(&self) -> BTreeSet<String> {
+        std::mem::take(&mut self.words().unlisted)
     }
 
     /// Keeps an item's error, as one of the first few.

@@ -337,7 +337,7 @@ impl SourceWork {
         };
         let same = doubtful.into_iter().zip(same).filter(|(_, same)| *same);
         let same: Vec<Partition> = same.map(|((partition, _), _)| partition).collect();
-        let (open, report) = feed.sort(partitions, &same, &outlets.meter.unlisted());
+        let (open, report) = feed.sort(partitions, &same, &outlets.meter.take_unlisted());
         outlets.meter.increment.get_or_init(|| report);
         tokio::select! {
             biased;

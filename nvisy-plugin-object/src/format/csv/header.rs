@@ -80,18 +80,18 @@ fn width(dialect: Dialect, text: &[u8], limit: usize) -> Option<usize> {
     let mut scanner = dialect.scan(text);
     let mut fields = Fields::default();
     let mut widths: BTreeMap<usize, u64> = BTreeMap::new();
-    let mut first = None;
+    let mut faulty = None;
     while let Some(record) = scanner.record(&mut fields) {
         let width = fields.list.len();
-        first.get_or_insert(width);
-        if record.next > FIRST_BYTES {
+        match record.fault.is_none() && record.end - record.start <= limit {
+            true => *widths.entry(width).or_default() += 1,
+            false => _ = faulty.get_or_insert(width),
+        }
+        if record.next > FIRST_BYTES && widths.values().sum::<u64>() > 1 {
             break;
         }
-        if record.fault.is_none() && record.end - record.start <= limit {
-            *widths.entry(width).or_default() += 1;
-        }
     }
-    widths.into_iter().max_by_key(|(width, times)| (*times, *width)).map(|(width, _)| width).or(first)
+    widths.into_iter().max_by_key(|(width, times)| (*times, *width)).map(|(width, _)| width).or(faulty)
 }
 
 /// The error of an object whose header does not tell its columns.
@@ -121,8 +121,11 @@ mod tests {
     #[test]
     fn a_name_that_is_made_is_no_other_columns() {
         let csv = Csv::all();
-        let names = csv.names("x.csv", csv.dialect("x.csv"), &mut block("a_3,a,a\n")).unwrap().unwrap();
-        assert_eq!(names, ["a_3", "a", "a_3_3"]);
+        for (header, expected) in [("a_3,a,a\n", ["a_3", "a", "a_3_3"]), ("a,a,a_2\n", ["a", "a_2_2", "a_2"])]
+        {
+            let names = csv.names("x.csv", csv.dialect("x.csv"), &mut block(header)).unwrap().unwrap();
+            assert_eq!(names, expected);
+        }
     }
 
     #[test]

@@ -37,15 +37,26 @@ pub(super) struct Header {
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub(super) running: bool,
     pub(super) nodes: BTreeMap<String, String>,
-    /// The sources that it reads incrementally.
-    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
-    pub(super) incremental: BTreeSet<String>,
+    /// How the nodes keep what they have: unknown of what an older version wrote.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) works: Option<Works>,
     /// Grows from start to start, also where the state is lost: it is the time, or one more.
     #[serde(default)]
     pub(super) generation: u64,
     /// How often a run has begun of a graph that had changed since the one before finished.
     #[serde(default)]
     pub(super) epoch: u64,
+}
+
+/// The nodes that may keep something for the next run, by the way in which they do.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub(super) struct Works {
+    /// The sources that are read incrementally.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub(super) incremental: BTreeSet<String>,
+    /// The operation of each action and each buffer.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub(super) operations: BTreeMap<String, String>,
 }
 
 /// How far a partition is done with. Which one it is, its key says.

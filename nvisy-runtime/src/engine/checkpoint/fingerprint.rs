@@ -6,8 +6,11 @@ use nvisy_core::checkpoint::Entries;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
-use super::entries::digest;
+use nvisy_core::ActionConfig;
+
+use super::entries::{Works, digest};
 use super::memory;
+use crate::actions::Deduplicate;
 use crate::compiler::plan::{PlanNode, PlanParts, Work};
 use crate::graph::{ConnectionUse, Function};
 use crate::registry::Registry;
@@ -76,47 +79,49 @@ pub(super) fn changes(
     gone.chain(other).collect()
 }
 
-/// Returns the sources that are read incrementally.
-pub(super) fn incremental(plan: &PlanParts) -> BTreeSet<String> {
-    let sources = plan.nodes.iter().filter(|node| node.incremental.is_some());
-    sources.map(|node| node.name.to_string()).collect()
+/// Returns how the nodes keep what they have.
+pub(super) fn works(plan: &PlanParts) -> Works {
+    let named = |is: fn(&PlanNode) -> bool| plan.nodes.iter().filter(move |node| is(node));
+    let incremental = named(|node| node.incremental.is_some()).map(|node| node.name.to_string());
+    let operations = named(|node| matches!(node.work, Work::Action(_) | Work::Spill(_)));
+    let operations = operations.map(|node| (node.name.to_string(), node.operation.to_string()));
+    Works { incremental: incremental.collect(), operations: operations.collect() }
 }
 
 /// Says which sources would begin anew in the middle of a run, because they keep where they are in
 /// another way; what is `accepted` by its name is not.
-pub(super) fn toggled(
-    before: &BTreeSet<String>,
-    now: &BTreeSet<String>,
-    nodes: &BTreeMap<String, String>,
-    accepted: &[String],
-) -> Vec<String> {
-    let toggled = before.symmetric_difference(now);
-    let toggled = toggled.filter(|name| nodes.contains_key(*name) && !accepted.contains(name));
-    let says = toggled.map(|name| match now.contains(name) {
-        true => format!("source \"{name}\" is read incrementally now, and all of it again"),
-        false => format!("source \"{name}\" is not read incrementally any more, and all of it again"),
-    });
+pub(super) fn toggled(before: &Works, now: &Works, accepted: &[String]) -> Vec<String> {
+    let toggled = before.incremental.symmetric_difference(&now.incremental);
+    let says =
+        toggled.filter(|name| !accepted.contains(name)).map(|name| match now.incremental.contains(name) {
+            true => format!("source \"{name}\" is read incrementally now, and would begin anew"),
+            false => format!("source \"{name}\" is not read incrementally any more, and would begin anew"),
+        });
     says.collect()
 }
 
-/// Says in which nodes something was left that has yet to go on, and that nobody would take up: they
-/// are gone, have another name or do other work.
-pub(super) fn orphaned(plan: &PlanParts, entries: &Entries) -> Vec<String> {
-    let is = |name: &str, is: fn(&Work) -> bool| {
-        plan.nodes.iter().any(|node| *node.name == *name && is(&node.work))
+/// Says in which nodes something was left that nobody would take up: they are gone, have another name
+/// or do other work. What only keeps away what is known may go.
+pub(super) fn orphaned(plan: &PlanParts, before: &Works, entries: &Entries) -> Vec<String> {
+    let now = works(plan).operations;
+    let keeps: BTreeSet<&str> = entries.keys().filter_map(|key| memory::node_of(key)).collect();
+    let forgotten = keeps.into_iter().filter(|name| {
+        let operation = before.operations.get(*name);
+        now.get(*name) != operation && operation.is_none_or(|operation| operation != Deduplicate::NAME)
+    });
+    let forgotten = forgotten
+        .map(|name| format!("node \"{name}\" is gone, or does other work, and keeps what has come to it"));
+    let stages = |name: &str| {
+        let is = |node: &PlanNode| matches!(&node.work, Work::Sink(sink) if sink.stages());
+        plan.nodes.iter().any(|node| *node.name == *name && is(node))
     };
-    let remembers: BTreeSet<&str> = entries.keys().filter_map(|key| memory::node_of(key)).collect();
-    let forgotten = remembers
-        .into_iter()
-        .filter(|name| !is(name, |work| matches!(work, Work::Action(_) | Work::Spill(_))));
-    let forgotten = forgotten.map(|name| format!("\"{name}\", which is gone, remembers what has come to it"));
     let staged = entries.iter().filter_map(|(key, staged)| Some((key.strip_prefix("staged/")?, staged)));
     let hidden = staged.filter(|(name, staged)| {
-        let shown = entries.get(&format!("shown/{name}"));
-        shown != Some(&digest(staged)) && !is(name, |work| matches!(work, Work::Sink(sink) if sink.stages()))
+        entries.get(&format!("shown/{name}")) != Some(&digest(staged)) && !stages(name)
     });
-    let hidden =
-        hidden.map(|(name, _)| format!("\"{name}\", which is gone, has files that have yet to show"));
+    let hidden = hidden.map(|(name, _)| {
+        format!("node \"{name}\" is gone, or does other work, and has files that have yet to show")
+    });
     forgotten.chain(hidden).collect()
 }
 
@@ -125,16 +130,17 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_source_that_keeps_where_it_is_in_another_way_is_named_unless_it_is_accepted_or_gone() {
-        let names = |names: &[&str]| names.iter().map(ToString::to_string).collect::<BTreeSet<_>>();
-        let nodes = ["in", "other"].map(|name| (name.to_owned(), String::new())).into();
+    fn a_source_that_keeps_where_it_is_in_another_way_is_named_unless_it_is_accepted() {
+        let works = |names: &[&str]| {
+            let incremental = names.iter().map(ToString::to_string).collect();
+            Works { incremental, ..Works::default() }
+        };
         let check = |before: &[&str], now: &[&str], accepted: &[&str]| {
             let accepted: Vec<_> = accepted.iter().map(ToString::to_string).collect();
-            toggled(&names(before), &names(now), &nodes, &accepted).join("; ")
+            toggled(&works(before), &works(now), &accepted).join("; ")
         };
         assert!(check(&[], &["in"], &[]).contains("source \"in\" is read incrementally now"));
         assert!(check(&["in"], &[], &[]).contains("source \"in\" is not read incrementally any more"));
         assert_eq!(check(&["in"], &["in"], &[]) + &check(&["in"], &[], &["in"]), "");
-        assert_eq!(check(&["gone"], &["in"], &["in"]), "", "that is told as what it is");
     }
 }

@@ -69,7 +69,7 @@ impl Journal {
         accepted: &[String],
         uncommitted: u64,
     ) -> Result<Self> {
-        let (graph, nodes) = (&plan.graph, fingerprint::of(plan, registry));
+        let (graph, nodes, works) = (&plan.graph, fingerprint::of(plan, registry), fingerprint::works(plan));
         let last = checkpoints.last();
         let before: Option<Header> = match last.entries.get("run") {
             Some(bytes) => Some(read_header(&graph.name, bytes)?),
@@ -77,14 +77,8 @@ impl Journal {
         };
         let (generation, mut epoch) =
             before.as_ref().map_or((0, 0), |header| (header.generation, header.epoch));
-        let incremental = fingerprint::incremental(plan);
-        let changes = |header: &Header, accepted: &[String]| {
-            let mut changes = fingerprint::changes(&header.nodes, &nodes, accepted);
-            if !header.finished {
-                changes.extend(fingerprint::toggled(&header.incremental, &incremental, &nodes, accepted));
-            }
-            changes
-        };
+        let changes =
+            |header: &Header, accepted: &[String]| fingerprint::changes(&header.nodes, &nodes, accepted);
         let changed = |header: &Header| !changes(header, accepted).is_empty();
         // Where a run ended before anything of it was done with, another graph goes back on nothing;
         // but a sink that remembers what it has written has that from before, whatever was done with.
@@ -104,17 +98,20 @@ impl Journal {
         let mut cursors = HashMap::new();
         let mut replay = Replay::default();
         if let Some(header) = &before {
-            let (name, changes) = (&graph.name, changes(header, accepted).join("; "));
+            let toggled = header.works.as_ref().map(|before| fingerprint::toggled(before, &works, accepted));
+            let changes = [changes(header, accepted), toggled.unwrap_or_default()].concat().join("; ");
+            let name = &graph.name;
             if !changes.is_empty() {
                 let message = format!(
                     "the graph \"{name}\" is not the one whose run stopped half way: {changes}: run the graph as it was to its end, accept the nodes by their names (`Engine::accepting`), or begin anew without its state, as in another state directory"
                 );
                 return Err(Error::new(ErrorKind::Conflict, message));
             }
-            let orphaned = fingerprint::orphaned(plan, &last.entries).join("; ");
+            let before = header.works.as_ref().unwrap_or(&works);
+            let orphaned = fingerprint::orphaned(plan, before, &last.entries).join("; ");
             if !orphaned.is_empty() {
                 let message = format!(
-                    "the run of the graph \"{name}\" that stopped half way would lose items if it went on: {orphaned}: run the graph with these nodes to its end, or begin anew without its state, as in another state directory"
+                    "the run of the graph \"{name}\" that stopped half way cannot go on, and that cannot be accepted: {orphaned}: run the graph with these nodes as they were to its end, or begin anew without its state, as in another state directory"
                 );
                 return Err(Error::new(ErrorKind::Conflict, message));
             }
@@ -127,7 +124,8 @@ impl Journal {
         }
         let run = before.map_or_else(RunId::new, |header| header.run);
         let (version, finished, running) = (VERSION, false, false);
-        let header = Header { version, run, finished, running, nodes, incremental, generation, epoch };
+        let works = Some(works);
+        let header = Header { version, run, finished, running, nodes, works, generation, epoch };
         let resumed_items =
             cursors.values().flat_map(Cursors::iter).map(|(_, committed)| committed.items).sum();
         Ok(Self {
