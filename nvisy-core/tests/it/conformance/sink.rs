@@ -111,6 +111,7 @@ enum Flaw {
     KeepsWhatIsStale,
     DeletesWhatCameAgain,
     DeletesOtherOrigins,
+    TakesReplaysForStale,
 }
 
 /// Writes objects under their ids.
@@ -282,7 +283,11 @@ impl Sink for Opened {
         }
         for (index, item) in (0..).zip(batch.iter()) {
             let id = item.id().to_string();
-            let from = (Origin::of(batch, index as usize), context.generation().unwrap_or(0));
+            let generation = match self.flaw {
+                Flaw::TakesReplaysForStale => context.generation().unwrap_or(0),
+                _ => context.generation_or_now(),
+            };
+            let from = (Origin::of(batch, index as usize), generation);
             self.note(&id, from);
             let refused = item.kind() == KindId::Message;
             let value = if refused { Value::Null } else { self.value(item.payload()) };
@@ -415,6 +420,7 @@ async fn every_rule_of_a_sink_can_fail() {
         (Flaw::KeepsWhatIsStale, STALE),
         (Flaw::DeletesWhatCameAgain, STALE),
         (Flaw::DeletesOtherOrigins, STALE),
+        (Flaw::TakesReplaysForStale, STALE),
         (Flaw::DeclaresOtherKinds, "takes_every_kind_that_it_declares"),
         (Flaw::MistakesTheError, "fails_with_the_right_kind"),
         (Flaw::TellsTheSecret, "shows_no_secret"),
