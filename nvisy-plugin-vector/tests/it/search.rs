@@ -180,8 +180,11 @@ async fn what_a_hit_shows_is_what_was_found() {
     let sink = SqliteSink::collection("docs").create();
     let (by_text, by_vector) = (Search::by_text("alpha"), Search::by_vector([1.0, 0.0]));
     for search in [by_text.clone(), by_vector.clone()] {
-        let mut found = 0;
-        for steps in 1.. {
+        // How often it gives way is the machine's business.
+        let (mut between, mut steps) = (0, 0);
+        for tries in 1.. {
+            assert!(tries < 1_000, "nothing ever came between");
+            steps += 1;
             let index = Index::new();
             let client = index.client().await;
             let first = one("alpha", [1.0, 0.0]);
@@ -214,13 +217,14 @@ async fn what_a_hit_shows_is_what_was_found() {
                     other => panic!("after {steps} steps: {other:?}"),
                 };
                 assert!((hit.score - score).abs() < 1e-6, "after {steps} steps: {hit:?}");
-                found += u32::from(hit.text.as_deref() == Some("alpha"));
+                between += u32::from(!is_done && hit.text.as_deref() == Some("alpha"));
             }
-            if is_done {
-                break;
+            match (is_done, between) {
+                (true, 0) => steps = 0,
+                (true, _) => break,
+                (false, _) => {}
             }
         }
-        assert!(found > 1, "nothing ever came between");
     }
 }
 
