@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use nvisy_core::error::RetryClass;
 use nvisy_core::observability::{field, metric};
 use nvisy_core::token::{Settlement, Tokens};
-use nvisy_core::{Batch, Context, DeadLetter, Error, Primitive, Result};
+use nvisy_core::{Batch, Context, DeadLetter, Error, Primitive, PrimitiveId, Result};
 
 use super::call::{Failure, Settled};
 use super::edge::{End, Pulse, Sender};
@@ -32,11 +32,12 @@ pub(super) struct Outlet {
     pub(super) best_effort: bool,
 }
 
-/// An item that failed.
-pub(super) struct Failed {
+/// An item that failed: itself, or where in its batch it is.
+pub(super) struct Failed<T = Primitive> {
     /// Its place among those that came with it.
     pub(super) number: u64,
-    pub(super) item: Primitive,
+    pub(super) id: PrimitiveId,
+    pub(super) item: T,
     pub(super) error: Error,
     /// How often it was tried.
     pub(super) attempts: u32,
@@ -148,11 +149,14 @@ impl Outlets {
         let part = tokens.split_for(failed.iter().map(|failure| failure.index));
         let failed = failed.into_iter().map(|Failure { index, error, attempts }| Failed {
             number: u64::from(index),
-            item: input.primitive(index as usize),
+            id: input.id(index as usize),
+            item: index,
             error,
             attempts,
         });
-        self.aside(failed.collect(), input.len(), part).await
+        // Only what is kept is taken out of its batch.
+        let item = |index| input.primitive(index as usize);
+        self.aside(failed.collect(), item, input.len(), part).await
     }
 
     /// Does with items that failed, of `all` that came together, what the policy says.
@@ -160,7 +164,13 @@ impl Outlets {
     /// # Errors
     ///
     /// As of [`set_aside`](Self::set_aside).
-    pub(super) async fn aside(&self, failed: Vec<Failed>, all: usize, tokens: Tokens) -> Result<()> {
+    pub(super) async fn aside<T>(
+        &self,
+        failed: Vec<Failed<T>>,
+        item: impl Fn(T) -> Primitive,
+        all: usize,
+        tokens: Tokens,
+    ) -> Result<()> {
         let (Some(first), Some(last)) = (failed.first(), failed.last()) else {
             tokens.settle(Settlement::Delivered);
             return Ok(());
@@ -168,12 +178,12 @@ impl Outlets {
         let count = failed.len() as u64;
         self.note(&failed);
         let Some(sender) = self.letter_box() else {
-            return self.give_up(count, tokens, first.error.clone().at_item(first.item.id()));
+            return self.give_up(count, tokens, first.error.clone().at_item(first.id));
         };
         if self.flood().rises(all as u64, failed.iter().map(|failed| failed.number)) {
             return self.flooded(count, tokens, &last.error);
         }
-        self.send_letters(sender, failed, tokens).await
+        self.send_letters(sender, failed, item, tokens).await
     }
 
     fn flood(&self) -> std::sync::MutexGuard<'_, Flood> {
@@ -208,9 +218,9 @@ impl Outlets {
     }
 
     /// Tells of the first few items that failed.
-    fn note(&self, failed: &[Failed]) {
-        for Failed { item, error, .. } in failed.iter().take(8) {
-            let error = error.clone().at_node(self.context.node().clone()).at_item(item.id());
+    fn note<T>(&self, failed: &[Failed<T>]) {
+        for Failed { id, error, .. } in failed.iter().take(8) {
+            let error = error.clone().at_node(self.context.node().clone()).at_item(*id);
             tracing::debug!({ field::NODE } = %self.context.node(), { field::ERROR } = error.tag(), %error, "an item failed");
             self.meter.note_error(&error);
         }
@@ -228,7 +238,13 @@ impl Outlets {
         if self.strict { Err(first.at_node(self.context.node().clone())) } else { Ok(()) }
     }
 
-    async fn send_letters(&self, sender: &Sender, failed: Vec<Failed>, tokens: Tokens) -> Result<()> {
+    async fn send_letters<T>(
+        &self,
+        sender: &Sender,
+        failed: Vec<Failed<T>>,
+        item: impl Fn(T) -> Primitive,
+        tokens: Tokens,
+    ) -> Result<()> {
         let count = failed.len() as u64;
         for Failed { error, .. } in &failed {
             metrics::counter!(
@@ -242,9 +258,9 @@ impl Outlets {
         let (now, node) = (self.context.now(), self.context.node());
         let letters: Result<Vec<Primitive>> = failed
             .into_iter()
-            .map(|Failed { item, error, attempts, .. }| {
-                let error = error.at_node(node.clone()).at_item(item.id());
-                DeadLetter::new(item, &error, node.clone(), attempts, now).to_primitive()
+            .map(|Failed { id, item: of, error, attempts, .. }| {
+                let error = error.at_node(node.clone()).at_item(id);
+                DeadLetter::new(item(of), &error, node.clone(), attempts, now).to_primitive()
             })
             .collect();
         let letters = match letters {

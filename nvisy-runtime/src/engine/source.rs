@@ -452,7 +452,7 @@ impl SourceWork {
         let (batch, failed) = part(batch, rejected, unnamed);
         if failed.is_empty() {
             outlets.passed(all);
-        } else if let Err(error) = outlets.aside(failed, all, tokens.split()).await {
+        } else if let Err(error) = outlets.aside(failed, std::convert::identity, all, tokens.split()).await {
             // The good items of the batch are refused with the bad.
             outlets.meter.failed.add(batch.len() as u64);
             tokens.settle(Settlement::Failed);
@@ -555,6 +555,7 @@ fn part(batch: Batch, rejected: Vec<Rejected>, unnamed: Vec<(u32, Error)>) -> (B
     let spread = |nth: u64, of: u64| nth * (items + bad) / of;
     let rejected = rejected.into_iter().zip(0..).map(|(Rejected { primitive, error }, nth)| Failed {
         number: spread(nth, bad),
+        id: primitive.id(),
         item: primitive,
         error,
         attempts: 1,
@@ -563,6 +564,7 @@ fn part(batch: Batch, rejected: Vec<Rejected>, unnamed: Vec<(u32, Error)>) -> (B
     let good: Vec<u32> = (0..batch.len() as u32).filter(|at| bad.next_if_eq(at).is_none()).collect();
     let unnamed = unnamed.into_iter().map(|(index, error)| Failed {
         number: spread(u64::from(index), items),
+        id: batch.id(index as usize),
         item: batch.primitive(index as usize),
         error,
         attempts: 1,

@@ -12,8 +12,8 @@ use crate::error::broken;
 use crate::names::unique;
 use crate::rows::TextFormat;
 
-/// How much of an object without a header says how many fields its records have: no more than the
-/// smallest block holds, so that it is the same however large the blocks are.
+/// How much of an object without a header says how many fields its records have, if two stand in it: no
+/// more than the smallest block holds, so that it is the same however large the blocks are.
 const FIRST_BYTES: usize = 32 << 10;
 
 impl Csv {

@@ -151,9 +151,9 @@ impl SourceWork {
         }
         let failed = batch.iter().zip(0..).map(|(item, number)| {
             let error = too_often(item.id(), None);
-            Failed { number, item, error, attempts: TIMES }
+            Failed { number, id: item.id(), item, error, attempts: TIMES }
         });
-        outlets.aside(failed.collect(), batch.len(), tokens).await
+        outlets.aside(failed.collect(), std::convert::identity, batch.len(), tokens).await
     }
 }
 
